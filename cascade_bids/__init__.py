@@ -1,0 +1,1 @@
+"""Find multiple-sclerosis lesions in brain MRI: a BIDS App."""

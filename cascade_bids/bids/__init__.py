@@ -1,0 +1,1 @@
+"""BIDS in and out: which images a scan has, where its derivatives go."""

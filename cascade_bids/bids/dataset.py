@@ -1,0 +1,241 @@
+"""A BIDS dataset on disk: its description, its index, the URIs of its files."""
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePath
+from typing import Any
+
+from bids.exceptions import BIDSValidationError
+from bids.layout import BIDSLayout, BIDSLayoutIndexer, parse_file_entities
+from bids.layout.models import Config
+from sqlalchemy.exc import SQLAlchemyError
+
+from cascade_bids.config import CONTRASTS
+from cascade_bids.errors import UsageError
+
+
+def read_description(bids_dir: Path) -> dict[str, Any]:
+    """Read the dataset_description.json of a dataset.
+
+    Parameters
+    ----------
+    bids_dir
+        Root of the dataset.
+
+    Returns
+    -------
+    dict
+        The description.
+
+    Raises
+    ------
+    UsageError
+        If the folder is missing or empty, or its description is missing or is not JSON.
+    """
+    if not bids_dir.is_dir():
+        raise UsageError(f"{bids_dir} is not a folder. Give the root of a BIDS dataset.")
+    if not any(bids_dir.iterdir()):
+        raise UsageError(f"{bids_dir} is empty. Is the dataset mounted there?")
+    path = bids_dir / "dataset_description.json"
+    if not path.is_file():
+        raise UsageError(
+            f"{bids_dir} has no dataset_description.json, so it is not the root of a BIDS "
+            "dataset. Give the root, or write that file with at least a Name and a BIDSVersion."
+        )
+    return read_json(path, "dataset description")
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON file that must hold one object.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it is, for the message.
+
+    Returns
+    -------
+    dict
+        The object.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is not JSON or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"The {what} {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UsageError(f"The {what} {path} is not valid JSON: {error}. Correct it.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"The {what} {path} must hold one JSON object {{…}}.")
+    return content
+
+
+def bids_uri(dataset: str, root: Path, path: Path) -> str:
+    """Write the BIDS URI of a file.
+
+    Parameters
+    ----------
+    dataset
+        Name of the dataset, as in DatasetLinks; empty for the dataset that holds the URI.
+    root
+        Root of that dataset.
+    path
+        A file inside it.
+
+    Returns
+    -------
+    str
+        The URI.
+
+    Raises
+    ------
+    ValueError
+        If the file is not inside the dataset.
+
+    Examples
+    --------
+    >>> bids_uri("raw", Path("/data"), Path("/data/sub-01/anat/sub-01_FLAIR.nii.gz"))
+    'bids:raw:sub-01/anat/sub-01_FLAIR.nii.gz'
+    """
+    return f"bids:{dataset}:{path.absolute().relative_to(root.absolute()).as_posix()}"
+
+
+def parse_entities(relative: PurePath) -> dict[str, str]:
+    """Read the BIDS entities from a path inside a dataset.
+
+    Parameters
+    ----------
+    relative
+        Path relative to the root of the dataset. Only this part is read, since a folder above
+        the dataset may look like an entity (``/scratch/run-3/dataset``).
+
+    Returns
+    -------
+    dict
+        Long name of each entity to its value, zero padding kept.
+
+    Examples
+    --------
+    >>> parse_entities(PurePath("sub-01/anat/sub-01_run-02_T1w.nii.gz"))["run"]
+    '02'
+    """
+    found = parse_file_entities(f"/{relative.as_posix()}", entities=known_entities())
+    return {name: str(value) for name, value in found.items()}
+
+
+@cache
+def known_entities() -> tuple[Any, ...]:
+    """Return the entities that pybids knows, each with the pattern that finds it in a path."""
+    configs = [Config.load(name) for name in ("bids", "derivatives")]
+    return tuple({name: e for config in configs for name, e in config.entities.items()}.values())
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a dataset with the BIDS entities of its name."""
+
+    path: Path
+    """Absolute path."""
+    entities: Mapping[str, str]
+    """Long name of each entity to its value."""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return self.path.name
+
+
+def index_images(
+    root: Path, *, subjects: Sequence[str] | None, validate: bool, database_dir: Path | None
+) -> list[Image]:
+    """List the anatomical images of the four contrasts in a dataset.
+
+    Only images in ``anat/`` are looked at: sidecars, other datatypes and unwanted participants
+    cost time in big datasets.
+
+    Parameters
+    ----------
+    root
+        Root of the dataset, absolute.
+    subjects
+        Participants to look at; None for all. A database always holds all of them, since later
+        runs use it too.
+    validate
+        Whether files with names that BIDS does not know are passed over.
+    database_dir
+        Folder of the pybids database to make or use again, if any.
+
+    Returns
+    -------
+    list of Image
+        In natural order of their paths.
+
+    Raises
+    ------
+    UsageError
+        If the dataset is not valid, or the database cannot be used.
+    """
+    named = subjects is not None and database_dir is None
+    labels = "|".join(map(re.escape, subjects or ())) if named else "[^/]+"
+    wanted = rf"/sub-(?:{labels})(?:/ses-[^/]+)?(?:/anat(?:/[^/]+\.nii(?:\.gz)?)?)?"
+    indexer = BIDSLayoutIndexer(
+        validate=validate, index_metadata=False, ignore=[re.compile(rf"^(?!{wanted}$)")]
+    )
+    try:
+        layout = _open_layout(root, validate, indexer, database_dir)
+        paths = layout.get(
+            return_type="filename", suffix=list(CONTRASTS), extension=[".nii", ".nii.gz"]
+        )
+        layout.connection_manager.session.close()
+    except BIDSValidationError as error:
+        raise UsageError(
+            f"{root} is not a valid BIDS dataset: {error} "
+            "(--skip-bids-validation reads it all the same.)"
+        ) from error
+    return [Image(Path(p), parse_entities(Path(p).relative_to(root))) for p in paths]
+
+
+def _open_layout(
+    root: Path, validate: bool, indexer: BIDSLayoutIndexer, database_dir: Path | None
+) -> BIDSLayout:
+    """Open the index of a dataset: in memory, or in a database that is made when missing."""
+    if database_dir is None:
+        return BIDSLayout(root, validate=validate, indexer=indexer)
+    if database_dir.resolve().is_relative_to(root.resolve()):
+        raise UsageError(
+            f"The database folder {database_dir} lies inside the input dataset {root}, which is "
+            "never written to. Give another folder to --bids-database-dir."
+        )
+    database = database_dir / "layout_index.sqlite"
+    try:
+        if not database.exists():
+            database_dir.mkdir(parents=True, exist_ok=True)
+            # Array jobs may share the folder, so the database appears there when it is whole.
+            with tempfile.TemporaryDirectory(dir=database_dir) as scratch:
+                made = BIDSLayout(root, validate=validate, indexer=indexer, database_path=scratch)
+                made.connection_manager.session.close()
+                (Path(scratch) / database.name).replace(database)
+        layout = BIDSLayout(root, validate=validate, database_path=database_dir)
+    except BIDSValidationError:
+        raise
+    except (SQLAlchemyError, OSError, ValueError) as error:
+        raise UsageError(
+            f"The database {database} cannot be used: {error}. Delete it, or give another folder "
+            "to --bids-database-dir."
+        ) from error
+    if Path(layout.root) != root:
+        raise UsageError(
+            f"The database {database} is of another dataset, {layout.root}, not of {root}. "
+            "Delete it, or give another folder to --bids-database-dir."
+        )
+    return layout

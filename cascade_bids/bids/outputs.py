@@ -1,0 +1,294 @@
+"""Where each derivative goes, what stands beside it, and how it gets there whole."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bids.layout.writing import build_path
+from bids.utils import natural_sort
+
+from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description, read_json
+from cascade_bids.bids.inputs import Scan
+from cascade_bids.config import InputConfig
+from cascade_bids.errors import UsageError
+
+CODE_URL = "https://github.com/cascade-bids/cascade_bids"
+BIDS_VERSION = "1.10.0"
+
+
+def output_path(root: Path, scan: Scan, name: str, **entities: str) -> Path:
+    """Build the path of an output of a scan.
+
+    Parameters
+    ----------
+    root
+        Root of the derivatives.
+    scan
+        The scan, whose participant, session and run the name keeps.
+    name
+        An output of ``data/io_spec.json``: ``lesion_mask``, ``lesion_probseg``, ``lesion_dseg``,
+        ``lesion_table``, ``brain_mask``, ``preproc``, ``xfm``, ``stats``, ``figure`` or
+        ``report``.
+    **entities
+        Further BIDS entities: ``contrast`` for ``preproc``, ``from_`` and ``to`` for ``xfm``,
+        ``desc`` for ``figure``, and ``space`` where it is not FLAIR.
+
+    Returns
+    -------
+    Path
+        The path; its folder need not exist.
+
+    Raises
+    ------
+    ValueError
+        If there is no such output, or the entities don't fit it.
+
+    Examples
+    --------
+    >>> output_path(Path("out"), Scan("01", "2", None), "preproc", contrast="T1w").as_posix()
+    'out/sub-01/ses-2/anat/sub-01_ses-2_space-FLAIR_desc-preproc_T1w.nii.gz'
+    """
+    spec = _output_spec(name)
+    source = {k: v for k, v in scan.entities.items() if k in spec.get("source", scan.entities)}
+    renamed = {"contrast": "suffix", "from_": "from"}
+    asked = {renamed.get(entity, entity): value for entity, value in entities.items()}
+    path = build_path({**source, **spec["entities"], **asked}, _spec()["patterns"], strict=True)
+    if path is None:
+        raise ValueError(f"No pattern of io_spec.json fits {name} with {entities}.")
+    return root / path
+
+
+def sidecar(
+    name: str,
+    scan: Scan,
+    inputs: InputConfig,
+    *,
+    space: str = "FLAIR",
+    contrast: str | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Build the JSON sidecar of an image or table.
+
+    The numbered lesions and their table share one sidecar, as they share one name.
+
+    Parameters
+    ----------
+    name
+        An output, as in `output_path`.
+    scan
+        The scan that it is of.
+    inputs
+        Where the raw dataset and the other derivatives are.
+    space
+        The space of the image: a contrast of the scan, or the template.
+    contrast
+        The contrast that a ``preproc`` image is made from; else all of them are the sources.
+    **facts
+        Further BIDS metadata, such as ``SkullStripped=False``; they replace the usual ones.
+
+    Returns
+    -------
+    dict
+        Description, SpatialReference, Sources and what else belongs to the output.
+    """
+    spec = _output_spec(name)["sidecar"]
+    fixed = _spec()["sidecars"][spec] if isinstance(spec, str) else spec
+    raw = {key: bids_uri("raw", inputs.bids_dir, path) for key, path in scan.images.items()}
+    sources = [raw[contrast]] if contrast else list(raw.values())
+    if scan.brain_mask is not None:
+        sources.append(_derivative_uri(scan.brain_mask, inputs.derivatives))
+    reference = raw[space] if space in raw else _spec()["spatial_references"][space]
+    return {"SpatialReference": reference, "Sources": sources, **fixed, **facts}
+
+
+def write_dataset_description(
+    root: Path, *, bids_dir: Path, derivatives: Mapping[str, Path], version: str
+) -> None:
+    """Write dataset_description.json and .bidsignore at the root of the derivatives.
+
+    Parameters
+    ----------
+    root
+        Root of the derivatives; made when missing.
+    bids_dir
+        Root of the raw dataset, ``raw`` in BIDS URIs.
+    derivatives
+        Name to root of the other derivatives that were used.
+    version
+        Version of cascade_bids.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds another dataset.
+    """
+    target = root / "dataset_description.json"
+    if target.exists() and not _is_ours(read_json(target, "dataset description")):
+        raise UsageError(
+            f"{root} holds another dataset, not derivatives of cascade_bids. "
+            "Give another output folder."
+        )
+    links = {"raw": _link(root, bids_dir)}
+    links |= {name: _link(root, path) for name, path in derivatives.items()}
+    sources = [{"URL": link} for link in links.values()]
+    raw = read_description(bids_dir)
+    if raw.get("DatasetDOI"):
+        sources[0] = {"DOI": raw["DatasetDOI"]}
+    description = {
+        "Name": "cascade_bids: multiple-sclerosis lesions",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "cascade_bids", "Version": version, "CodeURL": CODE_URL}],
+        "SourceDatasets": sources,
+        "DatasetLinks": links,
+    }
+    write_json(target, description)
+    with _appearing(root / ".bidsignore") as part:
+        part.write_bytes((files("cascade_bids") / "data" / "bidsignore").read_bytes())
+
+
+def save(work_file: Path, target: Path, metadata: Mapping[str, Any] | None = None) -> Path:
+    """Put a finished file at its final place, whole or not at all.
+
+    Parameters
+    ----------
+    work_file
+        The finished file, which stays where it is.
+    target
+        Its final path, from `output_path`; its folder is made when missing.
+    metadata
+        Content of the JSON sidecar, from `sidecar`; written first, so that no image is ever
+        seen without it.
+
+    Returns
+    -------
+    Path
+        The final path.
+    """
+    if metadata is not None:
+        write_json(target.with_name(target.name.split(".")[0] + ".json"), metadata)
+    with _appearing(target) as part:
+        shutil.copyfile(work_file, part)
+    return target
+
+
+def write_json(target: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all, with keys in the order given.
+
+    Parameters
+    ----------
+    target
+        The file; its folder is made when missing.
+    content
+        What to write.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, which JSON cannot hold.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with _appearing(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def find_stats(root: Path) -> list[tuple[dict[str, str], Path]]:
+    """Find the lesion statistics of all scans in a derivatives tree.
+
+    Parameters
+    ----------
+    root
+        Root of the derivatives.
+
+    Returns
+    -------
+    list of (dict, Path)
+        For each scan its ``subject``, ``session`` and ``run``, those that it has, and its
+        ``_desc-lesions_stats.json``; in natural order.
+    """
+    return _find(root, "stats")
+
+
+def find_tables(root: Path) -> list[tuple[dict[str, str], Path]]:
+    """Find the lesion tables of all scans in a derivatives tree.
+
+    Parameters
+    ----------
+    root
+        Root of the derivatives.
+
+    Returns
+    -------
+    list of (dict, Path)
+        As `find_stats`, with each scan's ``_desc-lesions_dseg.tsv``.
+    """
+    return _find(root, "lesion_table")
+
+
+def _find(root: Path, name: str) -> list[tuple[dict[str, str], Path]]:
+    """Find an output of every scan, looking only into the folders that it can be in."""
+    anyone = (Scan("*", None, None), Scan("*", "*", None))
+    patterns = [output_path(Path(), scan, name).as_posix() for scan in anyone]
+    found = natural_sort(path for pattern in patterns for path in root.glob(pattern))
+    return [(_scan_entities(path.relative_to(root)), path) for path in found]
+
+
+def _scan_entities(relative: Path) -> dict[str, str]:
+    entities = parse_entities(relative)
+    return {k: entities[k] for k in ("subject", "session", "run") if k in entities}
+
+
+@cache
+def _spec() -> dict[str, Any]:
+    """Names and sidecars of the outputs."""
+    text = (files("cascade_bids") / "data" / "io_spec.json").read_text(encoding="utf-8")
+    spec: dict[str, Any] = json.loads(text)
+    return spec
+
+
+def _output_spec(name: str) -> dict[str, Any]:
+    outputs = _spec()["outputs"]
+    if name not in outputs:
+        raise ValueError(f"There is no output {name}; io_spec.json has {', '.join(outputs)}.")
+    spec: dict[str, Any] = outputs[name]
+    return spec
+
+
+def _derivative_uri(path: Path, derivatives: Mapping[str, Path]) -> str:
+    """Write the BIDS URI of a file from one of the other derivatives."""
+    for name, root in derivatives.items():
+        if path.absolute().is_relative_to(root.absolute()):
+            return bids_uri(name, root, path)
+    raise ValueError(f"{path} is in none of the derivatives {', '.join(derivatives)}.")
+
+
+def _link(root: Path, dataset: Path) -> str:
+    """Link to a dataset: relative where one folder holds the other, so that they can move."""
+    here, there = root.resolve(), dataset.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        return Path(os.path.relpath(there, here)).as_posix()
+    return there.as_uri()
+
+
+def _is_ours(description: Mapping[str, Any]) -> bool:
+    generators = description.get("GeneratedBy", [])
+    return any(generator.get("Name") == "cascade_bids" for generator in generators)
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """Lend a hidden path beside the target, and move it there when it is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

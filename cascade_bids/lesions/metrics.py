@@ -1,0 +1,123 @@
+"""How well two lesion masks, or two transforms, agree."""
+
+import numpy as np
+from nibabel.affines import apply_affine
+from scipy import ndimage
+
+from cascade_bids.lesions.postprocess import CONNECTED
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Overlap of two masks, ``2 |a ∩ b| / (|a| + |b|)`` [1]_.
+
+    Parameters
+    ----------
+    a, b : (X, Y, Z) arrays
+        Masks; non-zero is inside.
+
+    Returns
+    -------
+    float
+        0 without overlap, 1 for equal masks; two empty masks are equal.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    .. [1] Dice. Measures of the amount of ecologic association between species.
+       Ecology 1945;26:297-302. doi 10.2307/1932409
+
+    Examples
+    --------
+    >>> dice(np.array([1, 1, 0]), np.array([0, 1, 0]))
+    0.6666666666666666
+    """
+    inside_a, inside_b = _pair(a, b)
+    total = int(inside_a.sum() + inside_b.sum())
+    return 2 * int((inside_a & inside_b).sum()) / total if total else 1.0
+
+
+def lesion_detection(pred: np.ndarray, ref: np.ndarray) -> tuple[float, float]:
+    """Give the lesion-wise true and false positive rates [1]_.
+
+    A reference lesion is found, and a predicted lesion is true, when it shares at least one voxel
+    with the other mask. Lesions are 26-connected here as everywhere in this package.
+
+    Parameters
+    ----------
+    pred, ref : (X, Y, Z) arrays
+        Predicted and reference mask; non-zero is lesion.
+
+    Returns
+    -------
+    ltpr : float
+        Found reference lesions over all reference lesions; 1 when there are none (none is missed).
+    lfpr : float
+        False predicted lesions over all predicted lesions; 0 when there are none.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    .. [1] Carass et al. Longitudinal multiple sclerosis lesion segmentation: resource and
+       challenge. NeuroImage 2017;148:77-102. doi 10.1016/j.neuroimage.2016.12.064
+    """
+    predicted, reference = _pair(pred, ref)
+    found, all_reference = _count_touched(reference, predicted)
+    true, all_predicted = _count_touched(predicted, reference)
+    ltpr = found / all_reference if all_reference else 1.0
+    lfpr = (all_predicted - true) / all_predicted if all_predicted else 0.0
+    return ltpr, lfpr
+
+
+def mean_displacement_mm(
+    transform_a: np.ndarray, transform_b: np.ndarray, points: np.ndarray
+) -> float:
+    """Give the mean distance between the places to which two transforms send the same points.
+
+    Parameters
+    ----------
+    transform_a, transform_b : (4, 4) arrays
+        Affine transforms between the same two worlds, mm.
+    points : (N, 3) array
+        World coordinates (mm) in which to compare them, such as the voxels of the brain; N > 0.
+
+    Returns
+    -------
+    float
+        Mean Euclidean distance, mm.
+
+    Raises
+    ------
+    ValueError
+        If there are no points.
+
+    Examples
+    --------
+    >>> shifted = np.eye(4)
+    >>> shifted[:3, 3] = 3, 0, 4
+    >>> mean_displacement_mm(np.eye(4), shifted, np.zeros((1, 3)))
+    5.0
+    """
+    if not len(points):
+        raise ValueError("a mean displacement needs at least one point")
+    difference = apply_affine(transform_a, points) - apply_affine(transform_b, points)
+    return float(np.linalg.norm(difference, axis=1).mean())
+
+
+def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if a.shape != b.shape:
+        raise ValueError(f"masks on different grids: {a.shape} and {b.shape}")
+    return np.asarray(a) != 0, np.asarray(b) != 0
+
+
+def _count_touched(mask: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """Count the lesions of a mask that share a voxel with another mask, and all its lesions."""
+    components, count = ndimage.label(mask, structure=CONNECTED)
+    return len(np.unique(components[mask & other])), count

@@ -1,0 +1,58 @@
+"""From a probability map to numbered lesions."""
+
+import numpy as np
+from scipy import ndimage
+
+CONNECTED = np.ones((3, 3, 3), dtype=bool)
+"""Voxels that share a face, an edge or a corner are one lesion (26-connected)."""
+
+
+def label_lesions(
+    probability: np.ndarray, *, threshold: float, min_lesion_mm3: float, voxel_mm3: float
+) -> np.ndarray:
+    """Threshold a probability map and number its lesions.
+
+    A lesion is a 26-connected component of the voxels at or above the threshold. Lesions smaller
+    than the minimum are dropped; the others are numbered from 1 by descending volume, and among
+    equals by the first voxel in array order, so the same map gives the same numbers.
+
+    Parameters
+    ----------
+    probability : (X, Y, Z) float array
+        Lesion probability, in [0, 1].
+    threshold : float
+        Lowest probability of a lesion voxel, above 0 and at most 1.
+    min_lesion_mm3 : float
+        Smallest volume of a lesion that is kept, mm³, at least 0.
+    voxel_mm3 : float
+        Volume of a voxel, mm³, above 0.
+
+    Returns
+    -------
+    (X, Y, Z) int32 array
+        0 outside lesions, else the lesion's number.
+
+    Raises
+    ------
+    ValueError
+        If the map is not 3D, holds a value outside [0, 1] or NaN, or a setting is out of range.
+    """
+    if probability.ndim != 3:
+        raise ValueError(f"a probability map has 3 axes, this one {probability.ndim}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("the probability map holds NaN or values outside [0, 1]")
+    if not 0 < threshold <= 1:
+        raise ValueError(f"the threshold must be above 0 and at most 1, not {threshold}")
+    if not (min_lesion_mm3 >= 0 and voxel_mm3 > 0):
+        raise ValueError(f"impossible volumes: {min_lesion_mm3=}, {voxel_mm3=}")
+
+    components, _ = ndimage.label(probability >= threshold, structure=CONNECTED)
+    found, first, counts = np.unique(
+        components[components > 0], return_index=True, return_counts=True
+    )
+    numbers = np.zeros(len(found) + 1, dtype=np.int32)
+    # Affines are often stored in single precision: ten voxels of 0.9999999 mm³ are 10 mm³.
+    large = np.flatnonzero(counts * voxel_mm3 >= min_lesion_mm3 * (1 - 1e-6))
+    order = large[np.lexsort((first[large], -counts[large]))]
+    numbers[found[order]] = np.arange(1, len(order) + 1)
+    return numbers[components]

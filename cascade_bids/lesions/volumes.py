@@ -1,0 +1,153 @@
+"""The table of lesions and its summary: volumes, load, intracranial volume."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from nibabel.affines import apply_affine
+
+from cascade_bids.lesions.location import LOCATIONS
+
+COLUMNS = (
+    "index",
+    "name",
+    "volume_mm3",
+    "location",
+    "centroid_x_mm",
+    "centroid_y_mm",
+    "centroid_z_mm",
+    "mean_probability",
+    "max_probability",
+)
+"""Columns of the lesion table, in order."""
+
+
+def voxel_volume_mm3(affine: np.ndarray) -> float:
+    """Give the volume of a voxel: the absolute determinant of the affine's linear part.
+
+    Parameters
+    ----------
+    affine : (4, 4) array
+        From voxels to world coordinates, mm.
+
+    Returns
+    -------
+    float
+        Volume in mm³.
+
+    Raises
+    ------
+    ValueError
+        If the affine gives voxels no volume.
+
+    Examples
+    --------
+    >>> voxel_volume_mm3(np.diag([-1.0, 2.0, 3.0, 1.0]))
+    6.0
+    """
+    volume = float(abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])))
+    if not (np.isfinite(volume) and volume > 0):
+        raise ValueError(f"the affine gives voxels a volume of {volume} mm³")
+    return volume
+
+
+def lesion_table(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    affine: np.ndarray,
+    *,
+    locations: Mapping[int, str],
+    world_to_mni: np.ndarray,
+) -> pd.DataFrame:
+    """List the lesions, one row each.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) int array
+        Lesion numbers on any grid, 0 outside lesions.
+    probability : (X, Y, Z) float array
+        Lesion probability on the same grid.
+    affine : (4, 4) array
+        From voxels of that grid to world coordinates (RAS+, mm).
+    locations : mapping of int to str
+        Lesion number to one of `cascade_bids.lesions.location.LOCATIONS`.
+    world_to_mni : (4, 4) array
+        From that world to MNI152NLin2009aSym, mm. It only places the centroids: volumes are those
+        of the given grid.
+
+    Returns
+    -------
+    DataFrame
+        The columns `COLUMNS`, sorted by index; no row where there is no lesion.
+
+    Raises
+    ------
+    ValueError
+        If the two arrays differ in shape or a lesion has no known location.
+    """
+    if labels.ndim != 3 or labels.shape != probability.shape:
+        raise ValueError(f"label map {labels.shape} and probability {probability.shape} differ")
+    voxels = np.argwhere(labels > 0)
+    values = probability[tuple(voxels.T)].astype(np.float64)
+    index, lesion, counts = np.unique(
+        labels[tuple(voxels.T)], return_inverse=True, return_counts=True
+    )
+    unknown = [number for number in index.tolist() if locations.get(number) not in LOCATIONS]
+    if unknown:
+        raise ValueError(f"no known location for the lesions {unknown}")
+
+    def mean(per_voxel: np.ndarray) -> np.ndarray:
+        return np.bincount(lesion, per_voxel, len(index)) / counts
+
+    centre = np.stack([mean(axis) for axis in voxels.T], axis=1)
+    centroid = apply_affine(np.asarray(world_to_mni) @ np.asarray(affine), centre)
+    largest = np.zeros(len(index))
+    np.maximum.at(largest, lesion, values)
+    columns = (
+        index.astype(np.int64),
+        [f"lesion-{number}" for number in index],
+        counts * voxel_volume_mm3(affine),
+        [locations[number] for number in index.tolist()],
+        *centroid.T,
+        mean(values),
+        largest,
+    )
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def summarise(table: pd.DataFrame, *, brain_mask: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
+    """Sum a lesion table up, beside the intracranial volume.
+
+    The load is the total volume of the lesions; ``load_percent_icv = 100 * load_ml / icv_ml``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `lesion_table` gives it.
+    brain_mask : (X, Y, Z) bool array
+        The inside of the skull, on any grid of the same head.
+    affine : (4, 4) array
+        From voxels of the mask to world coordinates, mm.
+
+    Returns
+    -------
+    dict
+        ``load_ml``, ``count``, ``by_location`` (each of `LOCATIONS` with its ``load_ml`` and
+        ``count``), ``icv_ml`` and ``load_percent_icv``, which is None when the mask is empty.
+    """
+    icv_ml = int(np.count_nonzero(brain_mask)) * voxel_volume_mm3(affine) / 1000
+    total = _load_and_count(table)
+    return {
+        **total,
+        "by_location": {
+            location: _load_and_count(table[table["location"] == location])
+            for location in LOCATIONS
+        },
+        "icv_ml": icv_ml,
+        "load_percent_icv": 100 * total["load_ml"] / icv_ml if icv_ml else None,
+    }
+
+
+def _load_and_count(table: pd.DataFrame) -> dict[str, Any]:
+    return {"load_ml": float(table["volume_mm3"].sum()) / 1000, "count": len(table)}

@@ -1,0 +1,1 @@
+"""The networks: architectures, dense evaluation, cascade, brain extraction, weights."""

@@ -1,0 +1,125 @@
+"""Brain extraction: a small 3D U-Net at 2 mm that takes any contrast."""
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.processing import resample_from_to, resample_to_output
+from scipy import ndimage
+from torch.nn import functional as F
+
+from cascade_bids.errors import ScanError
+from cascade_bids.network.architectures import UNet
+from cascade_bids.network.weights import load_network
+
+SPACING_MM = 2.0
+"""Voxel size at which the network works."""
+
+MIN_BRAIN_ML = 500.0
+"""A smaller brain is no brain: the image is not a head, or the extraction failed."""
+
+
+def extract_brain(
+    image: nib.Nifti1Image, *, device: torch.device | None = None
+) -> nib.Nifti1Image:
+    """Find the brain, ventricles and cerebrospinal fluid around it included.
+
+    Parameters
+    ----------
+    image
+        3D head of any contrast, orientation and voxel size.
+    device
+        Where the network runs; the CPU when None.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) uint8 mask on the grid of `image`.
+
+    Raises
+    ------
+    ScanError
+        When less than 500 ml of brain are found.
+    """
+    probability = brain_probability(image, device=device)
+    return brain_mask(probability)
+
+
+def brain_probability(
+    image: nib.Nifti1Image, *, device: torch.device | None = None
+) -> nib.Nifti1Image:
+    """Give each voxel's probability of lying in the brain; parameters as `extract_brain`.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32 in [0, 1] on the grid of `image`.
+    """
+    network = load_network("brain", device=device or torch.device("cpu"))
+    if not isinstance(network, UNet):
+        raise TypeError(f"the brain weights hold a {type(network).__name__}, not a UNet")
+    coarse = resample_to_output(_blurred(image), voxel_sizes=SPACING_MM, order=1)
+    values = torch.from_numpy(normalise(np.asarray(coarse.dataobj, dtype=np.float32)))
+    padding = [(0, -size % network.divisor) for size in values.shape]
+    padded = F.pad(values, [n for pair in reversed(padding) for n in pair])
+    with torch.inference_mode():
+        logits = network(padded[None, None].to(next(network.parameters()).device))
+    found = torch.sigmoid(logits)[0, 0].cpu().numpy()[tuple(slice(n) for n in values.shape)]
+    return resample_from_to(
+        nib.Nifti1Image(found.astype(np.float32), coarse.affine), image, order=1
+    )
+
+
+def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Keep the largest piece above one half and fill its holes.
+
+    Parameters
+    ----------
+    probability
+        (X, Y, Z) float32 in [0, 1].
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) uint8 on the same grid.
+
+    Raises
+    ------
+    ScanError
+        When less than 500 ml remain.
+    """
+    pieces, count = ndimage.label(np.asarray(probability.dataobj) >= 0.5)
+    sizes = np.bincount(pieces.ravel(), minlength=2)[1:]
+    mask = ndimage.binary_fill_holes(pieces == 1 + int(np.argmax(sizes)))
+    brain_ml = float(mask.sum()) * abs(np.linalg.det(probability.affine[:3, :3])) / 1000
+    if count == 0 or brain_ml < MIN_BRAIN_ML:
+        raise ScanError(
+            f"brain extraction found only {brain_ml if count else 0:.0f} ml of brain: check that "
+            "the image shows a whole head, or give a brain mask with --derivatives"
+        )
+    return nib.Nifti1Image(mask.astype(np.uint8), probability.affine)
+
+
+def normalise(values: np.ndarray) -> np.ndarray:
+    """Scale so that the 99.5th percentile of the positive voxels is 1; clip to [0, 1.5].
+
+    Parameters
+    ----------
+    values
+        (X, Y, Z) float32 intensities.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32 in [0, 1.5].
+    """
+    positive = values[values > 0]
+    top = float(np.percentile(positive, 99.5)) if positive.size else 1.0
+    return np.clip(values / top, 0, 1.5).astype(np.float32)
+
+
+def _blurred(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Blur axes finer than the network's grid, so that coarse sampling does not alias."""
+    spacing = np.asarray(image.header.get_zooms()[:3])
+    sigma = 0.4 * np.sqrt(np.maximum((SPACING_MM / spacing) ** 2 - 1, 0))
+    data = ndimage.gaussian_filter(np.asarray(image.dataobj, dtype=np.float32), sigma)
+    return nib.Nifti1Image(data, image.affine)

@@ -1,0 +1,146 @@
+"""Evaluate a patch network at every voxel of a volume.
+
+A patch network without padding equals a fully convolutional one: leave out the strides of its
+pooling layers and dilate all later layers by them, and one pass gives every voxel's value (Sermanet
+et al., OverFeat, ICLR 2014, section 3.3; Giusti et al., ICIP 2013, doi 10.1109/ICIP.2013.6738831).
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cascade_bids.network.architectures import PatchNetwork
+
+TILE = 64
+"""Voxels along each side of a tile; bounds the memory that a pass takes (about 1 GB)."""
+
+
+def evaluate_dense(network: PatchNetwork, volume: Tensor, candidates: np.ndarray) -> np.ndarray:
+    """Give each candidate its lesion probability, tile by tile.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    volume
+        (C, X, Y, Z) float32, normalised contrasts; taken as 0 beyond its border.
+    candidates
+        (X, Y, Z) bool.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32 in [0, 1], 0 where no candidate is.
+    """
+    device = next(network.parameters()).device
+    layers, field = dilate(network.layers)
+    before = network.patch_size // 2
+    padded = F.pad(volume, [before, field - 1 - before] * 3)
+    probability = np.zeros(candidates.shape, dtype=np.float32)
+    with torch.inference_mode():
+        for tile in _tiles(candidates):
+            window = tuple(slice(s.start, s.stop + field - 1) for s in tile)
+            block = padded[(slice(None), *window)][None].to(device)
+            logits = layers(block.contiguous(memory_format=torch.channels_last_3d))
+            probability[tile] = torch.softmax(logits, dim=1)[0, 1].cpu().numpy()
+    return np.where(candidates, probability, np.float32(0))
+
+
+def evaluate_patches(
+    network: PatchNetwork, volume: Tensor, candidates: np.ndarray, *, batch_size: int = 512
+) -> np.ndarray:
+    """Do the same as `evaluate_dense`, one patch a candidate: slow, kept as its yardstick."""
+    device = next(network.parameters()).device
+    voxels = torch.from_numpy(np.argwhere(candidates))
+    patches = PatchReader(volume, network.patch_size)
+    found = []
+    with torch.inference_mode():
+        for chunk in voxels.split(batch_size):
+            logits = network(patches.read(chunk).to(device))
+            found.append(torch.softmax(logits, dim=1)[:, 1].cpu())
+    probability = np.zeros(candidates.shape, dtype=np.float32)
+    if found:
+        probability[candidates] = torch.cat(found).numpy()
+    return probability
+
+
+class PatchReader:
+    """Cut cubes around voxels out of one volume, which is 0 beyond its border.
+
+    Parameters
+    ----------
+    volume
+        (C, X, Y, Z) float32.
+    size
+        Voxels along each side; odd.
+    """
+
+    def __init__(self, volume: Tensor, size: int) -> None:
+        windows = F.pad(volume, [size // 2] * 6)
+        for axis in (1, 2, 3):
+            windows = windows.unfold(axis, size, 1)
+        self._windows = windows
+
+    def read(self, voxels: Tensor) -> Tensor:
+        """Map voxels (N, 3) int64 to the patches (N, C, size, size, size) around them."""
+        x, y, z = voxels.unbind(1)
+        return self._windows[:, x, y, z].transpose(0, 1)
+
+
+def dilate(layers: nn.Sequential) -> tuple[nn.Sequential, int]:
+    """Turn strides into dilations; the weights are shared with the given layers.
+
+    Parameters
+    ----------
+    layers
+        Unpadded cubic convolutions and poolings, and layers that work voxel by voxel.
+
+    Returns
+    -------
+    tuple
+        The fully convolutional network, and the voxels that it sees along each axis.
+
+    Raises
+    ------
+    TypeError
+        When a layer pads or is of a kind that has no dense counterpart.
+    """
+    dense: list[nn.Module] = []
+    dilation, field = 1, 1
+    for layer in layers:
+        if isinstance(layer, nn.Conv3d) and layer.padding == (0, 0, 0) and layer.stride == (1,) * 3:
+            size = layer.kernel_size[0]
+            copy = nn.Conv3d(
+                layer.in_channels, layer.out_channels, size, dilation=dilation, device="meta"
+            )
+            copy.weight, copy.bias = layer.weight, layer.bias
+            dense.append(copy)
+            field += (size - 1) * dilation
+        elif isinstance(layer, nn.MaxPool3d) and layer.padding == 0:
+            size, stride = int(layer.kernel_size), int(layer.stride)
+            dense.append(nn.MaxPool3d(size, stride=1, dilation=dilation))
+            field += (size - 1) * dilation
+            dilation *= stride
+        elif isinstance(layer, nn.BatchNorm3d | nn.ReLU | nn.Dropout3d):
+            dense.append(layer)
+        else:
+            raise TypeError(f"{layer} has no dense counterpart")
+    return nn.Sequential(*dense).train(layers.training), field
+
+
+def _tiles(candidates: np.ndarray) -> Iterator[tuple[slice, slice, slice]]:
+    """Cover all candidates with boxes of at most `TILE` voxels a side, cut to fit them."""
+    starts = (range(0, size, TILE) for size in candidates.shape)
+    for corner in itertools.product(*starts):
+        block = candidates[tuple(slice(a, a + TILE) for a in corner)]
+        if block.any():
+            spans = [np.flatnonzero(block.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+            x, y, z = (
+                slice(a + int(s[0]), a + int(s[-1]) + 1)
+                for a, s in zip(corner, spans, strict=True)
+            )
+            yield x, y, z

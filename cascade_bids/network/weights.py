@@ -1,0 +1,138 @@
+"""Weights on disk: safetensors with a JSON card; nothing is unpickled or downloaded.
+
+A card names the method, the contrasts that it takes, how its images were normalised, and its
+stages, each with the file of its weights, their SHA-256 and the architecture that they fill.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
+from torch import nn
+
+from cascade_bids.errors import StartError, UsageError
+from cascade_bids.network.architectures import ARCHITECTURES
+
+WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
+"""Folder of the weights that come with the product."""
+
+
+def load_card(name: str, folder: Path = WEIGHTS_DIR) -> dict[str, Any]:
+    """Read the card of a method.
+
+    Parameters
+    ----------
+    name
+        Method, for example ``valverde2017``.
+    folder
+        Where cards and weights lie.
+
+    Returns
+    -------
+    dict
+        The card.
+
+    Raises
+    ------
+    UsageError
+        When there is no such card; the message lists those that there are.
+    """
+    path = folder / f"{name}.json"
+    if not path.exists():
+        known = sorted(p.stem for p in folder.glob("*.json"))
+        raise UsageError(f"no weights named {name!r} in {folder}; there are: {', '.join(known)}")
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return card
+
+
+def load_network(
+    name: str, stage: int = 0, *, device: torch.device, folder: Path = WEIGHTS_DIR
+) -> nn.Module:
+    """Build one stage's network and fill it, ready for inference.
+
+    Parameters
+    ----------
+    name
+        Method.
+    stage
+        Which stage of its card.
+    device
+        Where the network goes.
+    folder
+        Where cards and weights lie.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network in evaluation mode.
+
+    Raises
+    ------
+    StartError
+        When the weights are missing, damaged, or not those that the card describes.
+    """
+    entry = load_card(name, folder)["stages"][stage]
+    path = folder / entry["file"]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"cannot read the weights {path}: {error.strerror}; reinstall") from error
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise StartError(f"the weights {path} are not those of their card; reinstall")
+    network = ARCHITECTURES[entry["architecture"]](**entry["arguments"])
+    try:
+        network.load_state_dict(load_tensors(content))
+    except (SafetensorError, RuntimeError) as error:
+        raise StartError(f"the weights {path} do not fit their card: {error}") from error
+    return network.to(device).eval()
+
+
+def save_method(
+    name: str,
+    stages: list[tuple[nn.Module, Mapping[str, Any]]],
+    card: Mapping[str, Any],
+    folder: Path,
+) -> Path:
+    """Write the weights of all stages and then the card, each file whole or not at all.
+
+    Parameters
+    ----------
+    name
+        Method.
+    stages
+        Network and its entry in the card (architecture, arguments, rules) of each stage.
+    card
+        All else that the card says.
+    folder
+        Where to write; made when missing.
+
+    Returns
+    -------
+    Path
+        The card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for number, (network, entry) in enumerate(stages, start=1):
+        content = dump_tensors({k: v.cpu().contiguous() for k, v in network.state_dict().items()})
+        file = f"{name}.safetensors" if len(stages) == 1 else f"{name}-stage{number}.safetensors"
+        _write(folder / file, content)
+        entries.append({**entry, "file": file, "sha256": hashlib.sha256(content).hexdigest()})
+    text = json.dumps({"name": name, **card, "stages": entries}, indent=2) + "\n"
+    path = folder / f"{name}.json"
+    _write(path, text.encode())
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    os.replace(beside, path)

@@ -1,0 +1,320 @@
+"""The steps from a raw image to the network grid, as functions of nibabel images.
+
+A transform is a (4, 4) float64 matrix that maps world coordinates (RAS+, mm) of the fixed image to
+those of the moving one, the direction in which images are resampled and which ITK files store.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ants
+import nibabel as nib
+import numpy as np
+from nibabel.processing import resample_from_to
+from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+from scipy import ndimage
+
+from cascade_bids.errors import ScanError
+
+MIN_VOXELS = 8
+"""An image with fewer voxels along an axis is no head scan."""
+
+FAR_MM = 25.0
+"""Brains further apart than this by their headers are first brought together by their centres."""
+
+
+def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
+    """Check an image and bring it into the one form that all later steps rely on.
+
+    Parameters
+    ----------
+    image
+        Any NIfTI image.
+    name
+        What messages call it: its file.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32, axes permuted and flipped to RAS+, finite, sform and qform equal.
+
+    Raises
+    ------
+    ScanError
+        When the image is not 3D (a fourth axis of length one is dropped), cannot be read to its
+        end, is constant, or has an affine that is singular or sheared.
+    """
+    shape = tuple(image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < MIN_VOXELS:
+        raise ScanError(
+            f"{name} has shape {tuple(image.shape)}; a 3D image of at least {MIN_VOXELS} voxels "
+            "along each axis is needed"
+        )
+    try:
+        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    except (OSError, EOFError, ValueError) as error:
+        raise ScanError(f"{name} is damaged ({error}); copy or convert it again") from error
+    data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    if data.min() == data.max():
+        raise ScanError(f"{name} is constant; check the conversion from DICOM")
+    directions, spacing = _directions(image.affine, name)
+    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
+        raise ScanError(f"{name} has a sheared affine; resample it to an orthogonal grid first")
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
+    return _nifti(np.asarray(canonical.dataobj), canonical.affine)
+
+
+def _directions(affine: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    spacing = nib.affines.voxel_sizes(affine)
+    if not np.isfinite(affine).all() or spacing.min() <= 0 or np.linalg.det(affine[:3, :3]) == 0:
+        raise ScanError(f"{name} has no usable affine in its header; convert it again")
+    return affine[:3, :3] / spacing, spacing
+
+
+def correct_bias(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Remove the coil's smooth shading by N4 (Tustison et al. 2010, doi 10.1109/TMI.2010.2046908).
+
+    Parameters
+    ----------
+    image
+        As `conform` leaves it, whole head or brain.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32 on the same grid, not negative.
+    """
+    data = np.clip(np.asarray(image.dataobj, dtype=np.float32), 0, None)
+    foreground = data > 0.1 * np.percentile(data[data > 0], 95)
+    corrected = ants.n4_bias_field_correction(
+        _to_ants(_nifti(data, image.affine)),
+        mask=_to_ants(_nifti(foreground.astype(np.float32), image.affine)),
+        shrink_factor=4,
+    ).numpy()
+    return _nifti(np.clip(corrected, 0, None), image.affine)
+
+
+def register_rigid(
+    fixed: nib.Nifti1Image,
+    moving: nib.Nifti1Image,
+    *,
+    fixed_brain: nib.Nifti1Image,
+    moving_brain: nib.Nifti1Image,
+    seed: int,
+) -> np.ndarray:
+    """Align two images of one head rigidly by mutual information inside the brain.
+
+    Parameters
+    ----------
+    fixed, moving
+        (X, Y, Z) images, each on its own grid.
+    fixed_brain, moving_brain
+        Brain masks on those grids.
+    seed
+        Of the voxels that the metric samples.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4, 4) fixed to moving.
+    """
+    start = _bring_together(fixed_brain, moving_brain)
+    return _register(fixed, moving, fixed_brain, start, "Rigid", seed)
+
+
+def align_to_template(
+    image: nib.Nifti1Image, brain: nib.Nifti1Image, *, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Align a brain to MNI152NLin2009aSym, rigidly and then with 12 parameters.
+
+    Parameters
+    ----------
+    image, brain
+        (X, Y, Z) image and its brain mask, on one grid.
+    seed
+        Of the voxels that the metric samples.
+
+    Returns
+    -------
+    rigid : numpy.ndarray
+        (4, 4) template to image; places the network grid, volumes preserved.
+    affine : numpy.ndarray
+        (4, 4) template to image; tells where in MNI a voxel lies.
+    """
+    template = load_mni152_template(resolution=1)
+    template_brain = load_mni152_brain_mask(resolution=1)
+    extracted = apply_mask(image, brain)
+    start = _centres_apart(template_brain, brain)
+    rigid = _register(template, extracted, None, start, "Rigid", seed)
+    affine = _register(template, extracted, template_brain, rigid, "Affine", seed)
+    return rigid, affine
+
+
+def network_grid() -> tuple[tuple[int, int, int], np.ndarray]:
+    """Give shape and affine of the network grid: the template's, 1 mm isotropic, RAS+."""
+    template = load_mni152_template(resolution=1)
+    x, y, z = template.shape
+    return (x, y, z), template.affine
+
+
+def resample(
+    image: nib.Nifti1Image,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    transform: np.ndarray,
+    *,
+    order: int,
+) -> nib.Nifti1Image:
+    """Resample once onto a grid, through a transform.
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z) image.
+    shape, affine
+        The grid.
+    transform
+        (4, 4) world of the grid to world of the image.
+    order
+        Of the spline: 0 for labels, 1 for masks and probabilities, 3 for intensities.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32 on the grid, within the range of the image, 0 beyond its border.
+    """
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    moved = nib.Nifti1Image(data, np.linalg.inv(transform) @ image.affine)
+    found = np.asarray(resample_from_to(moved, (shape, affine), order=order).dataobj)
+    return _nifti(np.clip(found, min(0.0, float(data.min())), float(data.max())), affine)
+
+
+def resample_mask(
+    mask: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
+) -> nib.Nifti1Image:
+    """Resample a mask as `resample`: at least half of a voxel must lie inside.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) uint8 on the grid.
+    """
+    part = np.asarray(resample(mask, shape, affine, transform, order=1).dataobj)
+    return nib.Nifti1Image((part >= 0.5).astype(np.uint8), affine)
+
+
+def apply_mask(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Set all voxels outside the mask to 0; both on one grid."""
+    inside = np.asarray(mask.dataobj) > 0
+    return _nifti(np.where(inside, np.asarray(image.dataobj), 0), image.affine)
+
+
+def nonzero_mask(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Take what is not 0 as the brain of an image that was brain-extracted before, holes filled.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) uint8 on the same grid.
+    """
+    inside = ndimage.binary_fill_holes(np.asarray(image.dataobj) > 0)
+    return nib.Nifti1Image(inside.astype(np.uint8), image.affine)
+
+
+def write_transform(transform: np.ndarray, path: Path) -> None:
+    """Write a transform as an ITK text file.
+
+    Parameters
+    ----------
+    transform
+        (4, 4) fixed to moving, RAS+ mm.
+    path
+        File to write, ``.txt``.
+    """
+    itk = _LPS @ transform @ _LPS
+    ants.write_transform(
+        ants.create_ants_transform(
+            dimension=3, matrix=itk[:3, :3], translation=itk[:3, 3], center=np.zeros(3)
+        ),
+        str(path),
+    )
+
+
+def read_transform(path: Path) -> np.ndarray:
+    """Read a linear ITK transform as a (4, 4) matrix, fixed to moving, RAS+ mm."""
+    itk = ants.read_transform(str(path))
+    numbers, centre = np.asarray(itk.parameters), np.asarray(itk.fixed_parameters)
+    matrix = np.eye(4)
+    matrix[:3, :3] = numbers[:9].reshape(3, 3)
+    matrix[:3, 3] = numbers[9:] + centre - matrix[:3, :3] @ centre
+    return _LPS @ matrix @ _LPS
+
+
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def _register(
+    fixed: nib.Nifti1Image,
+    moving: nib.Nifti1Image,
+    mask: nib.Nifti1Image | None,
+    start: np.ndarray,
+    kind: str,
+    seed: int,
+) -> np.ndarray:
+    # One thread and a seed are both needed for the same transform on every run.
+    ants.config.set_ants_deterministic(True, seed)
+    with TemporaryDirectory() as folder:
+        initial = Path(folder) / "start.txt"
+        write_transform(start, initial)
+        found = ants.registration(
+            _to_ants(fixed),
+            _to_ants(moving),
+            type_of_transform=kind,
+            initial_transform=str(initial),
+            outprefix=f"{folder}/found_",
+            mask=None if mask is None else _to_ants(mask),
+            mask_all_stages=True,
+            aff_iterations=(1000, 500, 100),
+            aff_shrink_factors=(6, 4, 2),
+            aff_smoothing_sigmas=(3, 2, 1),
+        )
+        return read_transform(Path(found["fwdtransforms"][0]))
+
+
+def _bring_together(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
+    """Trust the headers of one session unless they lay the brains far apart."""
+    shift = _centres_apart(fixed_brain, moving_brain)
+    return shift if np.linalg.norm(shift[:3, 3]) > FAR_MM else np.eye(4)
+
+
+def _centres_apart(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
+    shift = np.eye(4)
+    shift[:3, 3] = _centre(moving_brain) - _centre(fixed_brain)
+    return shift
+
+
+def _centre(mask: nib.Nifti1Image) -> np.ndarray:
+    voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
+    return nib.affines.apply_affine(mask.affine, voxels.mean(axis=0))
+
+
+def _to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
+    directions = _LPS[:3, :3] @ image.affine[:3, :3]
+    spacing = nib.affines.voxel_sizes(image.affine)
+    return ants.from_numpy(
+        np.asarray(image.dataobj, dtype=np.float32),
+        origin=tuple(_LPS[:3, :3] @ image.affine[:3, 3]),
+        spacing=tuple(float(s) for s in spacing),
+        direction=directions / spacing,
+    )
+
+
+def _nifti(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    """Make a float32 image whose sform and qform agree, so that every reader sees one space."""
+    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    return image

@@ -1,0 +1,1 @@
+"""Pages for people: one for each participant, one for the cohort."""

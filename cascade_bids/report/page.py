@@ -1,0 +1,58 @@
+"""Pages, pictures and texts from the templates, written whole or not at all."""
+
+import math
+import os
+from functools import cache
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from cascade_bids.errors import CascadeBidsError
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of ``data/templates``; in ``.html.j2`` every value is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text so that the file is complete as soon as it can be seen.
+
+    Raises
+    ------
+    CascadeBidsError
+        If the folder can't be written to.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CascadeBidsError(
+            f"{path} can't be written ({error}); make room or the folder writable, and run again."
+        ) from error
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("cascade_bids", "data/templates"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = _number
+    return environment
+
+
+def _number(value: object, digits: int = 2) -> str:
+    """Format a number; ``n/a`` for whatever is missing or not finite."""
+    if isinstance(value, Real) and math.isfinite(value):
+        return f"{float(value):.{digits}f}"
+    return "n/a"

@@ -1,0 +1,363 @@
+"""Scans are found, images chosen and problems told, on small datasets of known content."""
+
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description
+from cascade_bids.bids.inputs import Scan, find_scans, load_filters
+from cascade_bids.config import InputConfig
+from cascade_bids.errors import StartError, UsageError
+
+MakeDataset = Callable[..., Path]
+
+
+def write_image(path: Path, voxel_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.diag([*voxel_mm, 1.0]))
+    nib.save(image, path)
+
+
+def path_of(root: Path, name: str) -> Path:
+    """Where an image of this name belongs: sub-<label>/[ses-<label>/]anat."""
+    folders = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
+    return root.joinpath(*folders, "anat", name)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> MakeDataset:
+    """Make a dataset of named images, in a folder whose own name looks like entities."""
+
+    def make(*names: str, **description: Any) -> Path:
+        root = tmp_path / "sub-x" / "ses-9_run-7" / "raw"
+        root.mkdir(parents=True, exist_ok=True)
+        content = {"Name": "test", "BIDSVersion": "1.10.0", **description}
+        (root / "dataset_description.json").write_text(json.dumps(content))
+        for name in names:
+            write_image(path_of(root, f"{name}.nii.gz"))
+        return root
+
+    return make
+
+
+def names(scan: Scan) -> dict[str, str]:
+    return {contrast: path.name.removesuffix(".nii.gz") for contrast, path in scan.images.items()}
+
+
+def test_scans_with_and_without_sessions(dataset: MakeDataset) -> None:
+    root = dataset(
+        "sub-10_FLAIR",
+        "sub-2_ses-b_run-01_FLAIR",
+        "sub-2_ses-b_T1w",
+        "sub-2_ses-b_PDw",
+        "sub-2_ses-a_FLAIR",
+    )
+    scans = find_scans(InputConfig(root))
+    assert [scan.label for scan in scans] == ["sub-2_ses-a", "sub-2_ses-b_run-01", "sub-10"]
+    assert names(scans[1]) == {
+        "FLAIR": "sub-2_ses-b_run-01_FLAIR",
+        "T1w": "sub-2_ses-b_T1w",
+        "PDw": "sub-2_ses-b_PDw",
+    }
+    assert scans[1].entities == {"subject": "2", "session": "b", "run": "01"}
+    assert all(scan.problem is None and scan.choices == () for scan in scans)
+    assert all(path.is_absolute() for path in scans[1].images.values())
+    assert pickle.loads(pickle.dumps(scans)) == scans
+
+
+def test_other_files_are_no_images_of_a_scan(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_FLAIR", "sub-1_UNIT1", "sub-1_flip-1_mt-on_MTS", "sub-1_T1map")
+    (path_of(root, "sub-1_T1w.json")).write_text("{not read}")
+    for folder in ("derivatives/x", "sourcedata", "code"):
+        write_image(path_of(root / folder, "sub-2_FLAIR.nii.gz"))
+    (root / "sub-3.html").touch()
+    (scan,) = find_scans(InputConfig(root))
+    assert names(scan) == {"FLAIR": "sub-1_FLAIR"}
+
+
+def test_scan_without_flair_has_a_problem(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_T1w", "sub-1_ce-gd_FLAIR", "sub-2_FLAIR")
+    bad, good = find_scans(InputConfig(root))
+    assert bad.label == "sub-1" and good.problem is None
+    assert bad.problem is not None
+    for part in ("FLAIR is required", "sub-1_ce-gd_FLAIR", "contrast agent", str(root)):
+        assert part in bad.problem
+
+
+@pytest.mark.parametrize(
+    ("entity", "reason"),
+    [("ce-gd", "contrast agent"), ("part-phase", "phase part"), ("mt-on", "magnetisation")],
+)
+def test_images_that_never_stand_for_a_contrast(
+    dataset: MakeDataset, entity: str, reason: str
+) -> None:
+    root = dataset("sub-1_FLAIR", "sub-1_T1w", f"sub-1_{entity}_T1w")
+    write_image(path_of(root, f"sub-1_{entity}_T1w.nii.gz"), (0.1, 0.1, 0.1))
+    (scan,) = find_scans(InputConfig(root, validate=False))
+    assert names(scan)["T1w"] == "sub-1_T1w"
+    (choice,) = scan.choices
+    assert choice.startswith(f"T1w: passed over sub-1_{entity}_T1w.nii.gz") and reason in choice
+
+
+def test_finest_voxels_win_then_the_first_name(
+    dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = dataset("sub-1_run-1_FLAIR", "sub-1_run-10_T1w", "sub-1_run-2_T1w", "sub-1_run-3_T1w")
+    write_image(path_of(root, "sub-1_acq-a_FLAIR.nii.gz"), (0.5, 0.5, 4.1))
+    write_image(path_of(root, "sub-1_run-2_FLAIR.nii.gz"), (0.5, 0.5, 3.0))
+    write_image(path_of(root, "sub-1_run-3_T1w.nii.gz"), (-1.2, 1.2, 1.2))
+    with caplog.at_level("INFO"):
+        (scan,) = find_scans(InputConfig(root))
+    assert names(scan) == {"FLAIR": "sub-1_run-2_FLAIR", "T1w": "sub-1_run-2_T1w"}
+    assert scan.run == "2"
+    flair, t1w = scan.choices
+    assert "took sub-1_run-2_FLAIR.nii.gz among 3" in flair and "0.75 mm³" in flair
+    assert "sub-1_acq-a_FLAIR.nii.gz" in flair and "first by name" not in flair
+    assert "first by name" in t1w
+    assert all(f"{scan.label}: {choice}" in caplog.text for choice in scan.choices)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no gzip", b"\x1f\x8b" + bytes(40)])
+def test_unreadable_header_is_passed_over(dataset: MakeDataset, damage: bytes) -> None:
+    root = dataset("sub-1_run-1_FLAIR", "sub-1_run-2_FLAIR", "sub-2_FLAIR")
+    for name in ("sub-1_run-1_FLAIR.nii.gz", "sub-2_FLAIR.nii.gz"):
+        path_of(root, name).write_bytes(damage)
+    several, only = find_scans(InputConfig(root))
+    assert names(several) == {"FLAIR": "sub-1_run-2_FLAIR"}
+    assert any("run-1" in c and "cannot be read" in c for c in several.choices)
+    assert names(only) == {"FLAIR": "sub-2_FLAIR"} and only.problem is None
+
+
+def test_broken_link_and_all_unreadable(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_run-1_FLAIR", "sub-1_run-2_FLAIR")
+    for run in "12":
+        path = path_of(root, f"sub-1_run-{run}_FLAIR.nii.gz")
+        path.unlink()
+        path.symlink_to("not-fetched")
+    (scan,) = find_scans(InputConfig(root))
+    assert names(scan) == {"FLAIR": "sub-1_run-1_FLAIR"}
+    assert len(scan.choices) == 3
+    assert not any(str(root) in choice for choice in scan.choices)
+
+
+def test_labels_with_and_without_prefix(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_ses-a_FLAIR", "sub-1_ses-b_FLAIR", "sub-2_ses-b_FLAIR")
+
+    def labels(participants: tuple[str, ...], sessions: tuple[str, ...]) -> list[str]:
+        config = InputConfig(root, participant_labels=participants, session_labels=sessions)
+        return [scan.label for scan in find_scans(config)]
+
+    assert labels(("sub-1",), ()) == ["sub-1_ses-a", "sub-1_ses-b"]
+    assert labels((), ("ses-b",)) == labels((), ("b",)) == ["sub-1_ses-b", "sub-2_ses-b"]
+    assert labels(("2", "sub-2"), ("b",)) == ["sub-2_ses-b"]
+    with pytest.raises(UsageError, match=r"participant: 7, 8.* has 1, 2\."):
+        labels(("sub-7", "1", "8"), ())
+    with pytest.raises(UsageError, match=r"session: a.* has b\."):
+        labels(("2",), ("a",))
+
+
+def test_known_participants_are_shortened(dataset: MakeDataset) -> None:
+    root = dataset()
+    for number in range(1, 31):
+        (root / f"sub-{number}").mkdir()
+    with pytest.raises(UsageError, match=r"has 1, 2, .*20, … \(30 in all\)"):
+        find_scans(InputConfig(root, participant_labels=("99",)))
+
+
+def test_named_participant_without_images_has_a_problem(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_FLAIR", "sub-2_bold")
+    assert [scan.label for scan in find_scans(InputConfig(root))] == ["sub-1"]
+    good, bad = find_scans(InputConfig(root, participant_labels=("2", "1")))
+    assert (good.label, good.problem) == ("sub-1", None)
+    assert bad.label == "sub-2" and bad.problem is not None and "No image" in bad.problem
+
+
+def test_names_that_bids_does_not_know(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_FLAIR", "sub-1_mine-x_T1w")
+    assert set(find_scans(InputConfig(root))[0].images) == {"FLAIR"}
+    assert set(find_scans(InputConfig(root, validate=False))[0].images) == {"FLAIR", "T1w"}
+
+
+def test_preprocessed_dataset_as_input(dataset: MakeDataset) -> None:
+    root = dataset(
+        "sub-1_space-MNI_desc-preproc_FLAIR", DatasetType="derivative", GeneratedBy=[{"Name": "x"}]
+    )
+    assert set(find_scans(InputConfig(root))[0].images) == {"FLAIR"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"flair": {"acquisition": "low"}}, "sub-1_acq-low_run-01_FLAIR"),
+        ({"flair": {"acquisition": None}}, "sub-1_FLAIR"),
+        ({"flair": {"acquisition": ["x", None]}}, "sub-1_FLAIR"),
+        ({"flair": {"run": "*"}}, "sub-1_acq-low_run-01_FLAIR"),
+        ({"flair": {"run": 1, "suffix": "FLAIR"}}, "sub-1_acq-low_run-01_FLAIR"),
+        ({"flair": {"extension": "nii.gz", "session": None}}, "sub-1_FLAIR"),
+    ],
+)
+def test_filters(
+    dataset: MakeDataset, tmp_path: Path, filters: dict[str, Any], expected: str
+) -> None:
+    root = dataset("sub-1_FLAIR", "sub-1_T1w")
+    write_image(path_of(root, "sub-1_acq-low_run-01_FLAIR.nii.gz"), (2, 2, 2))
+    file = tmp_path / "filters.json"
+    file.write_text(json.dumps(filters))
+    (scan,) = find_scans(InputConfig(root, filters=load_filters(file)))
+    assert names(scan) == {"FLAIR": expected, "T1w": "sub-1_T1w"}
+
+
+def test_filter_that_nothing_fits_is_told(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_FLAIR")
+    (scan,) = find_scans(InputConfig(root, filters={"flair": {"acquisition": "x"}}))
+    assert scan.problem is not None and "sub-1_FLAIR.nii.gz, it does not match" in scan.problem
+
+
+def test_flair_filter_on_sessions_selects_scans(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_ses-a_FLAIR", "sub-1_ses-b_FLAIR", "sub-1_ses-a_T1w")
+    scans = find_scans(InputConfig(root, filters={"flair": {"session": "b"}}))
+    assert [scan.label for scan in scans] == ["sub-1_ses-b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "one JSON object"),
+        ('{"bold": {}}', "bold.*flair, t1w, t2w, pdw"),
+        ('{"t1w": {"acq": "x"}}', '"acq".*acquisition'),
+        ('{"t1w": []}', "must be an object"),
+        ('{"t1w": {"run": {}}}', "must be text"),
+    ],
+)
+def test_bad_filter_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "filters.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_filters(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_filter_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        load_filters(tmp_path / "none.json")
+
+
+def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a folder"):
+        find_scans(InputConfig(tmp_path / "none"))
+    with pytest.raises(UsageError, match="is empty"):
+        find_scans(InputConfig(tmp_path))
+    (tmp_path / "sub-1").mkdir()
+    with pytest.raises(UsageError, match=r"no dataset_description\.json"):
+        find_scans(InputConfig(tmp_path))
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x"}')
+    with pytest.raises(UsageError, match="'BIDSVersion' field missing"):
+        find_scans(InputConfig(tmp_path))
+    (tmp_path / "dataset_description.json").write_text("{")
+    with pytest.raises(UsageError, match="not valid JSON"):
+        read_description(tmp_path)
+
+
+def test_dataset_without_participants_or_scans(dataset: MakeDataset) -> None:
+    root = dataset()
+    with pytest.raises(UsageError, match="no participant"):
+        find_scans(InputConfig(root))
+    write_image(root / "sub-1" / "anat" / "sub-1_UNIT1.nii.gz")
+    with pytest.raises(StartError, match="anat/"):
+        find_scans(InputConfig(root))
+
+
+def test_database_is_used_again(dataset: MakeDataset, tmp_path: Path) -> None:
+    root = dataset("sub-1_FLAIR", "sub-2_FLAIR")
+    before = sorted(root.rglob("*"))
+    one = InputConfig(root, participant_labels=("1",), database_dir=tmp_path / "db")
+    assert [scan.label for scan in find_scans(one)] == ["sub-1"]
+    assert [path.name for path in (tmp_path / "db").iterdir()] == ["layout_index.sqlite"]
+    path_of(root, "sub-1_FLAIR.nii.gz").rename(path_of(root, "sub-1_run-1_FLAIR.nii.gz"))
+    again = find_scans(InputConfig(root, database_dir=tmp_path / "db"))
+    assert [scan.label for scan in again] == ["sub-1", "sub-2"]
+    path_of(root, "sub-1_run-1_FLAIR.nii.gz").rename(path_of(root, "sub-1_FLAIR.nii.gz"))
+    assert sorted(root.rglob("*")) == before
+
+
+def test_unusable_databases(dataset: MakeDataset, tmp_path: Path) -> None:
+    root = dataset("sub-1_FLAIR")
+    with pytest.raises(UsageError, match="inside the input dataset"):
+        find_scans(InputConfig(root, database_dir=root / "code"))
+    find_scans(InputConfig(root, database_dir=tmp_path / "db"))
+    other = tmp_path / "other"
+    root.rename(other)
+    with pytest.raises(UsageError, match="Delete it"):
+        find_scans(InputConfig(other, database_dir=tmp_path / "db"))
+    dataset("sub-1_FLAIR")
+    with pytest.raises(UsageError, match="of another dataset"):
+        find_scans(InputConfig(other, database_dir=tmp_path / "db"))
+    (tmp_path / "db" / "layout_index.sqlite").write_text("not a database, though long enough" * 9)
+    with pytest.raises(UsageError, match="cannot be used"):
+        find_scans(InputConfig(other, database_dir=tmp_path / "db"))
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"),
+    [
+        (["sub-1_ses-a_desc-brain_mask"], ("sub-1_ses-a_desc-brain_mask", "T1w")),
+        (
+            ["sub-1_ses-a_desc-brain_mask", "sub-1_ses-a_space-FLAIR_desc-brain_mask"],
+            ("sub-1_ses-a_space-FLAIR_desc-brain_mask", "FLAIR"),
+        ),
+        (["sub-1_ses-a_run-1_space-FLAIR_desc-brain_mask"], None),
+        (["sub-1_ses-a_space-MNI152NLin2009cAsym_res-1_desc-brain_mask"], None),
+        (["sub-1_desc-brain_mask"], None),
+        (["sub-1_ses-b_desc-brain_mask", "sub-1_ses-a_desc-lesion_mask"], None),
+    ],
+)
+def test_brain_mask_of_derivatives(
+    dataset: MakeDataset, tmp_path: Path, masks: list[str], expected: tuple[str, str] | None
+) -> None:
+    root = dataset("sub-1_ses-a_run-2_FLAIR", "sub-1_ses-a_T1w")
+    other = tmp_path / "run-3" / "prep"
+    other.mkdir(parents=True)
+    for mask in masks:
+        write_image(path_of(other, f"{mask}.nii.gz"))
+    (scan,) = find_scans(InputConfig(root, derivatives={"prep": other}))
+    if expected is None:
+        assert (scan.brain_mask, scan.brain_mask_space) == (None, None)
+        assert scan.choices[-1] == "Brain mask: none for this scan in prep."
+    else:
+        assert scan.brain_mask == path_of(other, f"{expected[0]}.nii.gz")
+        assert scan.brain_mask_space == expected[1]
+        assert expected[0] in scan.choices[-1]
+
+
+def test_mask_on_a_contrast_that_the_scan_lacks(dataset: MakeDataset, tmp_path: Path) -> None:
+    root = dataset("sub-1_FLAIR")
+    write_image(path_of(tmp_path / "prep", "sub-1_desc-brain_mask.nii.gz"))
+    (scan,) = find_scans(InputConfig(root, derivatives={"prep": tmp_path / "prep"}))
+    assert scan.brain_mask is None
+
+
+def test_bad_derivatives(dataset: MakeDataset, tmp_path: Path) -> None:
+    root = dataset("sub-1_FLAIR")
+    with pytest.raises(UsageError, match="is missing"):
+        find_scans(InputConfig(root, derivatives={"prep": tmp_path / "none"}))
+    with pytest.raises(UsageError, match='"raw" cannot name'):
+        find_scans(InputConfig(root, derivatives={"raw": tmp_path}))
+
+
+def test_uri_of_a_file_outside_its_dataset(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="subpath"):
+        bids_uri("raw", tmp_path / "raw", tmp_path / "other" / "x.nii.gz")
+
+
+def test_entities_keep_what_the_name_says() -> None:
+    path = Path("sub-01/ses-pre/anat/sub-01_ses-pre_acq-x_run-007_part-mag_T2w.nii.gz")
+    entities = parse_entities(path)
+    assert entities["run"] == "007"
+    assert entities["acquisition"] == "x" and entities["part"] == "mag"

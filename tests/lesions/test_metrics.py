@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cascade_bids.lesions.metrics import dice, lesion_detection, mean_displacement_mm
+
+few = settings(max_examples=25, derandomize=True, deadline=None)
+masks = arrays(bool, (5, 4, 6))
+matrices = arrays(np.float64, (3, 4), elements=st.floats(-2, 2, width=16))
+
+
+def affine(rows):
+    return np.vstack([rows, [0, 0, 0, 1]])
+
+
+def test_dice_of_half_overlap():
+    a, b = np.zeros((2, 4, 4, 4), bool)
+    a[0, 0, :2] = True
+    b[0, 0, 1:3] = True
+    assert dice(a, b) == 0.5
+
+
+def test_dice_of_empty_masks():
+    empty, full = np.zeros((2, 2, 2)), np.ones((2, 2, 2))
+    assert dice(empty, empty) == 1.0
+    assert dice(empty, full) == 0.0
+
+
+@few
+@given(masks, masks, st.permutations(range(3)), st.integers(0, 2))
+def test_dice_is_symmetric_and_does_not_care_for_orientation(a, b, order, axis):
+    expected = dice(a, b)
+    assert 0 <= expected <= 1
+    assert dice(b, a) == expected
+    assert dice(a, a) == 1
+    assert dice(np.flip(a.transpose(order), axis), np.flip(b.transpose(order), axis)) == expected
+
+
+def test_lesion_detection_counts_lesions_not_voxels():
+    ref, pred = np.zeros((2, 12, 5, 5), bool)
+    ref[0:4, 0:4, 0:4] = True  # found by one voxel
+    ref[6, 0, 0] = True  # missed
+    pred[3, 3, 3] = True  # true
+    pred[8, 4, 4] = pred[9, 3, 3] = True  # one false lesion, joined by a corner
+    pred[11, 0, 0] = True  # another false lesion
+    assert lesion_detection(pred, ref) == (1 / 2, 2 / 3)
+
+
+def test_lesion_detection_without_lesions():
+    empty, full = np.zeros((2, 2, 2)), np.ones((2, 2, 2))
+    assert lesion_detection(empty, empty) == (1.0, 0.0)
+    assert lesion_detection(full, empty) == (1.0, 1.0)
+    assert lesion_detection(empty, full) == (0.0, 0.0)
+
+
+@few
+@given(masks, masks, st.permutations(range(3)), st.integers(0, 2))
+def test_lesion_detection_does_not_care_for_orientation(pred, ref, order, axis):
+    turned = [np.flip(mask.transpose(order), axis) for mask in (pred, ref)]
+    assert lesion_detection(*turned) == lesion_detection(pred, ref)
+    assert lesion_detection(ref, ref) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("measure", [dice, lesion_detection])
+def test_masks_on_different_grids_are_refused(measure):
+    with pytest.raises(ValueError, match="different grids"):
+        measure(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)))
+
+
+def test_displacement_of_a_rotation_about_z():
+    turned = np.diag([-1.0, -1.0, 1.0, 1.0])  # half a turn
+    points = np.array([[10.0, 0, 5], [0, 20, -5]])
+    assert mean_displacement_mm(np.eye(4), turned, points) == pytest.approx(30)
+
+
+def test_displacement_without_points_is_refused():
+    with pytest.raises(ValueError, match="at least one point"):
+        mean_displacement_mm(np.eye(4), np.eye(4), np.zeros((0, 3)))
+
+
+@few
+@given(matrices, matrices, matrices)
+def test_displacement_is_a_distance(first, second, third):
+    points = np.random.default_rng(0).normal(0, 50, (20, 3))
+    a, b, c = affine(first), affine(second), affine(third)
+    assert mean_displacement_mm(a, a, points) == 0
+    assert mean_displacement_mm(a, b, points) == mean_displacement_mm(b, a, points)
+    direct = mean_displacement_mm(a, c, points)
+    detour = mean_displacement_mm(a, b, points) + mean_displacement_mm(b, c, points)
+    assert direct <= detour + 1e-9

@@ -62,8 +62,10 @@ class MethodConfig:
 class ResourceConfig:
     """What the run may use of the machine."""
 
-    work_dir: Path
-    """Folder for intermediate files; the same folder continues a broken run."""
+    work_dir: Path | None = None
+    """Folder for intermediate files; the same folder continues a broken run; None is temporary."""
+    clean_work_dir: bool = False
+    """Whether the intermediate files go when the run is over."""
     nprocs: int = 1
     """Steps that run at the same time."""
     omp_nthreads: int = 1

@@ -156,9 +156,14 @@ class Image:
 
 
 def index_images(
-    root: Path, *, subjects: Sequence[str] | None, validate: bool, database_dir: Path | None
+    root: Path,
+    *,
+    subjects: Sequence[str] | None,
+    validate: bool,
+    database_dir: Path | None,
+    suffixes: Sequence[str] = CONTRASTS,
 ) -> list[Image]:
-    """List the anatomical images of the four contrasts in a dataset.
+    """List the anatomical images in a dataset.
 
     Only images in ``anat/`` are looked at: sidecars, other datatypes and unwanted participants
     cost time in big datasets.
@@ -174,6 +179,8 @@ def index_images(
         Whether files with names that BIDS does not know are passed over.
     database_dir
         Folder of the pybids database to make or use again, if any.
+    suffixes
+        Which images: the four contrasts, or masks too.
 
     Returns
     -------
@@ -194,7 +201,7 @@ def index_images(
     try:
         layout = _open_layout(root, validate, indexer, database_dir)
         paths = layout.get(
-            return_type="filename", suffix=list(CONTRASTS), extension=[".nii", ".nii.gz"]
+            return_type="filename", suffix=list(suffixes), extension=[".nii", ".nii.gz"]
         )
         layout.connection_manager.session.close()
     except BIDSValidationError as error:

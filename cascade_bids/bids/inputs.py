@@ -54,6 +54,8 @@ class Scan:
     """Why the scan cannot be processed, if so."""
     brain_mask_space: str | None = None
     """The contrast with which the brain mask is aligned: ``FLAIR`` or ``T1w``."""
+    stem: str | None = None
+    """How its files begin when it comes from no BIDS dataset; None otherwise."""
 
     @property
     def entities(self) -> dict[str, str]:
@@ -76,6 +78,8 @@ class Scan:
         >>> Scan("01", "2", "1").label
         'sub-01_ses-2_run-1'
         """
+        if self.stem is not None:
+            return self.stem
         prefixes = {"subject": "sub", "session": "ses", "run": "run"}
         return "_".join(f"{prefixes[name]}-{value}" for name, value in self.entities.items())
 

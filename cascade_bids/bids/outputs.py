@@ -62,6 +62,8 @@ def output_path(root: Path, scan: Scan, name: str, **entities: str) -> Path:
     path = build_path({**source, **spec["entities"], **asked}, _spec()["patterns"], strict=True)
     if path is None:
         raise ValueError(f"No pattern of io_spec.json fits {name} with {entities}.")
+    if scan.stem is not None:
+        return root / Path(path).name.replace(f"sub-{scan.subject}", scan.stem, 1)
     return root / path
 
 
@@ -100,12 +102,32 @@ def sidecar(
     """
     spec = _output_spec(name)["sidecar"]
     fixed = _spec()["sidecars"][spec] if isinstance(spec, str) else spec
-    raw = {key: bids_uri("raw", inputs.bids_dir, path) for key, path in scan.images.items()}
+    raw = image_uris(scan, inputs)
     sources = [raw[contrast]] if contrast else list(raw.values())
     if scan.brain_mask is not None:
         sources.append(_derivative_uri(scan.brain_mask, inputs.derivatives))
     reference = raw[space] if space in raw else _spec()["spatial_references"][space]
     return {"SpatialReference": reference, "Sources": sources, **fixed, **facts}
+
+
+def image_uris(scan: Scan, inputs: InputConfig) -> dict[str, str]:
+    """Name each image of a scan: by its BIDS URI, or by its file when it has none.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    inputs
+        Where the raw dataset is.
+
+    Returns
+    -------
+    dict
+        Contrast to URI.
+    """
+    if scan.stem is not None:
+        return {contrast: path.name for contrast, path in scan.images.items()}
+    return {c: bids_uri("raw", inputs.bids_dir, path) for c, path in scan.images.items()}
 
 
 def write_dataset_description(

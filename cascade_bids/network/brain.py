@@ -18,9 +18,7 @@ MIN_BRAIN_ML = 500.0
 """A smaller brain is no brain: the image is not a head, or the extraction failed."""
 
 
-def extract_brain(
-    image: nib.Nifti1Image, *, device: torch.device | None = None
-) -> nib.Nifti1Image:
+def extract_brain(image: nib.Nifti1Image, *, device: torch.device | None = None) -> nib.Nifti1Image:
     """Find the brain, ventricles and cerebrospinal fluid around it included.
 
     Parameters
@@ -64,8 +62,9 @@ def brain_probability(
     with torch.inference_mode():
         logits = network(padded[None, None].to(next(network.parameters()).device))
     found = torch.sigmoid(logits)[0, 0].cpu().numpy()[tuple(slice(n) for n in values.shape)]
+    # The coarse grid covers the image, so "nearest" only keeps faces that rounding puts outside it.
     return resample_from_to(
-        nib.Nifti1Image(found.astype(np.float32), coarse.affine), image, order=1
+        nib.Nifti1Image(found.astype(np.float32), coarse.affine), image, order=1, mode="nearest"
     )
 
 

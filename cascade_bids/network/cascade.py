@@ -128,7 +128,8 @@ def run_cascade(
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) float32 in [0, 1]: the last stage's probability inside its candidates, 0 elsewhere.
+        (X, Y, Z) float32 in [0, 1]: the last stage's probability inside its candidates, 0
+        elsewhere.
 
     Raises
     ------

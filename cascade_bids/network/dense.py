@@ -121,7 +121,7 @@ def dilate(layers: nn.Sequential) -> tuple[nn.Sequential, int]:
             dense.append(copy)
             field += (size - 1) * dilation
         elif isinstance(layer, nn.MaxPool3d) and layer.padding == 0:
-            size, stride = int(layer.kernel_size), int(layer.stride)
+            size, stride = _cube(layer.kernel_size), _cube(layer.stride)
             dense.append(nn.MaxPool3d(size, stride=1, dilation=dilation))
             field += (size - 1) * dilation
             dilation *= stride
@@ -132,6 +132,10 @@ def dilate(layers: nn.Sequential) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*dense).train(layers.training), field
 
 
+def _cube(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
 def _tiles(candidates: np.ndarray) -> Iterator[tuple[slice, slice, slice]]:
     """Cover all candidates with boxes of at most `TILE` voxels a side, cut to fit them."""
     starts = (range(0, size, TILE) for size in candidates.shape)
@@ -140,7 +144,6 @@ def _tiles(candidates: np.ndarray) -> Iterator[tuple[slice, slice, slice]]:
         if block.any():
             spans = [np.flatnonzero(block.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
             x, y, z = (
-                slice(a + int(s[0]), a + int(s[-1]) + 1)
-                for a, s in zip(corner, spans, strict=True)
+                slice(a + int(s[0]), a + int(s[-1]) + 1) for a, s in zip(corner, spans, strict=True)
             )
             yield x, y, z

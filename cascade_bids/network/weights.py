@@ -6,7 +6,6 @@ stages, each with the file of its weights, their SHA-256 and the architecture th
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -44,13 +43,32 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR) -> dict[str, Any]:
     ------
     UsageError
         When there is no such card; the message lists those that there are.
+    StartError
+        When it cannot be read.
     """
     path = folder / f"{name}.json"
     if not path.exists():
         known = sorted(p.stem for p in folder.glob("*.json"))
         raise UsageError(f"no weights named {name!r} in {folder}; there are: {', '.join(known)}")
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"the card {path} is damaged ({error}); reinstall") from error
     return card
+
+
+def check_weights(name: str, folder: Path = WEIGHTS_DIR) -> None:
+    """Check before a run that all weight files of a method are those of its card.
+
+    Raises
+    ------
+    StartError
+        When a file is missing or damaged.
+    UsageError
+        When there is no such method.
+    """
+    for entry in load_card(name, folder)["stages"]:
+        _read_weights(folder / entry["file"], entry["sha256"])
 
 
 def load_network(
@@ -81,16 +99,11 @@ def load_network(
     """
     entry = load_card(name, folder)["stages"][stage]
     path = folder / entry["file"]
+    content = _read_weights(path, entry["sha256"])
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StartError(f"cannot read the weights {path}: {error.strerror}; reinstall") from error
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise StartError(f"the weights {path} are not those of their card; reinstall")
-    network = ARCHITECTURES[entry["architecture"]](**entry["arguments"])
-    try:
+        network = ARCHITECTURES[entry["architecture"]](**entry["arguments"])
         network.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise StartError(f"the weights {path} do not fit their card: {error}") from error
     return network.to(device).eval()
 
@@ -132,7 +145,17 @@ def save_method(
     return path
 
 
+def _read_weights(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"cannot read the weights {path}: {error.strerror}; reinstall") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StartError(f"the weights {path} are not those of their card; reinstall")
+    return content
+
+
 def _write(path: Path, content: bytes) -> None:
     beside = path.with_name(path.name + ".part")
     beside.write_bytes(content)
-    os.replace(beside, path)
+    beside.replace(path)

@@ -1,20 +1,22 @@
 """The steps from a raw image to the network grid, as functions of nibabel images.
 
-A transform is a (4, 4) float64 matrix that maps world coordinates (RAS+, mm) of the fixed image to
-those of the moving one, the direction in which images are resampled and which ITK files store.
+Transforms are those of `cascade_bids.transforms`: (4, 4), fixed to moving, RAS+ mm.
 """
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ants
 import nibabel as nib
 import numpy as np
-from nibabel.processing import resample_from_to
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 
 from cascade_bids.errors import ScanError
+from cascade_bids.preprocess.intensity import normalise_intensity, tissue_mask
+from cascade_bids.transforms import from_itk, write_transform
 
 MIN_VOXELS = 8
 """An image with fewer voxels along an axis is no head scan."""
@@ -41,8 +43,9 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
     Raises
     ------
     ScanError
-        When the image is not 3D (a fourth axis of length one is dropped), cannot be read to its
-        end, is constant, or has an affine that is singular or sheared.
+        When the image is not 3D (a fourth axis of length one is dropped), holds colours or complex
+        numbers, cannot be read to its end, is constant, or has an affine that is singular or
+        sheared.
     """
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -52,25 +55,29 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
             f"{name} has shape {tuple(image.shape)}; a 3D image of at least {MIN_VOXELS} voxels "
             "along each axis is needed"
         )
+    if image.get_data_dtype().kind not in "iuf":
+        raise ScanError(
+            f"{name} holds {image.get_data_dtype()}, no plain numbers; convert it again"
+        )
     try:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ScanError(f"{name} is damaged ({error}); copy or convert it again") from error
     data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
     if data.min() == data.max():
         raise ScanError(f"{name} is constant; check the conversion from DICOM")
-    directions, spacing = _directions(image.affine, name)
+    directions = _directions(image.affine, name)
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
         raise ScanError(f"{name} has a sheared affine; resample it to an orthogonal grid first")
     canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
     return _nifti(np.asarray(canonical.dataobj), canonical.affine)
 
 
-def _directions(affine: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _directions(affine: np.ndarray, name: str) -> np.ndarray:
     spacing = nib.affines.voxel_sizes(affine)
     if not np.isfinite(affine).all() or spacing.min() <= 0 or np.linalg.det(affine[:3, :3]) == 0:
         raise ScanError(f"{name} has no usable affine in its header; convert it again")
-    return affine[:3, :3] / spacing, spacing
+    return affine[:3, :3] / spacing
 
 
 def correct_bias(image: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -121,7 +128,7 @@ def register_rigid(
         (4, 4) fixed to moving.
     """
     start = _bring_together(fixed_brain, moving_brain)
-    return _register(fixed, moving, fixed_brain, start, "Rigid", seed)
+    return _register(fixed, moving, fixed_brain, start, "Rigid", seed, levels=4)
 
 
 def align_to_template(
@@ -147,8 +154,8 @@ def align_to_template(
     template_brain = load_mni152_brain_mask(resolution=1)
     extracted = apply_mask(image, brain)
     start = _centres_apart(template_brain, brain)
-    rigid = _register(template, extracted, None, start, "Rigid", seed)
-    affine = _register(template, extracted, template_brain, rigid, "Affine", seed)
+    rigid = _register(template, extracted, None, start, "Rigid", seed, levels=3)
+    affine = _register(template, extracted, template_brain, rigid, "Affine", seed, levels=3)
     return rigid, affine
 
 
@@ -186,8 +193,17 @@ def resample(
         (X, Y, Z) float32 on the grid, within the range of the image, 0 beyond its border.
     """
     data = np.asarray(image.dataobj, dtype=np.float32)
-    moved = nib.Nifti1Image(data, np.linalg.inv(transform) @ image.affine)
-    found = np.asarray(resample_from_to(moved, (shape, affine), order=order).dataobj)
+    voxel = np.linalg.inv(image.affine) @ transform @ affine
+
+    def sample(values: np.ndarray, order: int, mode: str) -> np.ndarray:
+        return ndimage.affine_transform(
+            values, voxel[:3, :3], voxel[:3, 3], output_shape=shape, order=order, mode=mode
+        )
+
+    # The image reaches half a voxel beyond its outermost centres. Ending it at the centres would
+    # lose whole faces of an oblique image, whose voxels come to lie beyond them by rounding.
+    inside = sample(np.ones(data.shape, np.uint8), 0, "grid-constant") > 0
+    found = np.where(inside, sample(data, order, "nearest"), 0)
     return _nifti(np.clip(found, min(0.0, float(data.min())), float(data.max())), affine)
 
 
@@ -202,7 +218,54 @@ def resample_mask(
         (X, Y, Z) uint8 on the grid.
     """
     part = np.asarray(resample(mask, shape, affine, transform, order=1).dataobj)
-    return nib.Nifti1Image((part >= 0.5).astype(np.uint8), affine)
+    return _mask(part >= 0.5, affine)
+
+
+def prepare(
+    images: Sequence[nib.Nifti1Image],
+    transforms: Sequence[np.ndarray],
+    brain: nib.Nifti1Image,
+    brain_transform: np.ndarray,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+) -> tuple[list[nib.Nifti1Image], nib.Nifti1Image]:
+    """Bring a scan's images onto one grid and normalise them inside the brain.
+
+    Parameters
+    ----------
+    images
+        (X, Y, Z) images, each on its own grid; the FLAIR first.
+    transforms
+        (4, 4) world of the grid to world of each image.
+    brain
+        Brain mask of the scan.
+    brain_transform
+        (4, 4) world of the grid to world of the mask.
+    shape, affine
+        The grid.
+
+    Returns
+    -------
+    images : list of nibabel.Nifti1Image
+        float32 z-scores on the grid, 0 outside the brain.
+    brain : nibabel.Nifti1Image
+        uint8 mask on the grid.
+
+    Raises
+    ------
+    ScanError
+        When an image is constant inside the brain.
+    """
+    mask = resample_mask(brain, shape, affine, brain_transform)
+    inside = np.asarray(mask.dataobj) > 0
+    resampled = [
+        np.asarray(resample(image, shape, affine, transform, order=3).dataobj)
+        for image, transform in zip(images, transforms, strict=True)
+    ]
+    tissue = tissue_mask(resampled[0], inside)
+    return [
+        _nifti(normalise_intensity(values, tissue, inside), affine) for values in resampled
+    ], mask
 
 
 def apply_mask(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -212,47 +275,28 @@ def apply_mask(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image
 
 
 def nonzero_mask(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Take what is not 0 as the brain of an image that was brain-extracted before, holes filled.
+    """Take what is clearly above 0 as the brain of an image that was brain-extracted before.
+
+    Above 1 % of the 99th percentile, so that the ringing of earlier resampling does not count;
+    the largest piece, with its holes filled.
 
     Returns
     -------
     nibabel.Nifti1Image
         (X, Y, Z) uint8 on the same grid.
+
+    Raises
+    ------
+    ScanError
+        When no voxel is positive.
     """
-    inside = ndimage.binary_fill_holes(np.asarray(image.dataobj) > 0)
-    return nib.Nifti1Image(inside.astype(np.uint8), image.affine)
-
-
-def write_transform(transform: np.ndarray, path: Path) -> None:
-    """Write a transform as an ITK text file.
-
-    Parameters
-    ----------
-    transform
-        (4, 4) fixed to moving, RAS+ mm.
-    path
-        File to write, ``.txt``.
-    """
-    itk = _LPS @ transform @ _LPS
-    ants.write_transform(
-        ants.create_ants_transform(
-            dimension=3, matrix=itk[:3, :3], translation=itk[:3, 3], center=np.zeros(3)
-        ),
-        str(path),
-    )
-
-
-def read_transform(path: Path) -> np.ndarray:
-    """Read a linear ITK transform as a (4, 4) matrix, fixed to moving, RAS+ mm."""
-    itk = ants.read_transform(str(path))
-    numbers, centre = np.asarray(itk.parameters), np.asarray(itk.fixed_parameters)
-    matrix = np.eye(4)
-    matrix[:3, :3] = numbers[:9].reshape(3, 3)
-    matrix[:3, 3] = numbers[9:] + centre - matrix[:3, :3] @ centre
-    return _LPS @ matrix @ _LPS
-
-
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    positive = data[data > 0]
+    if positive.size == 0:
+        raise ScanError("the image has no positive voxel, so no brain; check the conversion")
+    pieces, _ = ndimage.label(data > 0.01 * np.percentile(positive, 99))
+    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return _mask(ndimage.binary_fill_holes(largest), image.affine)
 
 
 def _register(
@@ -262,6 +306,7 @@ def _register(
     start: np.ndarray,
     kind: str,
     seed: int,
+    levels: int,
 ) -> np.ndarray:
     # One thread and a seed are both needed for the same transform on every run.
     ants.config.set_ants_deterministic(True, seed)
@@ -276,11 +321,12 @@ def _register(
             outprefix=f"{folder}/found_",
             mask=None if mask is None else _to_ants(mask),
             mask_all_stages=True,
-            aff_iterations=(1000, 500, 100),
-            aff_shrink_factors=(6, 4, 2),
-            aff_smoothing_sigmas=(3, 2, 1),
+            aff_iterations=(1000, 500, 250, 100)[:levels],
+            aff_shrink_factors=(6, 4, 2, 1)[:levels],
+            aff_smoothing_sigmas=(3, 2, 1, 0)[:levels],
         )
-        return read_transform(Path(found["fwdtransforms"][0]))
+        itk = ants.read_transform(found["fwdtransforms"][0])
+    return from_itk(np.asarray(itk.parameters), np.asarray(itk.fixed_parameters))
 
 
 def _bring_together(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
@@ -301,19 +347,26 @@ def _centre(mask: nib.Nifti1Image) -> np.ndarray:
 
 
 def _to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
-    directions = _LPS[:3, :3] @ image.affine[:3, :3]
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    directions = to_lps @ image.affine[:3, :3]
     spacing = nib.affines.voxel_sizes(image.affine)
     return ants.from_numpy(
         np.asarray(image.dataobj, dtype=np.float32),
-        origin=tuple(_LPS[:3, :3] @ image.affine[:3, 3]),
+        origin=tuple(to_lps @ image.affine[:3, 3]),
         spacing=tuple(float(s) for s in spacing),
         direction=directions / spacing,
     )
 
 
-def _nifti(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    """Make a float32 image whose sform and qform agree, so that every reader sees one space."""
-    image = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
+def _mask(inside: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    return _nifti(inside, affine, np.uint8)
+
+
+def _nifti(
+    data: np.ndarray, affine: np.ndarray, dtype: type[np.generic] = np.float32
+) -> nib.Nifti1Image:
+    """Make an image whose sform and qform agree, so that every reader sees one space."""
+    image = nib.Nifti1Image(np.asarray(data, dtype=dtype), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")

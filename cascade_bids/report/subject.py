@@ -36,9 +36,9 @@ class ScanReport:
 
 
 def write_subject_report(
-    out_dir: Path, subject: str, scans: Sequence[ScanReport], *, version: str, boilerplate: str
+    out_dir: Path, name: str, scans: Sequence[ScanReport], *, version: str, boilerplate: str
 ) -> Path:
-    """Write ``sub-<subject>.html``, which needs nothing but the pictures beside it.
+    """Write ``<name>.html``, which needs nothing but the pictures beside it.
 
     A picture or a lesion table that is missing or damaged is named in the page and does not
     keep it from being written.
@@ -47,8 +47,8 @@ def write_subject_report(
     ----------
     out_dir
         Root of the derivatives; every picture lies below it.
-    subject
-        Label of the participant, without ``sub-``.
+    name
+        The participant, as ``sub-01``, or the stem of a patient's FLAIR without BIDS.
     scans
         The participant's scans, in the order in which they are shown.
     version
@@ -70,13 +70,13 @@ def write_subject_report(
     """
     page = render(
         "subject.html.j2",
-        subject=subject,
+        name=name,
         scans=[_section(out_dir, scan) for scan in scans],
         text_columns=TEXT_COLUMNS,
         version=version,
         blocks=[block.strip() for block in boilerplate.split("\n\n") if block.strip()],
     )
-    return write_whole(out_dir / f"sub-{subject}.html", page)
+    return write_whole(out_dir / f"{name}.html", page)
 
 
 def render_boilerplate(

@@ -131,7 +131,10 @@ def load_scans(ixi_dir: Path) -> list[Head]:
         brain = ndimage.binary_fill_holes(_canonical(labels) > 0)
         heads.append(
             Head(
-                subject, torch.from_numpy(normalise(values)), torch.from_numpy(brain), synthetic=False
+                subject,
+                torch.from_numpy(normalise(values)),
+                torch.from_numpy(brain),
+                synthetic=False,
             )
         )
     if not heads:
@@ -219,9 +222,7 @@ def _hide(image: Tensor, brain: Tensor, rng: torch.Generator) -> Tensor:
     return image * ~hidden
 
 
-def _cut_field_of_view(
-    image: Tensor, brain: Tensor, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _cut_field_of_view(image: Tensor, brain: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Leave out slices at the bottom, the top or both, as a short scan does."""
     image, brain = image.clone(), brain.clone()
     rows = torch.nonzero(brain.any(0).any(0)).flatten()

@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -178,4 +177,4 @@ def _save_checkpoint(
         },
         beside,
     )
-    os.replace(beside, path)
+    beside.replace(path)

@@ -68,7 +68,7 @@ def _report(**changes):
 
 
 def _page(folder, *scans, boilerplate="# Methods\n\nText."):
-    path = write_subject_report(folder, "01", scans, version="0.1.0", boilerplate=boilerplate)
+    path = write_subject_report(folder, "sub-01", scans, version="0.1.0", boilerplate=boilerplate)
     assert path == folder / "sub-01.html"
     return _Page(path.read_text(encoding="utf-8"))
 

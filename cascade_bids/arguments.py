@@ -1,0 +1,231 @@
+"""What each command understands: one parser for each."""
+
+import argparse
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from cascade_bids.config import CONTRASTS, TEMPLATE_SPACE, VERSION, MethodConfig
+
+RESEARCH_ONLY = "For research only: not a medical device."
+
+
+def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
+    """Make the parser of ``bids_dir output_dir {participant,group}``; its help names `others`."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids",
+        description="Find multiple-sclerosis lesions in a BIDS dataset of brain MRI.",
+        epilog=f"Other commands, each with --help: cascade-bids {{{','.join(others)}}}. "
+        + RESEARCH_ONLY,
+    )
+    parser.add_argument("bids_dir", type=Path, help="the raw BIDS dataset; never written to")
+    parser.add_argument("output_dir", type=Path, help="where the derivatives go")
+    parser.add_argument(
+        "level",
+        choices=("participant", "group"),
+        help="participant: find lesions in every scan; group: the table and report of the cohort",
+    )
+    parser.add_argument("--version", action="version", version=f"cascade_bids {VERSION}")
+    choose = parser.add_argument_group("which images")
+    choose.add_argument(
+        "--participant-label",
+        "--participant_label",
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="participants to process, with or without sub- (default: all)",
+    )
+    choose.add_argument(
+        "--session-label",
+        "--session_label",
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="sessions to process, with or without ses- (default: all)",
+    )
+    choose.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help='JSON that narrows the images, e.g. {"flair": {"acquisition": "3d"}}',
+    )
+    choose.add_argument(
+        "--derivatives",
+        nargs="+",
+        default=(),
+        metavar="NAME=PATH",
+        help="derivatives of other pipelines whose brain masks to use",
+    )
+    choose.add_argument(
+        "--bids-database-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep the index of a large dataset here, and use it again",
+    )
+    choose.add_argument(
+        "--skip-bids-validation",
+        action="store_true",
+        help="also index files whose names BIDS does not know",
+    )
+    choose.add_argument(
+        "--output-spaces",
+        nargs="+",
+        default=(),
+        choices=("T1w", TEMPLATE_SPACE),
+        help="further spaces in which to write the lesion mask",
+    )
+    _add_processing(parser)
+    return parser
+
+
+def _add_processing(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--method",
+        default=MethodConfig.method,
+        help="which networks find the lesions (default: %(default)s)",
+    )
+    how.add_argument(
+        "--skull-strip",
+        choices=("auto", "skip"),
+        default="auto",
+        help="auto: extract the brain; skip: the images show only brain (default: %(default)s)",
+    )
+    how.add_argument(
+        "--random-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of everything random (default: %(default)s)",
+    )
+    cores = len(os.sched_getaffinity(0))
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    machine.add_argument(
+        "--nprocs",
+        type=_positive,
+        default=cores,
+        metavar="N",
+        help="steps that run at the same time (default: all cores, here %(default)s)",
+    )
+    machine.add_argument(
+        "--omp-nthreads",
+        type=_positive,
+        metavar="N",
+        help="threads of one step (default: as --nprocs)",
+    )
+    machine.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep intermediate files here; a run with the same folder goes on where one broke off "
+        "(default: a temporary folder)",
+    )
+    machine.add_argument(
+        "--clean-workdir", action="store_true", help="empty the work folder after the run"
+    )
+    machine.add_argument(
+        "--stop-on-first-crash", action="store_true", help="don't go on after a scan failed"
+    )
+    _add_verbose(machine)
+
+
+def _add_verbose(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="tell each step (-vv: everything)"
+    )
+
+
+def segment_parser() -> argparse.ArgumentParser:
+    """Make the parser of one patient without BIDS."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids segment",
+        description="Find the lesions of one patient, without BIDS.",
+        epilog=RESEARCH_ONLY,
+    )
+    for contrast in CONTRASTS:
+        parser.add_argument(
+            f"--{contrast.lower()}",
+            dest=contrast,
+            type=Path,
+            metavar="FILE",
+            required=contrast == "FLAIR",
+        )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _add_processing(parser)
+    return parser
+
+
+def phantom_parser() -> argparse.ArgumentParser:
+    """Make the parser of the phantom writer."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids phantom", description="Write a BIDS dataset of phantoms of known truth."
+    )
+    parser.add_argument("out", type=Path, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--random-seed", type=int, default=0, metavar="N")
+    _add_verbose(parser)
+    return parser
+
+
+def compare_parser() -> argparse.ArgumentParser:
+    """Make the parser of the comparison of found and planted loads."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids compare-loads",
+        description="Print the load found in phantoms beside the planted one.",
+    )
+    parser.add_argument("bids_dir", type=Path, help="dataset of cascade-bids phantom")
+    parser.add_argument("output_dir", type=Path, help="derivatives of a participant run on it")
+    _add_verbose(parser)
+    return parser
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """Make the parser of the training of a cascade."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids train",
+        description="Train a cascade from scratch, scored by leaving each scan out in turn.",
+    )
+    parser.add_argument(
+        "dataset", type=Path, help="BIDS dataset of brain-extracted images with lesion masks"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the weights")
+    parser.add_argument("--name", default="valverde2017", help="of the method")
+    parser.add_argument(
+        "--contrasts", nargs="+", choices=CONTRASTS, default=["FLAIR", "T1w"], help="FLAIR first"
+    )
+    parser.add_argument("--participant-label", nargs="+", default=(), metavar="LABEL")
+    _add_training(parser)
+    return parser
+
+
+def train_brain_parser() -> argparse.ArgumentParser:
+    """Make the parser of the training of the brain extraction."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids train-brain", description="Train the brain extraction from scratch."
+    )
+    parser.add_argument("scans", type=Path, help="BIDS dataset of T1w heads, MUSE labels beside")
+    parser.add_argument("head_labels", type=Path, help="folder of head*_dseg.nii.gz label maps")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the weights")
+    _add_training(parser)
+    return parser
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="checkpoints and curves; the same folder goes on where a training broke off",
+    )
+    parser.add_argument("--random-seed", type=int, default=0, metavar="N")
+    _add_verbose(parser)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

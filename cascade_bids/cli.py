@@ -1,0 +1,229 @@
+"""The command line: argv to a frozen config, one call, an exit code."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade_bids.arguments import (
+    bids_app_parser,
+    compare_parser,
+    phantom_parser,
+    segment_parser,
+    train_brain_parser,
+    train_parser,
+)
+from cascade_bids.config import (
+    CONTRASTS,
+    VERSION,
+    InputConfig,
+    MethodConfig,
+    ParticipantConfig,
+    PreprocessConfig,
+    ResourceConfig,
+)
+from cascade_bids.errors import CascadeBidsError, UsageError
+
+if TYPE_CHECKING:
+    from cascade_bids.batch import Outcome
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments ask for.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process when None.
+
+    Returns
+    -------
+    int
+        0 when all went well, 1 when a scan failed, 2 for wrong use, 70 when nothing could start.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        make_parser, run = COMMANDS[arguments.pop(0)]
+        options = make_parser().parse_args(arguments)
+    else:
+        run = _run_bids_app
+        options = bids_app_parser(COMMANDS).parse_args(arguments)
+    _prepare_process(options.verbose)
+    try:
+        code = run(options)
+    except CascadeBidsError as error:
+        print(f"cascade-bids: error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("cascade-bids: interrupted; run the same command again to go on", file=sys.stderr)
+        code = 130
+    return code
+
+
+def console() -> None:
+    """Run `main` as the installed command ``cascade-bids``."""
+    sys.exit(main())
+
+
+def _prepare_process(verbose: int) -> None:
+    """Set what libraries read from the environment when they are imported or start a process."""
+    # Registration repeats to the bit only with one thread; parallelism is across steps.
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    # Nipype would ask the network for its newest version.
+    os.environ["NO_ET"] = "1"
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("cascade_bids").setLevel(level)
+
+
+def _run_bids_app(options: argparse.Namespace) -> int:
+    bids_dir, output_dir = options.bids_dir.resolve(), options.output_dir.resolve()
+    if options.level == "group":
+        from cascade_bids.group import run_group
+
+        print(run_group(output_dir))
+        return 0
+    for name, folder in {
+        "output_dir": output_dir,
+        "--work-dir": options.work_dir and options.work_dir.resolve(),
+    }.items():
+        if folder is not None and folder.is_relative_to(bids_dir):
+            raise UsageError(
+                f"{name} {folder} lies inside the input, which is never written to; "
+                "choose a folder outside it"
+            )
+    from cascade_bids.batch import run_participants
+    from cascade_bids.bids.inputs import load_filters
+
+    inputs = InputConfig(
+        bids_dir=bids_dir,
+        participant_labels=tuple(options.participant_label),
+        session_labels=tuple(options.session_label),
+        filters=load_filters(options.bids_filter_file) if options.bids_filter_file else {},
+        derivatives=_named_paths(options.derivatives),
+        database_dir=options.bids_database_dir,
+        validate=not options.skip_bids_validation,
+    )
+    config = _participant_config(options, output_dir, inputs, tuple(options.output_spaces))
+    return _tell_outcomes(run_participants(config), output_dir)
+
+
+def _run_segment(options: argparse.Namespace) -> int:
+    from cascade_bids.batch import patient_scan, run_scans
+
+    others = {c: getattr(options, c) for c in CONTRASTS[1:] if getattr(options, c) is not None}
+    scan = patient_scan(options.FLAIR, others)
+    output_dir = options.out.resolve()
+    inputs = InputConfig(bids_dir=options.FLAIR.resolve().parent)
+    config = _participant_config(options, output_dir, inputs, ())
+    return _tell_outcomes(run_scans([scan], config), output_dir)
+
+
+def _participant_config(
+    options: argparse.Namespace, output_dir: Path, inputs: InputConfig, spaces: tuple[str, ...]
+) -> ParticipantConfig:
+    return ParticipantConfig(
+        output_dir=output_dir,
+        inputs=inputs,
+        preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
+        method=MethodConfig(options.method, options.device),
+        resources=ResourceConfig(
+            work_dir=options.work_dir and options.work_dir.resolve(),
+            clean_work_dir=options.clean_workdir,
+            nprocs=options.nprocs,
+            omp_nthreads=options.omp_nthreads or options.nprocs,
+            stop_on_first_crash=options.stop_on_first_crash,
+        ),
+    )
+
+
+def _tell_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
+    """Print the closing table; give the exit code."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scan", "result", "load (ml)", "lesions", title=f"cascade_bids {VERSION}")
+    failed = [outcome for outcome in outcomes if outcome.problem is not None]
+    for outcome in outcomes:
+        if outcome.stats is None:
+            table.add_row(outcome.scan.label, "FAILED", "", "")
+        else:
+            load, count = outcome.stats["load_ml"], outcome.stats["count"]
+            table.add_row(outcome.scan.label, "complete", f"{load:.2f}", str(count))
+    console = Console()
+    console.print(table)
+    for outcome in failed:
+        step = f" at {outcome.failed_step}" if outcome.failed_step else ""
+        print(f"{outcome.scan.label} failed{step}: {outcome.problem}")
+    print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
+    return 1 if failed else 0
+
+
+def _run_phantom(options: argparse.Namespace) -> int:
+    from cascade_bids.phantom import write_phantom
+
+    for scan in write_phantom(options.out, seed=options.random_seed):
+        print(f"{scan.label}: {len(scan.lesions)} lesions, {scan.load_ml:.2f} ml")
+    return 0
+
+
+def _run_compare(options: argparse.Namespace) -> int:
+    from cascade_bids.phantom import compare_loads
+
+    print(compare_loads(options.bids_dir, options.output_dir).round(3).to_string(index=False))
+    return 0
+
+
+def _run_train(options: argparse.Namespace) -> int:
+    from cascade_bids.training.cascade import train_method
+
+    card = train_method(
+        options.dataset,
+        options.out,
+        work_dir=options.work_dir,
+        name=options.name,
+        contrasts=options.contrasts,
+        participants=[label.removeprefix("sub-") for label in options.participant_label],
+        seed=options.random_seed,
+    )
+    print(card)
+    return 0
+
+
+def _run_train_brain(options: argparse.Namespace) -> int:
+    from cascade_bids.training.brain import train_brain
+
+    card = train_brain(
+        options.scans,
+        options.head_labels,
+        options.out,
+        work_dir=options.work_dir,
+        seed=options.random_seed,
+    )
+    print(card)
+    return 0
+
+
+def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:
+    named = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not (name and separator and path):
+            raise UsageError(f"--derivatives {pair}: write NAME=PATH, e.g. fmriprep=/data/fmriprep")
+        named[name] = Path(path).resolve()
+    return named
+
+
+COMMANDS: dict[
+    str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]
+] = {
+    "segment": (segment_parser, _run_segment),
+    "train": (train_parser, _run_train),
+    "train-brain": (train_brain_parser, _run_train_brain),
+    "phantom": (phantom_parser, _run_phantom),
+    "compare-loads": (compare_parser, _run_compare),
+}
+"""Commands beside the BIDS App: what they understand and what they do."""

@@ -1,0 +1,103 @@
+"""Nipype interfaces around lesions: paths in, paths out, nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from cascade_bids.transforms import read_transform
+
+
+class _LabelInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="probability map")
+    threshold = traits.Float(mandatory=True)
+    min_lesion_mm3 = traits.Float(mandatory=True)
+
+
+class _LabelOutput(TraitedSpec):
+    mask = File(exists=True)
+    labels = File(exists=True)
+
+
+class LabelLesions(SimpleInterface):
+    """`postprocess.label_lesions`."""
+
+    input_spec = _LabelInput
+    output_spec = _LabelOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.lesions.postprocess import label_lesions
+        from cascade_bids.lesions.volumes import voxel_volume_mm3
+
+        image = nib.Nifti1Image.from_filename(self.inputs.in_file)
+        labels = label_lesions(
+            np.asarray(image.dataobj),
+            threshold=self.inputs.threshold,
+            min_lesion_mm3=self.inputs.min_lesion_mm3,
+            voxel_mm3=voxel_volume_mm3(image.affine),
+        )
+        for name, data in {"mask": (labels > 0).astype(np.uint8), "labels": labels}.items():
+            header = image.header.copy()
+            header.set_data_dtype(data.dtype)
+            path = Path(runtime.cwd) / f"{name}.nii.gz"
+            nib.Nifti1Image(data, image.affine, header).to_filename(path)
+            self._results[name] = str(path)
+        return runtime
+
+
+class _MeasureInput(BaseInterfaceInputSpec):
+    labels = File(exists=True, mandatory=True)
+    probability = File(exists=True, mandatory=True)
+    brain = File(exists=True, mandatory=True)
+    template_to_flair = File(exists=True, mandatory=True, desc="affine, ITK")
+
+
+class _MeasureOutput(TraitedSpec):
+    table = File(exists=True)
+    summary = File(exists=True)
+
+
+class MeasureLesions(SimpleInterface):
+    """`location.locate_lesions`, `volumes.lesion_table` and `volumes.summarise`."""
+
+    input_spec = _MeasureInput
+    output_spec = _MeasureOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.lesions.location import load_atlas, locate_lesions
+        from cascade_bids.lesions.volumes import lesion_table, summarise
+
+        image, brain = (
+            nib.Nifti1Image.from_filename(self.inputs.labels),
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+        )
+        labels = np.asarray(image.dataobj)
+        to_template = np.linalg.inv(read_transform(Path(self.inputs.template_to_flair)))
+        locations = locate_lesions(
+            labels, image.affine, atlas=load_atlas(), world_to_atlas=to_template
+        )
+        table = lesion_table(
+            labels,
+            np.asarray(nib.Nifti1Image.from_filename(self.inputs.probability).dataobj),
+            image.affine,
+            locations=locations,
+            world_to_mni=to_template,
+        )
+        summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
+        path = Path(runtime.cwd)
+        table.round(4).to_csv(path / "lesions.tsv", sep="\t", index=False, na_rep="n/a")
+        (path / "summary.json").write_text(json.dumps(summary, indent=2))
+        self._results |= {
+            "table": str(path / "lesions.tsv"),
+            "summary": str(path / "summary.json"),
+        }
+        return runtime

@@ -1,0 +1,255 @@
+"""Nipype interfaces around the preprocessing steps: paths in, paths out, nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from cascade_bids.errors import ScanError
+from cascade_bids.transforms import read_transform, write_transform
+
+
+class _ImageOutput(TraitedSpec):
+    out_file = File(exists=True)
+
+
+class _ConformInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+
+
+class Conform(SimpleInterface):
+    """`steps.conform`."""
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import conform
+
+        path = self.inputs.in_file
+        try:
+            image = nib.Nifti1Image.from_image(nib.load(path))
+        except (ImageFileError, OSError, EOFError) as error:
+            raise ScanError(
+                f"{path} is no readable NIfTI image : {error}; copy it again"
+            ) from error
+        self._results["out_file"] = _save(conform(image, path), runtime.cwd, "conform.nii.gz")
+        return runtime
+
+
+class CorrectBias(SimpleInterface):
+    """`steps.correct_bias`."""
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import correct_bias
+
+        corrected = correct_bias(nib.Nifti1Image.from_filename(self.inputs.in_file))
+        self._results["out_file"] = _save(corrected, runtime.cwd, "n4.nii.gz")
+        return runtime
+
+
+class NonzeroMask(SimpleInterface):
+    """`steps.nonzero_mask`, for images that were brain-extracted before."""
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import nonzero_mask
+
+        mask = nonzero_mask(nib.Nifti1Image.from_filename(self.inputs.in_file))
+        self._results["out_file"] = _save(mask, runtime.cwd, "brain.nii.gz")
+        return runtime
+
+
+class _ResampleMaskInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="mask")
+    grid = File(exists=True, mandatory=True, desc="image on the grid")
+    transform = File(exists=True, desc="grid to mask; none where both share one space")
+
+
+class ResampleMask(SimpleInterface):
+    """`steps.resample_mask`."""
+
+    input_spec = _ResampleMaskInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import resample_mask
+
+        grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+        transform = (
+            read_transform(Path(self.inputs.transform)) if self.inputs.transform else np.eye(4)
+        )
+        mask = nib.squeeze_image(nib.Nifti1Image.from_filename(self.inputs.in_file))
+        found = resample_mask(mask, grid.shape[:3], grid.affine, transform)
+        self._results["out_file"] = _save(found, runtime.cwd, "mask.nii.gz")
+        return runtime
+
+
+class _RegisterInput(BaseInterfaceInputSpec):
+    fixed = File(exists=True, mandatory=True)
+    moving = File(exists=True, mandatory=True)
+    fixed_brain = File(exists=True, mandatory=True)
+    moving_brain = File(exists=True, mandatory=True)
+    seed = traits.Int(mandatory=True)
+
+
+class _TransformOutput(TraitedSpec):
+    transform = File(exists=True)
+
+
+class RegisterRigid(SimpleInterface):
+    """`steps.register_rigid`."""
+
+    input_spec = _RegisterInput
+    output_spec = _TransformOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import register_rigid
+
+        found = register_rigid(
+            nib.Nifti1Image.from_filename(self.inputs.fixed),
+            nib.Nifti1Image.from_filename(self.inputs.moving),
+            fixed_brain=nib.Nifti1Image.from_filename(self.inputs.fixed_brain),
+            moving_brain=nib.Nifti1Image.from_filename(self.inputs.moving_brain),
+            seed=self.inputs.seed,
+        )
+        path = Path(runtime.cwd) / "rigid.txt"
+        write_transform(found, path)
+        self._results["transform"] = str(path)
+        return runtime
+
+
+class _AlignInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+    brain = File(exists=True, mandatory=True)
+    seed = traits.Int(mandatory=True)
+
+
+class _AlignOutput(TraitedSpec):
+    rigid = File(exists=True, desc="template to image")
+    affine = File(exists=True, desc="template to image")
+    inverse = File(exists=True, desc="image to template, of affine")
+
+
+class AlignToTemplate(SimpleInterface):
+    """`steps.align_to_template`."""
+
+    input_spec = _AlignInput
+    output_spec = _AlignOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import align_to_template
+
+        rigid, affine = align_to_template(
+            nib.Nifti1Image.from_filename(self.inputs.in_file),
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            seed=self.inputs.seed,
+        )
+        inverse = np.linalg.inv(affine)
+        for name, transform in {"rigid": rigid, "affine": affine, "inverse": inverse}.items():
+            path = Path(runtime.cwd) / f"{name}.txt"
+            write_transform(transform, path)
+            self._results[name] = str(path)
+        return runtime
+
+
+class _PrepareInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="FLAIR first")
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
+    transforms = InputMultiObject(File(exists=True), desc="FLAIR to each other image")
+    brain = File(exists=True, mandatory=True, desc="brain mask on the FLAIR's grid")
+    grid = File(exists=True, desc="image on the grid; the network grid when none is given")
+    rigid = File(exists=True, desc="network grid to FLAIR; none for a grid in FLAIR space")
+
+
+class _PrepareOutput(TraitedSpec):
+    out_files = traits.List(File(exists=True), desc="normalised images, one a contrast")
+    brain = File(exists=True, desc="brain mask on the grid")
+
+
+class Prepare(SimpleInterface):
+    """`steps.prepare`: every image on one grid, normalised inside the brain."""
+
+    input_spec = _PrepareInput
+    output_spec = _PrepareOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import network_grid, prepare
+
+        if self.inputs.grid:
+            grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+            shape, affine = grid.shape[:3], grid.affine
+        else:
+            shape, affine = network_grid()
+        to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
+        others = self.inputs.transforms or []
+        transforms = [np.eye(4), *(read_transform(Path(path)) for path in others)]
+        images, brain = prepare(
+            [nib.Nifti1Image.from_filename(path) for path in self.inputs.in_files],
+            [transform @ to_flair for transform in transforms],
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            to_flair,
+            shape,
+            affine,
+        )
+        self._results["out_files"] = [
+            _save(image, runtime.cwd, f"{contrast}.nii.gz")
+            for contrast, image in zip(self.inputs.contrasts, images, strict=True)
+        ]
+        self._results["brain"] = _save(brain, runtime.cwd, "brain.nii.gz")
+        return runtime
+
+
+class _ProbabilityInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="probability map on the network grid")
+    rigid = File(exists=True, mandatory=True, desc="network grid to FLAIR")
+    grid = File(exists=True, desc="image on the grid; the template when none is given")
+    to_flair = File(exists=True, desc="FLAIR to the grid's image, or template to FLAIR")
+
+
+class ResampleProbability(SimpleInterface):
+    """`steps.resample`, from the network grid back to an image's own grid or to the template."""
+
+    input_spec = _ProbabilityInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import network_grid, resample
+
+        flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
+        other = read_transform(Path(self.inputs.to_flair)) if self.inputs.to_flair else np.eye(4)
+        if self.inputs.grid:
+            grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+            shape, affine, to_flair = grid.shape[:3], grid.affine, np.linalg.inv(other)
+        else:
+            (shape, affine), to_flair = network_grid(), other
+        found = resample(
+            nib.Nifti1Image.from_filename(self.inputs.in_file),
+            shape,
+            affine,
+            flair_to_network @ to_flair,
+            order=1,
+        )
+        self._results["out_file"] = _save(found, runtime.cwd, "probability.nii.gz")
+        return runtime
+
+
+def _save(image: nib.Nifti1Image, folder: str, name: str) -> str:
+    path = Path(folder) / name
+    image.to_filename(path)
+    return str(path)

@@ -1,0 +1,172 @@
+"""The brain is found where it is, however the image is stored."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from cascade_bids.errors import ScanError
+from cascade_bids.lesions.metrics import dice
+from cascade_bids.network import brain
+from cascade_bids.network.architectures import PatchNetwork, UNet
+from cascade_bids.network.brain import brain_mask, brain_probability, extract_brain, normalise
+from cascade_bids.network.weights import WEIGHTS_DIR, load_network, save_method
+from cascade_bids.phantom import make_head
+
+RADII_MM = np.array([62.0, 78.0, 56.0])
+
+
+class Threshold(UNet):
+    """A network that calls brain what is brighter than half of the brightest."""
+
+    def __init__(self):
+        super().__init__(1, (1, 1, 1))
+
+    def forward(self, x):
+        assert all(size % self.divisor == 0 for size in x.shape[2:])
+        return 20 * (x - 0.5) + 0 * self.head.weight.sum()
+
+
+@pytest.fixture
+def threshold(monkeypatch):
+    """Let a threshold stand in for the trained network."""
+    monkeypatch.setattr(brain, "load_network", lambda *_, device: Threshold().to(device).eval())
+
+
+def egg(spacing_mm):
+    """An image of an egg off the centre, and its mask; 1134 ml."""
+    spacing = np.array(spacing_mm)
+    shape = tuple(int(n) for n in np.ceil(2.4 * RADII_MM / spacing))
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
+    x, y, z = np.indices(shape) * spacing.reshape(3, 1, 1, 1) + affine[:3, 3].reshape(3, 1, 1, 1)
+    a, b, c = RADII_MM
+    inside = ((x - 4) / a) ** 2 + ((y + 6) / b) ** 2 + ((z - 3) / c / (1 + y / 400)) ** 2 < 1
+    return (
+        nib.Nifti1Image(np.where(inside, 300, 0).astype(np.int16), affine),
+        nib.Nifti1Image(inside.astype(np.uint8), affine),
+    )
+
+
+def volume_ml(mask):
+    return np.asarray(mask.dataobj).sum() * abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+
+
+@pytest.mark.parametrize("spacing_mm", [(3, 3, 3), (1.3, 1.7, 5)], ids=["coarse", "thick slices"])
+def test_mask_lies_on_the_brain_in_every_orientation(threshold, reorient, spacing_mm):
+    image, truth = (reorient(one) for one in egg(spacing_mm))
+    found = extract_brain(image)
+    assert found.shape == image.shape
+    assert found.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+    assert dice(np.asarray(found.dataobj) > 0, np.asarray(truth.dataobj) > 0) > 0.96
+    assert volume_ml(found) == pytest.approx(volume_ml(truth), rel=0.03)
+
+
+@pytest.mark.parametrize("axes", ["LAS", "LPS", "SAR"])
+def test_stored_axes_change_no_voxel(threshold, axes):
+    image, _ = egg((3, 3, 3))
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+    )
+    back = nib.as_closest_canonical(extract_brain(image.as_reoriented(turn)))
+    found = extract_brain(image)
+    np.testing.assert_allclose(back.affine, found.affine, atol=1e-5)
+    np.testing.assert_array_equal(back.dataobj, found.dataobj)
+
+
+def test_probability_lies_on_the_grid_of_the_image(monkeypatch, tmp_path):
+    """With a network of the true kind, from its weights and card."""
+    torch.manual_seed(0)
+    arguments = {"channels_in": 1, "widths": [2, 3, 4, 5]}
+    entry = {"architecture": "UNet", "arguments": arguments}
+    save_method("brain", [(UNet(**arguments), entry)], {}, tmp_path)
+    monkeypatch.setattr(
+        brain, "load_network", lambda name, device: load_network(name, device=device, folder=tmp_path)
+    )
+    image = egg((4, 3, 5))[0].slicer[:, 3:, 1:]  # no size is a multiple of the divisor
+    probability = brain_probability(image, device=torch.device("cpu"))
+    values = np.asarray(probability.dataobj)
+    assert values.shape == image.shape
+    assert values.dtype == np.float32
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert values.std() > 0
+    np.testing.assert_array_equal(probability.affine, image.affine)
+    np.testing.assert_array_equal(brain_probability(image).dataobj, values)
+
+
+def test_weights_of_another_kind_are_refused(monkeypatch):
+    monkeypatch.setattr(brain, "load_network", lambda *_, device: PatchNetwork(1))
+    with pytest.raises(TypeError, match="hold a PatchNetwork, not a UNet"):
+        brain_probability(egg((4, 4, 4))[0])
+
+
+def probability_image(values, spacing=4.0):
+    return nib.Nifti1Image(values.astype(np.float32), np.diag([spacing, spacing, spacing, 1]))
+
+
+def test_largest_piece_is_kept_and_its_holes_filled():
+    truth = np.zeros((40, 40, 40))
+    truth[5:30, 5:30, 5:30] = 0.5
+    values = truth.copy()
+    values[10:13, 10:14, 10:12] = 0.4  # ventricles
+    values[0:3, 0:3, 0:3] = 1  # a speck that comes first
+    values[33:38, 5:30, 5:30] = 0.9  # scalp
+    found = brain_mask(probability_image(values))
+    assert found.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(found.dataobj), truth > 0)
+
+
+@pytest.mark.parametrize(
+    ("edge", "value", "found_ml"),
+    [(0, 1.0, 0), (40, 0.49, 0), (10, 1.0, 64), (19, 1.0, 439)],
+    ids=["nothing", "nothing sure", "a little", "not enough"],
+)
+def test_too_little_brain_is_no_brain(edge, value, found_ml):
+    values = np.zeros((40, 40, 40))
+    values[:edge, :edge, :edge] = value
+    with pytest.raises(ScanError, match=f"only {found_ml} ml of brain: check that the image"):
+        brain_mask(probability_image(values))
+
+
+def test_the_limit_is_in_ml_and_not_in_voxels():
+    values = np.zeros((40, 40, 40))
+    values[:20, :20, :20] = 1
+    assert volume_ml(brain_mask(probability_image(values, 4.0))) == pytest.approx(512)
+    with pytest.raises(ScanError, match="only 64 ml"):
+        brain_mask(probability_image(values, 2.0))
+
+
+def test_an_image_of_air_has_no_brain(threshold):
+    image, _ = egg((4, 4, 4))
+    with pytest.raises(ScanError, match="only 0 ml of brain"):
+        extract_brain(nib.Nifti1Image(np.zeros(image.shape, np.float32), image.affine))
+
+
+def test_normalise_ignores_gain_and_clips():
+    values = np.random.default_rng(0).gamma(2, 100, (20, 20, 20)).astype(np.float32) - 50
+    scaled = normalise(values)
+    assert scaled.dtype == np.float32
+    assert scaled.min() == 0
+    assert scaled.max() <= 1.5
+    assert np.percentile(scaled[scaled > 0], 99.5) == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(normalise(1000 * values), scaled, atol=1e-5)
+    assert not normalise(np.full((3, 3, 3), -1, np.float32)).any()
+
+
+needs_weights = pytest.mark.skipif(
+    not (WEIGHTS_DIR / "brain.json").exists(), reason="the brain network is not trained yet"
+)
+
+
+@pytest.fixture(scope="module", params=["FLAIR", "T1w"])
+def head(request):
+    return make_head(5, spacing_mm=(3, 3, 3), contrast=request.param)
+
+
+@needs_weights
+def test_trained_network_finds_the_brain_of_a_phantom(head, reorient):
+    found = extract_brain(reorient(head.image))
+    truth = reorient(head.brain_mask)
+    assert dice(np.asarray(found.dataobj) > 0, np.asarray(truth.dataobj) > 0) > 0.85

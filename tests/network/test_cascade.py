@@ -1,0 +1,154 @@
+"""Each stage is asked only about what the one before it found."""
+
+import numpy as np
+import pytest
+import torch
+
+from cascade_bids.errors import ScanError, StartError, UsageError
+from cascade_bids.network.architectures import PatchNetwork, UNet
+from cascade_bids.network.cascade import (
+    CandidateRule,
+    Stage,
+    load_stages,
+    run_cascade,
+    stack_contrasts,
+)
+from cascade_bids.network.dense import evaluate_patches
+from cascade_bids.network.weights import save_method
+
+SHAPE = (14, 15, 13)
+CONTRASTS = ("FLAIR", "T1w")
+CPU = torch.device("cpu")
+
+
+def make_network(seed):
+    torch.manual_seed(seed)
+    return PatchNetwork(2, widths=(4, 6), hidden=8).eval()
+
+
+@pytest.fixture
+def scan():
+    rng = np.random.default_rng(0)
+    images = {c: rng.normal(size=SHAPE).astype(np.float32) for c in CONTRASTS}
+    brain = np.zeros(SHAPE, bool)
+    brain[2:12, 3:13, 1:11] = True
+    return images, brain
+
+
+def test_rules_combine():
+    flair = np.array([[[0.4, 0.6, 0.6, 0.6]]], np.float32)
+    brain = np.array([[[True, True, True, False]]])
+    previous = np.array([[[0.9, 0.9, 0.5, 0.9]]], np.float32)
+
+    def chosen(**rule):
+        return CandidateRule(**rule).select(flair, brain, previous).ravel().tolist()
+
+    assert chosen() == [True, True, True, False]
+    assert chosen(flair_above_z=0.5) == [False, True, True, False]
+    assert chosen(previous_above=0.5) == [True, True, False, False]
+    assert chosen(flair_above_z=0.5, previous_above=0.5) == [False, True, False, False]
+
+
+def test_a_rule_takes_masks_of_numbers_and_leaves_them_alone():
+    brain = np.array([[[0, 1, 1]]], np.uint8)
+    flair = np.array([[[1, 1, -1]]], np.float32)
+    chosen = CandidateRule(flair_above_z=0).select(flair, brain, np.zeros_like(flair))
+    assert chosen.dtype == bool
+    assert chosen.ravel().tolist() == [False, True, False]
+    assert brain.ravel().tolist() == [0, 1, 1]
+
+
+def test_one_stage_is_zero_outside_its_candidates(scan):
+    images, brain = scan
+    network = make_network(0)
+    found = run_cascade(
+        [Stage(network, CandidateRule(flair_above_z=0.3))], images, brain, CONTRASTS
+    )
+    candidates = brain & (images["FLAIR"] > 0.3)
+    assert found.dtype == np.float32
+    assert not found[~candidates].any()
+    assert (found[candidates] > 0).all()
+
+
+def test_the_second_stage_sees_only_what_the_first_found(scan):
+    images, brain = scan
+    first, second = make_network(1), make_network(2)
+    volume = stack_contrasts(images, CONTRASTS)
+    asked = brain & (images["FLAIR"] > 0)
+    before = evaluate_patches(first, volume, asked)
+    threshold = float(np.median(before[asked]))
+    passed = asked & (before > threshold)
+    assert 0 < passed.sum() < asked.sum()
+
+    found = run_cascade(
+        [
+            Stage(first, CandidateRule(flair_above_z=0)),
+            Stage(second, CandidateRule(previous_above=threshold)),
+        ],
+        images,
+        brain,
+        CONTRASTS,
+    )
+    # The voxel at the median itself may fall to either side by rounding.
+    clear = np.abs(before - threshold) > 1e-6
+    expected = evaluate_patches(second, volume, passed)
+    np.testing.assert_allclose(found[clear], expected[clear], rtol=0, atol=1e-4)
+
+
+def test_nothing_found_first_is_nothing_found_at_all(scan):
+    images, brain = scan
+    stages = [
+        Stage(make_network(0), CandidateRule(flair_above_z=0)),
+        Stage(make_network(1), CandidateRule(previous_above=1)),
+    ]
+    found = run_cascade(stages, images, brain, CONTRASTS)
+    assert found.shape == SHAPE
+    assert not found.any()
+
+
+def test_contrasts_are_stacked_as_the_network_takes_them(scan):
+    images, _ = scan
+    stacked = stack_contrasts(images, ("T1w", "FLAIR"))
+    assert stacked.dtype == torch.float32
+    np.testing.assert_array_equal(stacked[0], images["T1w"])
+    np.testing.assert_array_equal(stacked[1], images["FLAIR"])
+
+
+def test_a_missing_contrast_is_named(scan):
+    images, brain = scan
+    stage = Stage(make_network(0), CandidateRule())
+    with pytest.raises(ScanError, match="has no T2w, PDw, which the method was trained with"):
+        run_cascade([stage], images, brain, ("FLAIR", "T2w", "PDw"))
+
+
+def entry(rule):
+    arguments = {"channels_in": 2, "widths": [4, 6], "hidden": 8}
+    return {"architecture": "PatchNetwork", "arguments": arguments, "candidates": rule}
+
+
+def test_a_saved_cascade_finds_the_same(scan, tmp_path):
+    images, brain = scan
+    networks = [make_network(1), make_network(2)]
+    rules = [{"flair_above_z": 0.5}, {"previous_above": 0.5}]
+    save_method(
+        "toy", list(zip(networks, map(entry, rules), strict=True)), {"task": "test"}, tmp_path
+    )
+    loaded = load_stages("toy", device=CPU, folder=tmp_path)
+    made = [Stage(n, CandidateRule(**r)) for n, r in zip(networks, rules, strict=True)]
+    assert [stage.candidates for stage in loaded] == [stage.candidates for stage in made]
+    np.testing.assert_array_equal(
+        run_cascade(loaded, images, brain, CONTRASTS), run_cascade(made, images, brain, CONTRASTS)
+    )
+
+
+def test_brain_extraction_is_no_method_that_finds_lesions(tmp_path):
+    arguments = {"channels_in": 1, "widths": [2, 3]}
+    entry = {"architecture": "UNet", "arguments": arguments}
+    save_method("brain", [(UNet(**arguments), entry)], {}, tmp_path)
+    with pytest.raises(StartError, match="'brain' is no method that finds lesions"):
+        load_stages("brain", device=CPU, folder=tmp_path)
+
+
+def test_an_unknown_method_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no weights named 'nothing'"):
+        load_stages("nothing", device=CPU, folder=tmp_path)

@@ -1,0 +1,179 @@
+"""One pass over a volume gives what thousands of patches give."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from cascade_bids.network import dense
+from cascade_bids.network.architectures import PatchNetwork
+from cascade_bids.network.dense import (
+    PatchReader,
+    dilate,
+    evaluate_dense,
+    evaluate_patches,
+)
+
+sizes = st.integers(1, 16)
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def make_network(contrasts, seed=0):
+    """A small network whose norms have seen data, and whose answers are neither 0 nor 1."""
+    torch.manual_seed(seed)
+    network = PatchNetwork(contrasts, widths=(4, 6), hidden=8)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm3d):
+            nn.init.uniform_(layer.weight, 0.5, 2)
+            nn.init.normal_(layer.bias, std=0.3)
+            nn.init.normal_(layer.running_mean, std=0.3)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight)  # the default is too flat to tell voxels apart
+    return network.eval()
+
+
+def make_case(shape, contrasts, density, seed):
+    rng = np.random.default_rng(seed)
+    volume = torch.from_numpy(rng.normal(size=(contrasts, *shape)).astype(np.float32))
+    return volume, rng.random(shape) < density
+
+
+@few
+@given(
+    shape=st.tuples(sizes, sizes, sizes),
+    contrasts=st.integers(1, 3),
+    density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    tile=st.sampled_from([3, 5, 8, 64]),
+    seed=st.integers(0, 1000),
+)
+def test_dense_equals_patch_by_patch(shape, contrasts, density, tile, seed):
+    network = make_network(contrasts, seed)
+    volume, candidates = make_case(shape, contrasts, density, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "TILE", tile)
+        at_once = evaluate_dense(network, volume, candidates)
+    one_by_one = evaluate_patches(network, volume, candidates, batch_size=100)
+    assert at_once.dtype == one_by_one.dtype == np.float32
+    assert at_once.shape == shape
+    np.testing.assert_allclose(at_once, one_by_one, rtol=0, atol=1e-4)
+    assert not at_once[~candidates].any()
+    assert (at_once[candidates] > 0).all()
+
+
+def test_the_test_networks_tell_voxels_apart():
+    """Agreement would mean little if every voxel had the same value."""
+    volume, candidates = make_case((12, 12, 12), 2, 1.0, 0)
+    for seed in range(5):
+        found = evaluate_dense(make_network(2, seed), volume, candidates)
+        assert found.std() > 0.02
+        assert 0.01 < np.median(found) < 0.99
+
+
+def test_the_published_network_agrees_too():
+    torch.manual_seed(1)
+    network = PatchNetwork(2).eval()
+    volume, candidates = make_case((14, 13, 12), 2, 0.2, 1)
+    np.testing.assert_allclose(
+        evaluate_dense(network, volume, candidates),
+        evaluate_patches(network, volume, candidates),
+        rtol=0,
+        atol=1e-4,
+    )
+
+
+def test_a_voxel_depends_on_its_receptive_field_only():
+    network = make_network(1)
+    volume, _ = make_case((25, 25, 25), 1, 0, 3)
+    candidates = np.zeros((25, 25, 25), bool)
+    candidates[12, 12, 12] = True
+    value = evaluate_dense(network, volume, candidates)[12, 12, 12]
+
+    outside = torch.full_like(volume, 1e6)
+    field = (slice(None), *[slice(12 - 5, 12 + 5)] * 3)
+    outside[field] = volume[field]
+    assert evaluate_dense(network, outside, candidates)[12, 12, 12] == value
+
+    for axis in (1, 2, 3):
+        for edge in (7, 16):
+            inside = volume.clone()
+            inside.select(axis, edge).mul_(-5)
+            assert evaluate_dense(network, inside, candidates)[12, 12, 12] != value
+
+
+@few
+@given(shape=st.tuples(sizes, sizes, sizes), tile=st.integers(1, 7), seed=st.integers(0, 99))
+def test_tiles_cover_every_candidate_once(shape, tile, seed):
+    _, candidates = make_case(shape, 1, 0.05, seed)
+    covered = np.zeros(shape, int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "TILE", tile)
+        for box in dense._tiles(candidates):
+            assert max(s.stop - s.start for s in box) <= tile
+            assert candidates[box].any()
+            covered[box] += 1
+    assert covered.max() <= 1
+    assert (covered[candidates] == 1).all()
+
+
+@few
+@given(shape=st.tuples(sizes, sizes, sizes), size=st.sampled_from([1, 3, 5]), data=st.data())
+def test_reader_cuts_cubes_around_voxels(shape, size, data):
+    volume, _ = make_case(shape, 2, 0, 0)
+    voxels = [[data.draw(st.integers(0, n - 1)) for n in shape] for _ in range(4)]
+    patches = PatchReader(volume, size).read(torch.tensor(voxels))
+    padded = np.pad(volume.numpy(), [(0, 0), *[(size // 2,) * 2] * 3])
+    for patch, (x, y, z) in zip(patches.numpy(), voxels, strict=True):
+        cube = padded[:, x : x + size, y : y + size, z : z + size]
+        np.testing.assert_array_equal(patch, cube)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([nn.Conv3d(1, 2, 3)], 3),
+        ([nn.Conv3d(1, 2, 2, bias=False), nn.MaxPool3d(3), nn.Conv3d(2, 1, 2)], 7),
+        ([nn.MaxPool3d(2), nn.MaxPool3d(2), nn.Conv3d(1, 2, 2)], 8),
+        ([nn.Conv3d(1, 2, 3), nn.MaxPool3d(3, stride=2), nn.Conv3d(2, 2, 3), nn.ReLU()], 9),
+        ([nn.Conv3d(1, 2, 5), nn.MaxPool3d((2, 2, 2)), nn.Conv3d(2, 3, 4), nn.MaxPool3d(2)], 14),
+    ],
+)
+def test_strides_become_dilations(layers, expected):
+    strided = nn.Sequential(*layers).eval()
+    dilated, field = dilate(strided)
+    assert field == expected
+    volume = torch.randn(1, 1, *[field + 5] * 3)
+    with torch.inference_mode():
+        at_once = dilated(volume)
+        assert at_once.shape[2:] == (6, 6, 6)
+        for x, y, z in [(0, 0, 0), (5, 2, 1), (1, 4, 3), (5, 5, 5)]:
+            patch = volume[:, :, x : x + field, y : y + field, z : z + field]
+            torch.testing.assert_close(strided(patch)[0, :, 0, 0, 0], at_once[0, :, x, y, z])
+
+
+def test_dilated_layers_share_their_weights():
+    network = make_network(1)
+    before = [p for p in network.parameters() if p.ndim == 5]
+    after = [p for p in dilate(network.layers)[0].parameters() if p.ndim == 5]
+    assert len(before) == 4
+    assert all(a is b for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv3d(1, 1, 3, padding=1),
+        nn.Conv3d(1, 1, 3, padding="same"),
+        nn.Conv3d(1, 1, 3, stride=2),
+        nn.MaxPool3d(3, padding=1),
+        nn.AvgPool3d(2),
+        nn.InstanceNorm3d(1),
+        nn.Flatten(),
+    ],
+    ids=str,
+)
+def test_what_has_no_dense_counterpart_is_refused(layer):
+    with pytest.raises(TypeError, match="no dense counterpart"):
+        dilate(nn.Sequential(layer))

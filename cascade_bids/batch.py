@@ -14,7 +14,6 @@ from typing import Any
 
 from nipype import Node
 from nipype import config as nipype_config
-from nipype import logging as nipype_logging
 
 from cascade_bids.bids.inputs import Scan, find_scans
 from cascade_bids.bids.outputs import output_path, write_dataset_description
@@ -129,12 +128,9 @@ def _run_workflow(
                     "crashdump_dir": str(crash_dir),
                     "crashfile_format": "txt",
                     "stop_on_first_crash": resources.stop_on_first_crash,
-                    "check_version": False,
-                },
-                "logging": {"workflow_level": "CRITICAL", "interface_level": "WARNING"},
+                }
             }
         )
-        nipype_logging.update_logging(nipype_config)
         workflow = init_participant_wf(scans, config, card)
         parallel = resources.nprocs > 1
         try:

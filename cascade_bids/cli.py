@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,8 @@ def _prepare_process(verbose: int) -> None:
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     # Nipype would ask the network for its newest version.
     os.environ["NO_ET"] = "1"
+    # Its settings come with the package, so that a read-only home does no harm.
+    os.environ["NIPYPE_CONFIG_DIR"] = str(files("cascade_bids") / "data" / "nipype")
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("cascade_bids").setLevel(level)

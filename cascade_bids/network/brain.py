@@ -19,7 +19,7 @@ MIN_BRAIN_ML = 500.0
 
 
 def extract_brain(image: nib.Nifti1Image, *, device: torch.device | None = None) -> nib.Nifti1Image:
-    """Find the brain, ventricles and cerebrospinal fluid around it included.
+    """Find the brain, with its ventricles and sulci but not the fluid around it.
 
     Parameters
     ----------

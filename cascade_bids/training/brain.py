@@ -23,10 +23,16 @@ from cascade_bids.training.synthesis import random_contrast
 
 log = logging.getLogger(__name__)
 
-CROP = (96, 112, 96)
+CROP = (80, 96, 80)
 STEPS_PER_EPOCH = 60
 HELD_OUT = 0.1
 CEREBELLUM = (7, 8, 46, 47)
+HEAD_FLUID = 24
+"""Cerebrospinal fluid around the brain in the head maps."""
+MUSE_FLUID = 1
+"""The same in the MUSE labels."""
+CLOSED_MM = 4.0
+"""Sulci narrower than twice this belong to the brain, the fluid around it does not."""
 CHANNELS_IN = 1
 WIDTHS = (8, 16, 32, 64, 96)
 
@@ -55,7 +61,7 @@ def train_brain(
     out_dir: Path,
     *,
     work_dir: Path,
-    max_epochs: int = 18,
+    max_epochs: int = 24,
     max_minutes: float = 60.0,
     seed: int = 0,
 ) -> Path:
@@ -96,7 +102,7 @@ def train_brain(
     schedule = Schedule(
         max_epochs=max_epochs,
         patience=max_epochs,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         max_minutes=max_minutes,
         mixed_precision=True,
     )
@@ -120,7 +126,7 @@ def train_brain(
 
 
 def load_scans(ixi_dir: Path) -> list[Head]:
-    """Read the T1w heads and their brain masks (every MUSE label is brain or its fluid)."""
+    """Read the T1w heads and their brains: all MUSE labels but the fluid around the brain."""
     heads = []
     for image in sorted(ixi_dir.glob("sub-*/anat/sub-*_T1w.nii.gz")):
         subject = image.name.split("_")[0]
@@ -128,7 +134,7 @@ def load_scans(ixi_dir: Path) -> list[Head]:
             ixi_dir / "derivatives/dlmuse" / subject / "anat" / f"{subject}_desc-dlmuse_dseg.nii.gz"
         )
         values = _canonical(image).astype(np.float32)
-        brain = ndimage.binary_fill_holes(_canonical(labels) > 0)
+        brain = _close_sulci(_canonical(labels) > MUSE_FLUID, spacing_mm=2.0)
         heads.append(
             Head(
                 subject,
@@ -166,13 +172,24 @@ def _canonical(path: Path) -> np.ndarray:
 
 
 def _brain_of_labels(labels: np.ndarray) -> np.ndarray:
-    """Take labels below 500, cut 4 mm below the cerebellum, without specks and holes."""
-    inside = (labels > 0) & (labels < 500)
+    """Take labels below 500 but the fluid, cut 4 mm below the cerebellum, without specks."""
+    inside = (labels > 0) & (labels < 500) & (labels != HEAD_FLUID)
     heights = np.nonzero(np.isin(labels, CEREBELLUM))[2]
     inside[:, :, : max(0, int(np.percentile(heights, 0.5)) - 4)] = False
     pieces, _ = ndimage.label(ndimage.binary_opening(inside, iterations=1))
     largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    return ndimage.binary_fill_holes(ndimage.binary_closing(largest, iterations=3))
+    return _close_sulci(largest, spacing_mm=1.0)
+
+
+def _close_sulci(tissue: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """Close a mask with a ball by distance maps, which cost the same for any radius."""
+    radius = CLOSED_MM / spacing_mm
+    margin = int(np.ceil(radius)) + 1
+    padded = np.pad(tissue, margin)
+    grown = ndimage.distance_transform_edt(~padded) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    inner = tuple(slice(margin, -margin) for _ in range(3))
+    return ndimage.binary_fill_holes(closed[inner] | tissue)
 
 
 def draw(head: Head, rng: torch.Generator) -> Batch:

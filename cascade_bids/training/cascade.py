@@ -75,7 +75,7 @@ def train_method(
     UsageError
         When the dataset has nothing to learn from.
     """
-    schedule = schedule or Schedule(max_epochs=20, patience=6, learning_rate=1e-3, max_minutes=8)
+    schedule = schedule or Schedule(max_epochs=12, patience=5, learning_rate=1e-3, max_minutes=8)
     cases = load_cases(dataset, contrasts, participants)
     scores = {}
     for left_out in cases if len(cases) > 1 else []:

@@ -215,7 +215,7 @@ def test_shading_is_removed(clean, reorient):
         values = np.asarray(one.dataobj)[inside]
         return values.std() / values.mean()
 
-    assert variation(stored) > 0.15
+    assert variation(stored) > 0.12
     assert variation(found) < 0.35 * variation(stored)
     assert np.asarray(found.dataobj).min() >= 0
 
@@ -313,7 +313,7 @@ def test_a_brain_is_brought_to_the_template(coarse_template, individual, reorien
     assert np.linalg.det(rigidly) == pytest.approx(1, abs=1e-5)
     template_points = brain_points(load_mni152_brain_mask(4))
     assert mean_error_mm(affinely, turned @ pose, template_points) < 1
-    assert np.cbrt(np.linalg.det(affinely)) == pytest.approx(SCALE, abs=0.01)
+    assert np.cbrt(np.linalg.det(affinely)) == pytest.approx(SCALE, abs=0.02)
 
     # A rigid transform can't shrink, but it turns the head back, and its middle lies right.
     apart = Rotation.from_matrix(rigidly[:3, :3].T @ (turned @ pose)[:3, :3] / SCALE)

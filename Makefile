@@ -1,0 +1,44 @@
+# make env, make demo, make test, make lint: each needs only Python 3.11 and this file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: env demo test lint clean
+
+env: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml constraints.txt version
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "setuptools>=77"
+	# torch by its exact version: a looser range would pull the build for GPUs
+	$(PIP) $$(grep '^torch==' constraints.txt)
+	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) --no-build-isolation --editable ".[test]"
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(PIP) --no-build-isolation --editable ".[test,lint]"
+	touch $@
+
+demo: env
+	rm -rf demo
+	$(BIN)/cascade-bids phantom demo/bids
+	$(BIN)/python run.py demo/bids demo/out participant --verbose
+	$(BIN)/python run.py demo/bids demo/out group
+	$(BIN)/cascade-bids compare-loads demo/bids demo/out
+	@echo "Report of the cohort: $$PWD/demo/out/group.html"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

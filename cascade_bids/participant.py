@@ -88,7 +88,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     """
     wf = Workflow(workflow_name(scan))
     spaces = [s for s in config.preprocess.output_spaces if s != "T1w" or "T1w" in scan.images]
-    used = {"FLAIR", *card["contrasts"], *spaces}
+    used = {"FLAIR", *card["contrasts"], *spaces, scan.brain_mask_space}
     contrasts = [c for c in CONTRASTS if c in scan.images and c in used]
     rules = {name: card[name] for name in ("threshold", "min_lesion_mm3")}
     flair = str(scan.images["FLAIR"])

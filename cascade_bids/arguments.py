@@ -96,7 +96,7 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="seed of everything random (default: %(default)s)",
+        help="seed of the voxels that registration samples (default: %(default)s)",
     )
     cores = len(os.sched_getaffinity(0))
     machine = parser.add_argument_group("the machine")

@@ -5,22 +5,22 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from nipype import Node
 from nipype import config as nipype_config
 
-from cascade_bids.bids.inputs import Scan, find_scans
-from cascade_bids.bids.outputs import output_path, write_dataset_description
-from cascade_bids.config import VERSION, ParticipantConfig
-from cascade_bids.errors import StartError, UsageError
+from cascade_bids.bids.inputs import find_scans
+from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
+from cascade_bids.bids.scan import Scan
+from cascade_bids.config import VERSION, ParticipantConfig, ResourceConfig
+from cascade_bids.errors import StartError
 from cascade_bids.network.device import prepare_device
-from cascade_bids.network.weights import check_weights, load_card
+from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card
 from cascade_bids.participant import init_participant_wf, workflow_name
 from cascade_bids.report.page import write_whole
 from cascade_bids.report.subject import ScanReport, render_boilerplate, write_subject_report
@@ -69,8 +69,7 @@ def run_participants(config: ParticipantConfig) -> list[Outcome]:
     StartError
         When no scan can be processed, or the weights are unreadable.
     """
-    prepare_device(config.method.device, config.resources.omp_nthreads)
-    card = load_card(config.method.method)
+    card = _check_start(config)
     scans = find_scans(config.inputs)
     write_dataset_description(
         config.output_dir,
@@ -84,16 +83,14 @@ def run_participants(config: ParticipantConfig) -> list[Outcome]:
 
 def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]:
     """Process scans, wherever they come from; parameters and errors as `run_participants`."""
-    card = load_card(config.method.method)
-    for name in (config.method.method, "brain"):
-        check_weights(name)
-    scans = [_check_contrasts(scan, card["contrasts"]) for scan in scans]
+    card = _check_start(config)
+    scans = [_check_images(scan, card["contrasts"], config) for scan in scans]
     ready = [scan for scan in scans if scan.problem is None]
     if not ready:
         causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
         raise StartError(f"no scan can be processed:\n{causes}")
     for scan in scans:
-        _forget_figures(config, scan)
+        _forget(scan, config)
     failures: dict[str, tuple[str, str]] = {}
     outcomes = []
     try:
@@ -104,24 +101,46 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
     return outcomes
 
 
-def _check_contrasts(scan: Scan, contrasts: Sequence[str]) -> Scan:
-    missing = [c for c in contrasts if c not in scan.images]
-    if scan.problem is not None or not missing:
+def _check_start(config: ParticipantConfig) -> Mapping[str, Any]:
+    """Check device, method and weights before anything is written; give the method's card."""
+    prepare_device(config.method.device, config.resources.omp_nthreads)
+    card = load_card(config.method.method, task=FIND_LESIONS)
+    for name in (config.method.method, "brain"):
+        check_weights(name)
+    return card
+
+
+def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfig) -> Scan:
+    """Name what the method needs and the scan lacks, before Nipype stops the batch over it."""
+    if scan.problem is not None:
         return scan
-    return replace(
-        scan,
-        problem=f"no {' or '.join(missing)} image, which the method needs; add it, or choose a "
-        "--method that does without",
-    )
+    if config.preprocess.skull_strip == "skip":
+        scan = replace(scan, brain_mask=None, brain_mask_space=None)
+    missing = [c for c in contrasts if c not in scan.images]
+    if missing:
+        return replace(
+            scan,
+            problem=f"no {' or '.join(missing)} image, which the method needs; add it, or choose "
+            "a --method that does without",
+        )
+    read = {"FLAIR", *contrasts, *config.preprocess.output_spaces, scan.brain_mask_space}
+    paths = [*(path for c, path in scan.images.items() if c in read), scan.brain_mask]
+    absent = [path for path in paths if path is not None and not path.exists()]
+    if absent:
+        # What git-annex and DataLad leave for a file that was not fetched.
+        return replace(
+            scan, problem=f"{absent[0]} is a link to a file that does not exist; fetch it first"
+        )
+    return scan
 
 
 def _run_workflow(
     scans: Sequence[Scan], config: ParticipantConfig, card: Mapping[str, Any]
 ) -> dict[str, tuple[str, str]]:
     """Run the journeys; give for each failed one, by workflow name, the step and the cause."""
-    with _work_dir(config) as resources:
-        config = replace(config, resources=resources)
-        crash_dir = Path(tempfile.mkdtemp(prefix="crash-", dir=resources.work_dir))
+    resources = config.resources
+    with _work_dir(resources) as work_dir:
+        crash_dir = Path(tempfile.mkdtemp(prefix="crash-", dir=work_dir))
         nipype_config.update_config(
             {
                 "execution": {
@@ -131,7 +150,7 @@ def _run_workflow(
                 }
             }
         )
-        workflow = init_participant_wf(scans, config, card)
+        workflow = init_participant_wf(scans, config, card, work_dir)
         parallel = resources.nprocs > 1
         try:
             workflow.run(
@@ -140,40 +159,46 @@ def _run_workflow(
                     "n_procs": resources.nprocs,
                     "mp_context": "spawn",
                     "raise_insufficient": False,
-                    "status_callback": _tell,
+                    "status_callback": _make_teller(scans),
                 },
             )
-        except RuntimeError as error:
+        except Exception as error:
             # Nipype raises once all that can run has run; the crash files say what did not.
+            if not any(crash_dir.iterdir()):
+                raise
             log.debug("workflow ended with %s", error)
         return _read_crashes(crash_dir, config.output_dir / "logs")
 
 
 @contextmanager
-def _work_dir(config: ParticipantConfig) -> Iterator[Any]:
+def _work_dir(resources: ResourceConfig) -> Iterator[Path]:
     """Lend the work folder, a temporary one when none was asked for."""
-    resources = config.resources
     if resources.work_dir is None:
         with tempfile.TemporaryDirectory(prefix="cascade_bids-") as folder:
-            yield replace(resources, work_dir=Path(folder))
+            yield Path(folder)
         return
     resources.work_dir.mkdir(parents=True, exist_ok=True)
-    yield resources
+    yield resources.work_dir
     if resources.clean_work_dir:
-        shutil.rmtree(resources.work_dir / "cascade_bids", ignore_errors=True)
+        shutil.rmtree(resources.work_dir / f"version-{VERSION}", ignore_errors=True)
 
 
-def _tell(node: Node, status: str) -> None:
-    """Log the progress of a step (Nipype's status callback)."""
-    scan, step = node.fullname.split(".")[1:3]
+def _make_teller(scans: Sequence[Scan]) -> Callable[[Node, str], None]:
+    """Make Nipype's status callback, which logs the progress of each step."""
+    labels = {workflow_name(scan): scan.label for scan in scans}
     words = {"start": "started", "end": "done", "exception": "FAILED"}
-    log.log(
-        logging.WARNING if status == "exception" else logging.INFO,
-        "%s: %s %s",
-        scan,
-        step.replace("_", " "),
-        words.get(status, status),
-    )
+    begun: set[str] = set()
+
+    def tell(node: Node, status: str) -> None:
+        if status == "start":
+            begun.add(node.fullname)
+        elif status == "end" and node.fullname not in begun:
+            return  # left out after a failure, which Nipype calls an end too
+        scan, step = node.fullname.split(".")[1:3]
+        level = logging.WARNING if status == "exception" else logging.INFO
+        log.log(level, "%s: %s %s", labels[scan], step.replace("_", " "), words.get(status, status))
+
+    return tell
 
 
 def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
@@ -210,33 +235,67 @@ def _outcome(
     stats = output_path(config.output_dir, scan, "stats")
     step, problem = failures.get(workflow_name(scan), (None, scan.problem))
     if problem is None and not stats.exists():
-        problem = "did not finish; run the same command again to go on"
+        problem = "did not finish; run again, with the same --work-dir to go on from here"
     if problem is not None:
         stats.unlink(missing_ok=True)
-        return Outcome(scan, problem=problem, failed_step=step)
+        return Outcome(scan, problem=_name_image(problem, step, scan), failed_step=step)
     return Outcome(scan, stats=json.loads(stats.read_text(encoding="utf-8")))
 
 
-def _forget_figures(config: ParticipantConfig, scan: Scan) -> None:
-    """Remove an earlier run's figures, so that a report never mixes two runs."""
+def _name_image(problem: str, step: str | None, scan: Scan) -> str:
+    """Name the raw image that a step of one contrast stumbled over; the step saw a copy of it."""
+    image = scan.images.get(step.split()[-1]) if step else None
+    return problem if image is None or str(image) in problem else f"{image}: {problem}"
+
+
+def _forget(scan: Scan, config: ParticipantConfig) -> None:
+    """Remove what an earlier run said of a scan, so that reports never mix two runs."""
+    root = config.output_dir
+    output_path(root, scan, "stats").unlink(missing_ok=True)
     for name in FIGURES:
-        output_path(config.output_dir, scan, "figure", desc=name).unlink(missing_ok=True)
+        output_path(root, scan, "figure", desc=name).unlink(missing_ok=True)
+    for path in (root / "logs").glob(f"crash-{workflow_name(scan)}-*.txt"):
+        path.unlink()
 
 
 def _write_reports(
     outcomes: Sequence[Outcome], config: ParticipantConfig, card: Mapping[str, Any]
 ) -> None:
+    """Write a page for each participant of the run, with the sessions of earlier runs on it."""
+
     def page(outcome: Outcome) -> str:
         return outcome.scan.stem or f"sub-{outcome.scan.subject}"
 
-    for name, group in groupby(outcomes, key=page):
+    pages: dict[str, list[Outcome]] = {}
+    for outcome in [*outcomes, *_earlier_outcomes(outcomes, config.output_dir)]:
+        pages.setdefault(page(outcome), []).append(outcome)
+    for name, group in pages.items():
         write_subject_report(
             config.output_dir,
             name,
-            [_scan_report(outcome, config.output_dir) for outcome in group],
+            [
+                _scan_report(outcome, config.output_dir)
+                for outcome in sorted(group, key=lambda outcome: outcome.scan.label)
+            ],
             version=VERSION,
             boilerplate=_boilerplate(config, card),
         )
+
+
+def _earlier_outcomes(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
+    """Find what earlier runs made of other sessions of the same participants."""
+    subjects = {outcome.scan.subject for outcome in outcomes if outcome.scan.stem is None}
+    labels = {outcome.scan.label for outcome in outcomes}
+    earlier = []
+    for entities, path in find_stats(root):
+        scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
+        if scan.subject not in subjects or scan.label in labels:
+            continue
+        try:
+            earlier.append(Outcome(scan, stats=json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError) as error:
+            log.warning("%s is damaged (%s); run %s again", path, error, scan.label)
+    return earlier
 
 
 def _scan_report(outcome: Outcome, root: Path) -> ScanReport:
@@ -261,32 +320,3 @@ def _boilerplate(config: ParticipantConfig, card: Mapping[str, Any]) -> str:
         contrasts=card["contrasts"],
         skull_strip=config.preprocess.skull_strip,
     )
-
-
-def patient_scan(flair: Path, others: Mapping[str, Path]) -> Scan:
-    """Make a scan of loose images, without BIDS.
-
-    Parameters
-    ----------
-    flair
-        The FLAIR image; the outputs' names begin as its own does.
-    others
-        Contrast to image.
-
-    Returns
-    -------
-    Scan
-        Its stem is set.
-
-    Raises
-    ------
-    UsageError
-        When an image does not exist.
-    """
-    images = {"FLAIR": flair, **others}
-    for contrast, path in images.items():
-        if not path.is_file():
-            raise UsageError(f"the {contrast} image {path} does not exist")
-    stem = re.sub(r"\.nii(\.gz)?$", "", flair.name)
-    absolute = {contrast: path.absolute() for contrast, path in images.items()}
-    return Scan("patient", None, None, images=absolute, stem=stem)

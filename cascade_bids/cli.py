@@ -59,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cascade-bids: error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print("cascade-bids: interrupted; run the same command again to go on", file=sys.stderr)
+        print(
+            "cascade-bids: interrupted; run again, with the same --work-dir to go on from here",
+            file=sys.stderr,
+        )
         code = 130
     return code
 
@@ -89,11 +92,8 @@ def _run_bids_app(options: argparse.Namespace) -> int:
 
         print(run_group(output_dir))
         return 0
-    for name, folder in {
-        "output_dir": output_dir,
-        "--work-dir": options.work_dir and options.work_dir.resolve(),
-    }.items():
-        if folder is not None and folder.is_relative_to(bids_dir):
+    for name, folder in _written_folders(options.output_dir, options.work_dir).items():
+        if folder.is_relative_to(bids_dir):
             raise UsageError(
                 f"{name} {folder} lies inside the input, which is never written to; "
                 "choose a folder outside it"
@@ -115,14 +115,27 @@ def _run_bids_app(options: argparse.Namespace) -> int:
 
 
 def _run_segment(options: argparse.Namespace) -> int:
-    from cascade_bids.batch import patient_scan, run_scans
+    from cascade_bids.batch import run_scans
+    from cascade_bids.bids.scan import patient_scan
 
     others = {c: getattr(options, c) for c in CONTRASTS[1:] if getattr(options, c) is not None}
     scan = patient_scan(options.FLAIR, others)
-    output_dir = options.out.resolve()
+    output_dir = _written_folders(options.out, options.work_dir)["output_dir"]
     inputs = InputConfig(bids_dir=options.FLAIR.resolve().parent)
     config = _participant_config(options, output_dir, inputs, ())
     return _tell_outcomes(run_scans([scan], config), output_dir)
+
+
+def _written_folders(output_dir: Path, work_dir: Path | None) -> dict[str, Path]:
+    """Resolve the folders that a run writes to, which need not exist but must be possible."""
+    folders = {"output_dir": output_dir.resolve()}
+    if work_dir is not None:
+        folders["--work-dir"] = work_dir.resolve()
+    for name, folder in folders.items():
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            raise UsageError(f"{name} {folder}: {nearest} is no folder that can be written to")
+    return folders
 
 
 def _participant_config(

@@ -43,7 +43,7 @@ class PreprocessConfig:
     skull_strip: str = "auto"
     """``auto`` extracts the brain, ``skip`` takes the images as already extracted."""
     random_seed: int = 0
-    """Seed of everything that draws random numbers, registration included."""
+    """Seed of the voxels that registration samples; not negative."""
     output_spaces: tuple[str, ...] = ()
     """Further spaces of the lesion mask: ``T1w``, ``MNI152NLin2009aSym``."""
 

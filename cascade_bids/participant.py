@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
 
-from cascade_bids.bids.inputs import Scan
 from cascade_bids.bids.nodes import Save, SaveScan
 from cascade_bids.bids.outputs import output_path
+from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, VERSION, ParticipantConfig
 from cascade_bids.lesions.nodes import LabelLesions, MeasureLesions
 from cascade_bids.network.nodes import ExtractBrain, FindLesions
+from cascade_bids.network.weights import weights_id
 from cascade_bids.preprocess.nodes import (
     AlignToTemplate,
     Conform,
@@ -30,7 +33,7 @@ Source = tuple[Node, str]
 
 
 def init_participant_wf(
-    scans: Sequence[Scan], config: ParticipantConfig, card: Mapping[str, Any]
+    scans: Sequence[Scan], config: ParticipantConfig, card: Mapping[str, Any], work_dir: Path
 ) -> Workflow:
     """Put the journeys of all scans side by side.
 
@@ -42,13 +45,15 @@ def init_participant_wf(
         What the run was asked.
     card
         Of the method.
+    work_dir
+        Where intermediate files go, in a folder for this version of the product.
 
     Returns
     -------
     nipype.Workflow
         One subworkflow for each scan, named by `workflow_name`.
     """
-    workflow = Workflow("cascade_bids", base_dir=str(config.resources.work_dir))
+    workflow = Workflow("cascade_bids", base_dir=str(work_dir / f"version-{VERSION}"))
     workflow.add_nodes([init_scan_wf(scan, config, card) for scan in scans])
     return workflow
 
@@ -90,78 +95,41 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     spaces = [s for s in config.preprocess.output_spaces if s != "T1w" or "T1w" in scan.images]
     used = {"FLAIR", *card["contrasts"], *spaces, scan.brain_mask_space}
     contrasts = [c for c in CONTRASTS if c in scan.images and c in used]
+    scan = replace(scan, images={c: scan.images[c] for c in contrasts})
     rules = {name: card[name] for name in ("threshold", "min_lesion_mm3")}
-    flair = str(scan.images["FLAIR"])
-    network = {"device": config.method.device, "threads": config.resources.omp_nthreads}
 
     corrected, brains = _init_images(wf, scan, config, contrasts)
     registrations = _init_registrations(wf, config, corrected, brains)
     brain = _init_given_brain(wf, scan, brains, registrations)
-
     align = Node(AlignToTemplate(seed=config.preprocess.random_seed), "align_to_template")
     wf.connect(*corrected["FLAIR"], align, "in_file")
     wf.connect(*brain, align, "brain")
 
-    prepare = Node(Prepare(contrasts=contrasts), "prepare_network_grid", mem_gb=1)
-    wf.connect(align, "rigid", prepare, "rigid")
-    preproc = Node(Prepare(contrasts=contrasts, grid=flair), "prepare_flair_grid", mem_gb=1)
-    images = _merge(wf, "images", list(corrected.values()))
     transforms = _merge(wf, "transforms", list(registrations.values()))
-    for node in (prepare, preproc):
-        wf.connect(*images, node, "in_files")
-        wf.connect(*brain, node, "brain")
-        if registrations:
-            wf.connect(*transforms, node, "transforms")
-
-    find = Node(
-        FindLesions(method=config.method.method, contrasts=contrasts, **network),
-        "find_lesions",
-        mem_gb=2,
-        n_procs=config.resources.omp_nthreads,
-    )
-    wf.connect(prepare, "out_files", find, "in_files")
-    wf.connect(prepare, "brain", find, "brain")
-    probability = Node(ResampleProbability(grid=flair), "resample_probability")
-    wf.connect(find, "out_file", probability, "in_file")
-    wf.connect(align, "rigid", probability, "rigid")
-    label = Node(LabelLesions(**rules), "label_lesions")
-    wf.connect(probability, "out_file", label, "in_file")
-    measure = Node(MeasureLesions(), "measure_lesions")
-    wf.connect(label, "labels", measure, "labels")
-    wf.connect(probability, "out_file", measure, "probability")
-    wf.connect(preproc, "brain", measure, "brain")
-    wf.connect(align, "affine", measure, "template_to_flair")
-
+    prepare, preproc = _init_grids(wf, scan, corrected, brain, transforms)
+    wf.connect(align, "rigid", prepare, "rigid")
+    find = _init_cascade(wf, config, contrasts, prepare)
+    measured = _init_measures(wf, scan, rules, (find, align, preproc))
     masks = _init_output_spaces(wf, scan, spaces, rules, (find, align), registrations)
-    save = Node(
-        SaveScan(
-            scan=scan,
-            config=config,
-            facts=_facts(scan, config, card),
-            contrasts=contrasts,
-            spaces=spaces,
-        ),
-        "save_scan",
-    )
-    for node, output, target in (
-        (label, "mask", "lesion_mask"),
-        (label, "labels", "lesion_dseg"),
-        (probability, "out_file", "lesion_probseg"),
-        (measure, "table", "lesion_table"),
-        (measure, "summary", "summary"),
-        (preproc, "brain", "brain_mask"),
-        (preproc, "out_files", "preproc"),
-        (align, "affine", "template_to_flair"),
-        (align, "inverse", "flair_to_template"),
-    ):
-        wf.connect(node, output, save, target)
-    if registrations:
-        wf.connect(*transforms, save, "transforms")
-    if masks:
-        wf.connect(*_merge(wf, "space_masks", masks), save, "space_masks")
+
+    facts = _facts(scan, config, card)
+    sink = SaveScan(scan=scan, config=config, facts=facts, contrasts=contrasts, spaces=spaces)
+    save = Node(sink, "save_scan")
+    outputs: dict[str, Source | None] = {
+        **measured,
+        "brain_mask": (preproc, "brain"),
+        "preproc": (preproc, "out_files"),
+        "template_to_flair": (align, "affine"),
+        "flair_to_template": (align, "inverse"),
+        "transforms": transforms,
+        "space_masks": _merge(wf, "space_masks", masks),
+    }
+    for target, source in outputs.items():
+        if source is not None:
+            wf.connect(*source, save, target)
 
     _init_figure(wf, scan, config, "brain", corrected["FLAIR"], {"brain": brain})
-    outlines = {"lesions": (label, "mask"), "brain": (preproc, "brain")}
+    outlines = {"lesions": measured["lesion_mask"], "brain": (preproc, "brain")}
     _init_figure(wf, scan, config, "lesions", None, outlines)
     return wf
 
@@ -186,7 +154,9 @@ def _init_images(
             wf.connect(conform, "out_file", brain, "grid")
         else:
             threads = config.resources.omp_nthreads
-            extract = ExtractBrain(device=config.method.device, threads=threads)
+            extract = ExtractBrain(
+                device=config.method.device, threads=threads, weights=weights_id("brain")
+            )
             brain = Node(extract, name, mem_gb=1, n_procs=threads)
             wf.connect(n4, "out_file", brain, "in_file")
         brains[contrast] = (brain, "out_file")
@@ -223,6 +193,73 @@ def _init_given_brain(
     wf.connect(*brains["FLAIR"], given, "grid")
     wf.connect(*registrations[space], given, "transform")
     return given, "out_file"
+
+
+def _init_grids(
+    wf: Workflow,
+    scan: Scan,
+    corrected: Mapping[str, Source],
+    brain: Source,
+    transforms: Source | None,
+) -> tuple[Node, Node]:
+    """Bring all images to the network grid and to the raw FLAIR's own grid, normalised."""
+    contrasts = list(corrected)
+    images = _merge(wf, "images", list(corrected.values()))
+    flair = str(scan.images["FLAIR"])
+    prepare = Node(Prepare(contrasts=contrasts), "prepare_network_grid", mem_gb=1)
+    preproc = Node(Prepare(contrasts=contrasts, grid=flair), "prepare_flair_grid", mem_gb=1)
+    for node in (prepare, preproc):
+        for target, source in {
+            "in_files": images,
+            "brain": brain,
+            "transforms": transforms,
+        }.items():
+            if source is not None:
+                wf.connect(*source, node, target)
+    return prepare, preproc
+
+
+def _init_cascade(
+    wf: Workflow, config: ParticipantConfig, contrasts: Sequence[str], prepare: Node
+) -> Node:
+    """Run the cascade on the network grid."""
+    threads = config.resources.omp_nthreads
+    cascade = FindLesions(
+        method=config.method.method,
+        contrasts=list(contrasts),
+        device=config.method.device,
+        threads=threads,
+        weights=weights_id(config.method.method),
+    )
+    find = Node(cascade, "find_lesions", mem_gb=2, n_procs=threads)
+    wf.connect(prepare, "out_files", find, "in_files")
+    wf.connect(prepare, "brain", find, "brain")
+    return find
+
+
+def _init_measures(
+    wf: Workflow, scan: Scan, rules: Mapping[str, float], found: tuple[Node, Node, Node]
+) -> dict[str, Source]:
+    """Label and measure the lesions on the raw FLAIR's grid; give the outputs by name."""
+    find, align, preproc = found
+    grid = str(scan.images["FLAIR"])
+    probability = Node(ResampleProbability(grid=grid), "resample_probability")
+    wf.connect(find, "out_file", probability, "in_file")
+    wf.connect(align, "rigid", probability, "rigid")
+    label = Node(LabelLesions(**rules), "label_lesions")
+    wf.connect(probability, "out_file", label, "in_file")
+    measure = Node(MeasureLesions(), "measure_lesions")
+    wf.connect(label, "labels", measure, "labels")
+    wf.connect(probability, "out_file", measure, "probability")
+    wf.connect(preproc, "brain", measure, "brain")
+    wf.connect(align, "affine", measure, "template_to_flair")
+    return {
+        "lesion_mask": (label, "mask"),
+        "lesion_dseg": (label, "labels"),
+        "lesion_probseg": (probability, "out_file"),
+        "lesion_table": (measure, "table"),
+        "summary": (measure, "summary"),
+    }
 
 
 def _init_output_spaces(
@@ -272,9 +309,11 @@ def _init_figure(
     wf.connect(mosaic, "out_file", save, "in_file")
 
 
-def _merge(wf: Workflow, name: str, sources: Sequence[Source]) -> Source:
-    """Gather outputs of several nodes in one list."""
-    merge = Node(Merge(max(1, len(sources))), f"merge_{name}")
+def _merge(wf: Workflow, name: str, sources: Sequence[Source]) -> Source | None:
+    """Gather outputs of several nodes in one list; None where there is nothing to gather."""
+    if not sources:
+        return None
+    merge = Node(Merge(len(sources)), f"merge_{name}")
     for number, source in enumerate(sources, start=1):
         wf.connect(*source, merge, f"in{number}")
     return merge, "out"
@@ -285,7 +324,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
     return {
         "method": config.method.method,
         "version": VERSION,
-        "weights_sha256": card["stages"][-1]["sha256"],
+        "weights_sha256": weights_id(config.method.method),
         "threshold": card["threshold"],
         "min_lesion_mm3": card["min_lesion_mm3"],
         "random_seed": config.preprocess.random_seed,

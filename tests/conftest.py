@@ -13,6 +13,11 @@ from scipy.spatial.transform import Rotation
 # ITK reads this when ants is imported, which no line above does: one thread, so that
 # registrations repeat, and so that tests that run side by side leave each other their cores.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+# What the command line sets for Nipype: its quiet settings, and no question to the network.
+os.environ.setdefault("NO_ET", "1")
+os.environ.setdefault(
+    "NIPYPE_CONFIG_DIR", str(Path(__file__).parents[1] / "cascade_bids" / "data" / "nipype")
+)
 torch.set_num_threads(1)
 
 Reorient = Callable[[nib.Nifti1Image], nib.Nifti1Image]

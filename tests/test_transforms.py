@@ -111,5 +111,7 @@ AFFINE = (
 def test_a_bad_file_is_named(tmp_path, content):
     path = tmp_path / "from-T1w_to-FLAIR_xfm.txt"
     path.write_bytes(content)
-    with pytest.raises(ScanError, match=r"from-T1w_to-FLAIR_xfm\.txt holds no linear ITK transform"):
+    with pytest.raises(
+        ScanError, match=r"from-T1w_to-FLAIR_xfm\.txt holds no linear ITK transform"
+    ):
         read_transform(path)

@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from cascade_bids.bids.dataset import (
     read_description,
     read_json,
 )
+from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, InputConfig
 from cascade_bids.errors import StartError, UsageError
 
@@ -32,56 +33,6 @@ _MASK_SPACES = {"FLAIR": "FLAIR", "T1w": "T1w", None: "T1w"}
 """Space entity of a brain mask to the contrast on which it lies; fMRIPrep omits T1w."""
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 """What nibabel may raise on a damaged header."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One session of one participant with the images that were chosen for it."""
-
-    subject: str
-    """Label of the participant, without ``sub-``."""
-    session: str | None
-    """Label of the session, without ``ses-``; None in a dataset without sessions."""
-    run: str | None
-    """Run of the chosen FLAIR, exactly as its name writes it (``01`` stays ``01``)."""
-    images: Mapping[str, Path] = field(default_factory=dict)
-    """Contrast to its chosen image, as an absolute path."""
-    choices: tuple[str, ...] = ()
-    """Sentences: which images were taken or passed over, and by which rule."""
-    brain_mask: Path | None = None
-    """Brain mask from another pipeline's derivatives, if it has one."""
-    problem: str | None = None
-    """Why the scan cannot be processed, if so."""
-    brain_mask_space: str | None = None
-    """The contrast with which the brain mask is aligned: ``FLAIR`` or ``T1w``."""
-    stem: str | None = None
-    """How its files begin when it comes from no BIDS dataset; None otherwise."""
-
-    @property
-    def entities(self) -> dict[str, str]:
-        """BIDS entities that every output of the scan keeps, in the order of BIDS.
-
-        Examples
-        --------
-        >>> Scan("01", None, "02").entities
-        {'subject': '01', 'run': '02'}
-        """
-        parts = {"subject": self.subject, "session": self.session, "run": self.run}
-        return {name: value for name, value in parts.items() if value is not None}
-
-    @property
-    def label(self) -> str:
-        """Name of the scan, as its files begin.
-
-        Examples
-        --------
-        >>> Scan("01", "2", "1").label
-        'sub-01_ses-2_run-1'
-        """
-        if self.stem is not None:
-            return self.stem
-        prefixes = {"subject": "sub", "session": "ses", "run": "run"}
-        return "_".join(f"{prefixes[name]}-{value}" for name, value in self.entities.items())
 
 
 def find_scans(config: InputConfig) -> list[Scan]:

@@ -15,7 +15,7 @@ from bids.layout.writing import build_path
 from bids.utils import natural_sort
 
 from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description, read_json
-from cascade_bids.bids.inputs import Scan
+from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import UsageError
 

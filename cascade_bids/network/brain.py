@@ -5,7 +5,6 @@ import numpy as np
 import torch
 from nibabel.processing import resample_from_to, resample_to_output
 from scipy import ndimage
-from torch.nn import functional as F
 
 from cascade_bids.errors import ScanError
 from cascade_bids.network.architectures import UNet
@@ -13,6 +12,16 @@ from cascade_bids.network.weights import load_network
 
 SPACING_MM = 2.0
 """Voxel size at which the network works."""
+
+WINDOW = (96, 112, 96)
+"""Voxels that the network sees, in training and here: 192 x 224 x 192 mm around the head. Its
+instance norms depend on how much air there is, so a wider field of view must not bring more."""
+
+HEAD_ABOVE = 0.1
+"""What is darker than this part of the brightest tissue is air and noise."""
+
+HEADROOM = 3
+"""Voxels of air above the head in the window."""
 
 MIN_BRAIN_ML = 500.0
 """A smaller brain is no brain: the image is not a head, or the extraction failed."""
@@ -56,16 +65,16 @@ def brain_probability(
     if not isinstance(network, UNet):
         raise TypeError(f"the brain weights hold a {type(network).__name__}, not a UNet")
     coarse = resample_to_output(_blurred(image), voxel_sizes=SPACING_MM, order=1)
-    values = torch.from_numpy(normalise(np.asarray(coarse.dataobj, dtype=np.float32)))
-    padding = [(0, -size % network.divisor) for size in values.shape]
-    padded = F.pad(values, [n for pair in reversed(padding) for n in pair])
+    values = normalise(np.asarray(coarse.dataobj, dtype=np.float32))
+    start = _window_start(values)
+    padded = np.pad(values, [(size, size) for size in WINDOW])
+    window = padded[tuple(slice(a + n, a + 2 * n) for a, n in zip(start, WINDOW, strict=True))]
     with torch.inference_mode():
-        logits = network(padded[None, None].to(next(network.parameters()).device))
-    found = torch.sigmoid(logits)[0, 0].cpu().numpy()[tuple(slice(n) for n in values.shape)]
-    # The coarse grid covers the image, so "nearest" only keeps faces that rounding puts outside it.
-    return resample_from_to(
-        nib.Nifti1Image(found.astype(np.float32), coarse.affine), image, order=1, mode="nearest"
-    )
+        inputs = torch.from_numpy(window.copy())[None, None]
+        logits = network(inputs.to(next(network.parameters()).device))
+    found = torch.sigmoid(logits)[0, 0].cpu().numpy().astype(np.float32)
+    affine = coarse.affine @ nib.affines.from_matvec(np.eye(3), start)
+    return resample_from_to(nib.Nifti1Image(found, affine), image, order=1)
 
 
 def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -114,6 +123,22 @@ def normalise(values: np.ndarray) -> np.ndarray:
     positive = values[values > 0]
     top = float(np.percentile(positive, 99.5)) if positive.size else 1.0
     return np.clip(values / top, 0, 1.5).astype(np.float32)
+
+
+def _window_start(values: np.ndarray) -> tuple[int, int, int]:
+    """Lay the window around the head: in the middle of x and y, from the top of the head down.
+
+    Returns its first voxel, which may lie outside of (X, Y, Z) `values`.
+    """
+    pieces, _ = ndimage.label(ndimage.binary_opening(values > HEAD_ABOVE, iterations=2))
+    largest = 1 + int(np.argmax(np.bincount(pieces.ravel(), minlength=2)[1:]))
+    boxes = ndimage.find_objects((pieces == largest).astype(np.uint8))
+    x, y, z = boxes[0] if boxes else (slice(0, size) for size in values.shape)
+    return (
+        (x.start + x.stop - WINDOW[0]) // 2,
+        (y.start + y.stop - WINDOW[1]) // 2,
+        z.stop + HEADROOM - WINDOW[2],
+    )
 
 
 def _blurred(image: nib.Nifti1Image) -> nib.Nifti1Image:

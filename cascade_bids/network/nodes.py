@@ -18,6 +18,7 @@ from nipype.interfaces.base import (
 class _NetworkInput(BaseInterfaceInputSpec):
     device = traits.Str("auto", usedefault=True)
     threads = traits.Int(1, usedefault=True)
+    weights = traits.Str(mandatory=True, desc="their SHA-256, so that new weights run anew")
 
 
 class _ImageOutput(TraitedSpec):

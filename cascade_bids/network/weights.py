@@ -24,7 +24,11 @@ WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
 """Folder of the weights that come with the product."""
 
 
-def load_card(name: str, folder: Path = WEIGHTS_DIR) -> dict[str, Any]:
+FIND_LESIONS = "lesion segmentation"
+"""Task on the card of every method that finds lesions."""
+
+
+def load_card(name: str, folder: Path = WEIGHTS_DIR, *, task: str | None = None) -> dict[str, Any]:
     """Read the card of a method.
 
     Parameters
@@ -33,6 +37,8 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR) -> dict[str, Any]:
         Method, for example ``valverde2017``.
     folder
         Where cards and weights lie.
+    task
+        What it must be for, if that matters.
 
     Returns
     -------
@@ -42,19 +48,35 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        When there is no such card; the message lists those that there are.
+        When there is no such card for the task; the message lists those that there are.
     StartError
         When it cannot be read.
     """
-    path = folder / f"{name}.json"
-    if not path.exists():
-        known = sorted(p.stem for p in folder.glob("*.json"))
-        raise UsageError(f"no weights named {name!r} in {folder}; there are: {', '.join(known)}")
+    cards = {path.stem: _read_card(path) for path in sorted(folder.glob("*.json"))}
+    known = {name: card for name, card in cards.items() if task in (None, card.get("task"))}
+    if name not in known:
+        raise UsageError(f"no method named {name!r} in {folder}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def _read_card(path: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StartError(f"the card {path} is damaged ({error}); reinstall") from error
     return card
+
+
+def weights_id(name: str, folder: Path = WEIGHTS_DIR) -> str:
+    """Give one SHA-256 for all weights of a method: that of its stages' own, one after another.
+
+    Raises
+    ------
+    UsageError
+        When there is no such method.
+    """
+    stages = load_card(name, folder)["stages"]
+    return hashlib.sha256("".join(stage["sha256"] for stage in stages).encode()).hexdigest()
 
 
 def check_weights(name: str, folder: Path = WEIGHTS_DIR) -> None:

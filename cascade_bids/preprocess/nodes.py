@@ -5,7 +5,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
@@ -15,7 +14,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from cascade_bids.errors import ScanError
 from cascade_bids.transforms import read_transform, write_transform
 
 
@@ -28,22 +26,18 @@ class _ConformInput(BaseInterfaceInputSpec):
 
 
 class Conform(SimpleInterface):
-    """`steps.conform`."""
+    """`load.load_image` and `steps.conform`."""
 
     input_spec = _ConformInput
     output_spec = _ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_image
         from cascade_bids.preprocess.steps import conform
 
         path = self.inputs.in_file
-        try:
-            image = nib.Nifti1Image.from_image(nib.load(path))
-        except (ImageFileError, OSError, EOFError) as error:
-            raise ScanError(
-                f"{path} is no readable NIfTI image : {error}; copy it again"
-            ) from error
-        self._results["out_file"] = _save(conform(image, path), runtime.cwd, "conform.nii.gz")
+        conformed = conform(load_image(Path(path)), path)
+        self._results["out_file"] = _save(conformed, runtime.cwd, "conform.nii.gz")
         return runtime
 
 

@@ -21,6 +21,9 @@ from cascade_bids.transforms import from_itk, write_transform
 MIN_VOXELS = 8
 """An image with fewer voxels along an axis is no head scan."""
 
+MARGIN_MM = 8.0
+"""How far around the template's brain the affine alignment looks."""
+
 FAR_MM = 25.0
 """Brains further apart than this by their headers are first brought together by their centres."""
 
@@ -155,7 +158,12 @@ def align_to_template(
     extracted = apply_mask(image, brain)
     start = _centres_apart(template_brain, brain)
     rigid = _register(template, extracted, None, start, "Rigid", seed, levels=3)
-    affine = _register(template, extracted, template_brain, rigid, "Affine", seed, levels=3)
+    # The metric needs the brain's border: inside the brain alone, scales come out too small.
+    around = _mask(
+        ndimage.distance_transform_edt(np.asarray(template_brain.dataobj) == 0) <= MARGIN_MM,
+        template_brain.affine,
+    )
+    affine = _register(template, extracted, around, rigid, "Affine", seed, levels=3)
     return rigid, affine
 
 
@@ -309,7 +317,8 @@ def _register(
     levels: int,
 ) -> np.ndarray:
     # One thread and a seed are both needed for the same transform on every run.
-    ants.config.set_ants_deterministic(True, seed)
+    # ANTs takes a seed of 0 for the clock.
+    ants.config.set_ants_deterministic(True, seed + 1)
     with TemporaryDirectory() as folder:
         initial = Path(folder) / "start.txt"
         write_transform(start, initial)

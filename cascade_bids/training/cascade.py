@@ -15,7 +15,7 @@ from cascade_bids.lesions.postprocess import label_lesions
 from cascade_bids.network.architectures import PatchNetwork
 from cascade_bids.network.cascade import CandidateRule, Stage
 from cascade_bids.network.dense import PatchReader, evaluate_dense
-from cascade_bids.network.weights import save_method
+from cascade_bids.network.weights import FIND_LESIONS, save_method
 from cascade_bids.training.cases import Case, load_cases
 from cascade_bids.training.loop import Schedule, fit
 from cascade_bids.training.sampling import VoxelSet, balanced_batches
@@ -75,7 +75,7 @@ def train_method(
     UsageError
         When the dataset has nothing to learn from.
     """
-    schedule = schedule or Schedule(max_epochs=12, patience=5, learning_rate=1e-3, max_minutes=8)
+    schedule = schedule or Schedule(max_epochs=12, patience=5, learning_rate=1e-3)
     cases = load_cases(dataset, contrasts, participants)
     scores = {}
     for left_out in cases if len(cases) > 1 else []:
@@ -101,7 +101,7 @@ def train_method(
             for stage in stages
         ],
         {
-            "task": "lesion segmentation",
+            "task": FIND_LESIONS,
             "contrasts": list(contrasts),
             "normalisation": "z-scores of the brain tissue, without its extreme 2 %",
             "threshold": THRESHOLD,

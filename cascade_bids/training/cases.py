@@ -104,6 +104,9 @@ def _load_case(label: str, files: dict[str, Path], contrasts: Sequence[str]) -> 
     grids = {image.shape for image in loaded.values()}
     if len(grids) != 1:
         raise UsageError(f"the images of {label} lie on different grids: {sorted(grids)}")
+    spacing = nib.affines.voxel_sizes(loaded["FLAIR"].affine)
+    if not np.allclose(spacing, 1, atol=0.05):
+        raise UsageError(f"the images of {label} have voxels of {spacing} mm; 1 mm is needed")
     brain = np.asarray(nonzero_mask(loaded["FLAIR"]).dataobj) > 0
     values = {c: np.asarray(loaded[c].dataobj) for c in contrasts}
     tissue = tissue_mask(values["FLAIR"], brain)

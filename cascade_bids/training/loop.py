@@ -26,8 +26,6 @@ class Schedule:
     """Epochs without a better validation loss after which training ends."""
     learning_rate: float
     """First learning rate of Adam."""
-    max_minutes: float = math.inf
-    """Wall-clock limit; training ends after the epoch that passes it."""
     mixed_precision: bool = False
     """Whether the forward pass runs in bfloat16."""
 
@@ -83,8 +81,11 @@ def fit(
         best, progress = state["best"], _Progress(**state["progress"])
         log.info("continuing %s after epoch %d", checkpoint, progress.epoch)
     device = next(model.parameters()).device
+    seed = torch.initial_seed()
     while not _finished(progress, schedule):
         started = time.monotonic()
+        # Dropout draws from the global generator: a continued run must draw what a whole one does.
+        torch.manual_seed(seed + progress.epoch)
         rate = schedule.learning_rate * _cosine(progress.epoch / schedule.max_epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -118,7 +119,6 @@ def _finished(progress: _Progress, schedule: Schedule) -> bool:
     return (
         progress.epoch >= schedule.max_epochs
         or progress.epoch - 1 - progress.best_epoch >= schedule.patience
-        or progress.seconds >= 60 * schedule.max_minutes
     )
 
 

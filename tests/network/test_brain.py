@@ -82,7 +82,9 @@ def test_probability_lies_on_the_grid_of_the_image(monkeypatch, tmp_path):
     entry = {"architecture": "UNet", "arguments": arguments}
     save_method("brain", [(UNet(**arguments), entry)], {}, tmp_path)
     monkeypatch.setattr(
-        brain, "load_network", lambda name, device: load_network(name, device=device, folder=tmp_path)
+        brain,
+        "load_network",
+        lambda name, device: load_network(name, device=device, folder=tmp_path),
     )
     image = egg((4, 3, 5))[0].slicer[:, 3:, 1:]  # no size is a multiple of the divisor
     probability = brain_probability(image, device=torch.device("cpu"))
@@ -94,6 +96,47 @@ def test_probability_lies_on_the_grid_of_the_image(monkeypatch, tmp_path):
     assert values.std() > 0
     np.testing.assert_array_equal(probability.affine, image.affine)
     np.testing.assert_array_equal(brain_probability(image).dataobj, values)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS"])
+def test_a_brain_cut_by_the_field_of_view_is_found_up_to_the_edge(threshold, axes):
+    """Some FLAIR images start in the middle of the cerebellum."""
+    cut, truth = (
+        one.slicer[:, :, 8:].as_reoriented(
+            nib.orientations.ornt_transform(
+                nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+            )
+        )
+        for one in egg((3, 3, 3))
+    )
+    found, expected = (np.asarray(one.dataobj) > 0 for one in (extract_brain(cut), truth))
+    lowest = 0 if axes[2] == "S" else -1
+    assert expected[:, :, lowest].sum() > 500
+    assert dice(found[:, :, lowest], expected[:, :, lowest]) > 0.9
+    assert dice(found, expected) > 0.96
+
+
+def widened(image, voxels):
+    """The same image with air around it."""
+    affine = image.affine @ nib.affines.from_matvec(np.eye(3), [-voxels] * 3)
+    return nib.Nifti1Image(np.pad(np.asarray(image.dataobj), voxels), affine)
+
+
+def test_the_network_sees_no_more_than_its_window(monkeypatch):
+    """Its norms depend on the share of air, so a wide field of view must not reach it."""
+    seen = []
+
+    class Watching(Threshold):
+        def forward(self, x):
+            seen.append(x)
+            return super().forward(x)
+
+    monkeypatch.setattr(brain, "load_network", lambda *_, device: Watching())
+    image, _ = egg((4, 4, 4))
+    found, wider = extract_brain(image), extract_brain(widened(image, 15))
+    assert seen[0].shape == (1, 1, *brain.WINDOW)
+    torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(wider.dataobj)[15:-15, 15:-15, 15:-15], found.dataobj)
 
 
 def test_weights_of_another_kind_are_refused(monkeypatch):
@@ -163,6 +206,13 @@ needs_weights = pytest.mark.skipif(
 @pytest.fixture(scope="module", params=["FLAIR", "T1w"])
 def head(request):
     return make_head(5, spacing_mm=(3, 3, 3), contrast=request.param)
+
+
+@needs_weights
+def test_air_around_the_head_does_not_move_the_brain(head):
+    found, wider = extract_brain(head.image), extract_brain(widened(head.image, 14))
+    inner = np.asarray(wider.dataobj)[14:-14, 14:-14, 14:-14]
+    assert dice(np.asarray(found.dataobj) > 0, inner > 0) > 0.99
 
 
 @needs_weights

@@ -150,5 +150,5 @@ def test_brain_extraction_is_no_method_that_finds_lesions(tmp_path):
 
 
 def test_an_unknown_method_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no weights named 'nothing'"):
+    with pytest.raises(UsageError, match="no method named 'nothing'"):
         load_stages("nothing", device=CPU, folder=tmp_path)

@@ -103,7 +103,7 @@ def test_absent_weights_are_named(folder):
 def test_an_unknown_method_lists_what_there_is(folder):
     (folder / "other.json").write_text("{}")
     for refused in (load_card, check_weights):
-        with pytest.raises(UsageError, match=r"no weights named 'toys' .* there are: other, toy$"):
+        with pytest.raises(UsageError, match=r"no method named 'toys' .* there are: other, toy$"):
             refused("toys", folder)
 
 

@@ -49,7 +49,9 @@ def test_a_few_bright_voxels_move_nothing(scan):
     lesion[6:9, 6:9, 6:9] = True  # 27 of 4096
     bright = np.where(lesion, 100_000, values)
     before, after = (normalise_intensity(v, tissue, brain) for v in (values, bright))
-    np.testing.assert_allclose(after[brain & ~lesion], before[brain & ~lesion], atol=0.05, rtol=0.05)
+    np.testing.assert_allclose(
+        after[brain & ~lesion], before[brain & ~lesion], atol=0.05, rtol=0.05
+    )
     assert after[lesion].min() > 1000
 
 

@@ -200,7 +200,9 @@ def clean():
 
 def test_shading_is_removed(clean, reorient):
     image, white = clean
-    x, y, z = (np.linspace(-1, 1, n).reshape(np.roll([-1, 1, 1], a)) for a, n in enumerate(white.shape))
+    x, y, z = (
+        np.linspace(-1, 1, n).reshape(np.roll([-1, 1, 1], a)) for a, n in enumerate(white.shape)
+    )
     field = np.exp(0.4 * x - 0.4 * y**2 + 0.3 * z).astype(np.float32)
     shaded = nib.Nifti1Image(np.asarray(image.dataobj) * field, image.affine)
     stored, inside = (
@@ -301,7 +303,11 @@ def individual():
         nib.Nifti1Image(acquire(values, anatomy.affine, pose, grid), grid.affine)
         for values in (render(anatomy, "T1w"), anatomy.brain.astype(np.float32))
     )
-    return signal, nib.Nifti1Image((np.asarray(brain.dataobj) > 0.5).astype(np.uint8), grid.affine), pose
+    return (
+        signal,
+        nib.Nifti1Image((np.asarray(brain.dataobj) > 0.5).astype(np.uint8), grid.affine),
+        pose,
+    )
 
 
 def test_a_brain_is_brought_to_the_template(coarse_template, individual, reorient, turned):
@@ -346,7 +352,9 @@ def test_resampling_onto_itself_changes_nothing(reorient, order):
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_a_shift_by_whole_voxels_moves_voxels(order):
     image = noise()
-    shift = rigid(shift_mm=(2 * 1.0, -1 * 1.5, 0))  # the grid's voxel i lies at the image's i + 2, j - 1
+    shift = rigid(
+        shift_mm=(2 * 1.0, -1 * 1.5, 0)
+    )  # the grid's voxel i lies at the image's i + 2, j - 1
     found = np.asarray(resample(image, SHAPE, image.affine, shift, order=order).dataobj)
     values = np.asarray(image.dataobj)
     np.testing.assert_allclose(found[:-2, 1:], values[2:, :-1], rtol=0, atol=2e-3)
@@ -435,7 +443,9 @@ def test_images_of_a_scan_come_onto_one_grid_and_scale(flair, t1w, reorient, tur
         assert values.dtype == np.float32
         assert not values[~inside].any()
         assert -0.5 < np.median(values[inside]) < 0.5
-    straight = prepare([flair.image, t1w.image], [np.eye(4)] * 2, flair.brain_mask, np.eye(4), shape, grid)
+    straight = prepare(
+        [flair.image, t1w.image], [np.eye(4)] * 2, flair.brain_mask, np.eye(4), shape, grid
+    )
     expected = np.asarray(straight[0][1].dataobj)
     assert np.corrcoef(t1w_z[inside], expected[inside])[0, 1] > 0.97
 

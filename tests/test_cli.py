@@ -1,0 +1,213 @@
+"""The command line: exit codes, wrong use, and what the flags come to."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from cascade_bids import batch
+from cascade_bids.config import VERSION, ParticipantConfig
+
+from .tiny_heads import LESION_ML, call, contents, make_dataset, make_head, run, stand_ins
+
+RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
+
+
+@pytest.fixture
+def quick() -> Iterator[Counter[str]]:
+    with stand_ins() as calls:
+        yield calls
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "bids", "sub-01_ses-1")
+
+
+# --- Starting ---
+
+
+def test_run_py_is_small_and_starts_anywhere(tmp_path: Path) -> None:
+    assert len(RUN_PY.read_text().splitlines()) <= 12
+    done = subprocess.run(
+        [sys.executable, str(RUN_PY), "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == f"cascade_bids {VERSION}"
+
+
+def test_help_does_not_wait_for_libraries() -> None:
+    program = (
+        "import sys\nfrom cascade_bids.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'ants', 'nipype', 'bids', 'nilearn', 'plotly', 'pandas'}\n"
+        "sys.exit(heavy & set(sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    for command in ("segment", "train", "phantom", "compare-loads"):
+        assert command in done.stdout
+    assert "not a medical device" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["segment", "train", "train-brain", "phantom", "compare-loads"])
+def test_every_command_has_help(command: str, tmp_path: Path) -> None:
+    done = call(tmp_path, command, "--help")
+    assert done.code == 0
+    assert f"usage: cascade-bids {command}" in done.text
+
+
+def test_flags_come_to_the_config(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ParticipantConfig] = []
+    monkeypatch.setattr(batch, "run_participants", lambda config: asked.append(config) or [])
+    filters = tmp_path / "filters.json"
+    filters.write_text('{"flair": {"acquisition": "3d"}}')
+    flags = (
+        "--participant_label 01 sub-02 --session_label ses-1 --skip-bids-validation "
+        f"--bids-filter-file {filters} --derivatives fmriprep={tmp_path} "
+        f"--bids-database-dir {tmp_path}/db --output-spaces T1w MNI152NLin2009aSym "
+        "--skull-strip skip --random-seed 5 --device cpu --nprocs 3 --omp-nthreads 2 "
+        f"-w {tmp_path}/work --clean-workdir --stop-on-first-crash"
+    )
+    assert run(bids, tmp_path / "out", *flags.split()).code == 0
+    [config] = asked
+    assert config.output_dir == tmp_path / "out"
+    inputs = config.inputs
+    assert inputs.bids_dir == bids
+    assert inputs.participant_labels == ("01", "sub-02")
+    assert inputs.session_labels == ("ses-1",)
+    assert inputs.filters == {"flair": {"acquisition": "3d"}}
+    assert inputs.derivatives == {"fmriprep": tmp_path}
+    assert inputs.database_dir == tmp_path / "db"
+    assert inputs.validate is False
+    assert config.preprocess.skull_strip == "skip"
+    assert config.preprocess.random_seed == 5
+    assert config.preprocess.output_spaces == ("T1w", "MNI152NLin2009aSym")
+    assert config.method.device == "cpu"
+    resources = config.resources
+    assert (resources.nprocs, resources.omp_nthreads) == (3, 2)
+    assert resources.work_dir == tmp_path / "work"
+    assert resources.clean_work_dir
+    assert resources.stop_on_first_crash
+
+
+# --- Wrong use ---
+
+
+WRONG = {
+    "unknown-flag": ("{bids} {out} participant --no-such-flag", "--no-such-flag"),
+    "no-level": ("{bids} {out}", "level"),
+    "unknown-level": ("{bids} {out} session", "'session'"),
+    "no-processes": ("{bids} {out} participant --nprocs 0", "--nprocs: must be at least 1"),
+    "unknown-space": ("{bids} {out} participant --output-spaces Talairach", "'Talairach'"),
+    "missing-input": ("{tmp}/nowhere {out} participant", "nowhere is not a folder"),
+    "empty-input": ("{tmp}/empty {out} participant", "empty is empty"),
+    "no-dataset": ("{tmp}/loose {out} participant", "no dataset_description.json"),
+    "output-is-input": ("{bids} {bids} participant", "output_dir {bids} lies inside the input"),
+    "output-in-input": ("{bids} {bids}/derivatives/x participant", "lies inside the input"),
+    "output-in-input-by-link": ("{bids} {tmp}/link/x participant", "lies inside the input"),
+    "work-in-input": ("{bids} {out} participant -w {bids}/work", "--work-dir {bids}/work lies"),
+    "database-in-input": ("{bids} {out} participant --bids-database-dir {bids}/db", "{bids}/db"),
+    "output-is-a-file": ("{bids} {tmp}/file participant", "output_dir {tmp}/file"),
+    "work-is-a-file": ("{bids} {out} participant -w {tmp}/file/w", "--work-dir {tmp}/file/w"),
+    "output-of-others": ("{bids} {tmp}/loose/others participant", "holds another dataset"),
+    "unknown-participant": (
+        "{bids} {out} participant --participant-label 01 99",
+        "Unknown participant: 99. {bids} has 01",
+    ),
+    "unknown-session": ("{bids} {out} participant --session-label 7", "Unknown session: 7"),
+    "unnamed-derivatives": ("{bids} {out} participant --derivatives {tmp}", "write NAME=PATH"),
+    "missing-derivatives": ("{bids} {out} participant --derivatives x={tmp}/no", "{tmp}/no"),
+    "unknown-method": ("{bids} {out} participant --method psychic", "'psychic'"),
+    "missing-filter-file": ("{bids} {out} participant --bids-filter-file {tmp}/f", "{tmp}/f"),
+    "no-json-as-filter": ("{bids} {out} participant --bids-filter-file {tmp}/file", "{tmp}/file"),
+    "group-first": ("{bids} {out} group", "run the participant level"),
+    "segment-missing-file": ("segment --flair {tmp}/F.nii.gz --out {out}", "{tmp}/F.nii.gz"),
+    "segment-no-out": ("segment --flair {tmp}/file", "--out"),
+    "segment-out-is-a-file": ("segment --flair {tmp}/file --out {tmp}/file", "{tmp}/file"),
+    "phantom-over-something": ("phantom {bids}", "{bids} is not an empty folder"),
+    "compare-without-truth": ("compare-loads {bids} {out}", "{bids} is no phantom"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_ends_with_2_and_touches_nothing(bids: Path, tmp_path: Path, case: str) -> None:
+    (tmp_path / "empty").mkdir()
+    others = tmp_path / "loose" / "others"
+    others.mkdir(parents=True)
+    (others / "dataset_description.json").write_text('{"Name": "not ours"}')
+    (tmp_path / "file").write_text("not JSON")
+    (tmp_path / "link").symlink_to(bids)
+    before = contents(tmp_path)
+    command, says = (
+        text.format(bids=bids, out=tmp_path / "out", tmp=tmp_path) for text in WRONG[case]
+    )
+    done = call(tmp_path / "out", *command.split())
+    assert done.code == 2
+    assert "error: " in done.text
+    assert says in done.text
+    assert "Traceback" not in done.text
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_cannot_be_asked_for(bids: Path, tmp_path: Path) -> None:
+    done = run(bids, tmp_path / "out", "--device", "cuda")
+    assert done.code == 2
+    assert "--device cpu" in done.text
+
+
+# --- One patient without BIDS ---
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("F.nii.gz", "F"),
+        ("my_flair.nii", "my_flair"),
+        # To BIDS a name's first dot begins its extension, so sidecars would share one name.
+        ("patient.FLAIR.nii.gz", "patient_FLAIR"),
+    ],
+)
+def test_segment_names_its_outputs_as_the_flair(
+    quick: Counter[str], tmp_path: Path, name: str, stem: str
+) -> None:
+    flair, t1w = tmp_path / name, tmp_path / "T.nii.gz"
+    make_head("FLAIR", 0).to_filename(flair)
+    make_head("T1w", 0).to_filename(t1w)
+    out = tmp_path / "out"
+    done = call(out, "segment", "--flair", flair, "--t1w", t1w, "--out", out, "--nprocs", 1)
+    assert done.code == 0
+    assert f"{stem}.html" in contents(out)
+    measured = json.loads((out / f"{stem}_desc-lesions_stats.json").read_text())
+    assert measured["images"] == {"FLAIR": name, "T1w": "T.nii.gz"}
+    mask = nib.load(out / f"{stem}_space-FLAIR_label-lesion_mask.nii.gz")
+    assert np.asarray(mask.dataobj).sum() * 0.512 == pytest.approx(LESION_ML, rel=0.1)
+    sidecar = json.loads((out / f"{stem}_space-FLAIR_label-lesion_mask.json").read_text())
+    assert sidecar["SpatialReference"] == name
+    assert all(path.startswith(stem) for path in contents(out))
+
+
+def test_segment_needs_what_the_method_needs(quick: Counter[str], tmp_path: Path) -> None:
+    make_head("FLAIR", 0).to_filename(tmp_path / "F.nii.gz")
+    out = tmp_path / "out"
+    done = call(out, "segment", "--flair", tmp_path / "F.nii.gz", "--out", out)
+    assert done.code == 70
+    assert "F: no T1w image" in done.text
+    assert quick.total() == 0

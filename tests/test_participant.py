@@ -1,0 +1,267 @@
+"""The journey of a scan as a graph: built, looked at, and not run."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nipype import Workflow
+
+from cascade_bids.bids.inputs import Scan
+from cascade_bids.config import (
+    VERSION,
+    InputConfig,
+    MethodConfig,
+    ParticipantConfig,
+    PreprocessConfig,
+    ResourceConfig,
+)
+from cascade_bids.network.weights import weights_id
+from cascade_bids.participant import init_participant_wf, init_scan_wf
+
+CARD = {
+    "contrasts": ["FLAIR", "T1w"],
+    "threshold": 0.5,
+    "min_lesion_mm3": 10.0,
+}
+FLAIR_CARD = {**CARD, "contrasts": ["FLAIR"]}
+MNI = "MNI152NLin2009aSym"
+
+FLAIR_ALONE = {
+    "conform_FLAIR",
+    "correct_bias_FLAIR",
+    "extract_brain_FLAIR",
+    "align_to_template",
+    "merge_images",
+    "prepare_network_grid",
+    "prepare_flair_grid",
+    "find_lesions",
+    "resample_probability",
+    "label_lesions",
+    "measure_lesions",
+    "draw_brain",
+    "draw_lesions",
+    "save_figure_brain",
+    "save_figure_lesions",
+    "save_scan",
+}
+T1W_BESIDE = {
+    "conform_T1w",
+    "correct_bias_T1w",
+    "extract_brain_T1w",
+    "register_T1w",
+    "merge_transforms",
+}
+
+
+def make_scan(folder: Path, *contrasts: str, mask_space: str | None = None) -> Scan:
+    """Nipype asks that input files exist; nothing reads these."""
+    paths = {c: folder / f"sub-01_{c}.nii.gz" for c in contrasts}
+    mask = folder / "mask.nii.gz" if mask_space else None
+    for path in (*paths.values(), *([mask] if mask else [])):
+        nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)).to_filename(path)
+    return Scan("01", None, None, images=paths, brain_mask=mask, brain_mask_space=mask_space)
+
+
+def make_config(folder: Path, *spaces: str, skull_strip: str = "auto") -> ParticipantConfig:
+    return ParticipantConfig(
+        output_dir=folder / "out",
+        inputs=InputConfig(bids_dir=folder),
+        preprocess=PreprocessConfig(skull_strip, 7, spaces),
+        method=MethodConfig(),
+        resources=ResourceConfig(work_dir=folder / "work"),
+    )
+
+
+def nodes(workflow: Workflow) -> set[str]:
+    return set(workflow.list_node_names())
+
+
+def interface(workflow: Workflow, name: str) -> str:
+    return type(workflow.get_node(name).interface).__name__
+
+
+def sources(workflow: Workflow, name: str) -> dict[str, str]:
+    """Give for each connected input of a node the node that feeds it."""
+    return {
+        target: source.name
+        for source, node, data in workflow._graph.in_edges(data=True)
+        if node.name == name
+        for _, target in data["connect"]
+    }
+
+
+def test_a_method_that_needs_flair_leaves_the_t1w_alone(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path), FLAIR_CARD)
+    assert nodes(workflow) == FLAIR_ALONE
+    assert workflow.get_node("find_lesions").inputs.contrasts == ["FLAIR"]
+    assert "transforms" not in sources(workflow, "prepare_network_grid")
+    assert "transforms" not in sources(workflow, "save_scan")
+
+
+def test_the_t1w_is_brought_to_the_flair_and_both_to_the_network(tmp_path: Path) -> None:
+    workflow = init_scan_wf(make_scan(tmp_path, "T1w", "FLAIR"), make_config(tmp_path), CARD)
+    assert nodes(workflow) == FLAIR_ALONE | T1W_BESIDE
+    assert sources(workflow, "register_T1w") == {
+        "fixed": "correct_bias_FLAIR",
+        "fixed_brain": "extract_brain_FLAIR",
+        "moving": "correct_bias_T1w",
+        "moving_brain": "extract_brain_T1w",
+    }
+    assert sources(workflow, "merge_images") == {
+        "in1": "correct_bias_FLAIR",
+        "in2": "correct_bias_T1w",
+    }
+    assert sources(workflow, "merge_transforms") == {"in1": "register_T1w"}
+    for grid in ("prepare_network_grid", "prepare_flair_grid"):
+        fed = sources(workflow, grid)
+        assert (fed["in_files"], fed["transforms"]) == ("merge_images", "merge_transforms")
+        assert workflow.get_node(grid).inputs.contrasts == ["FLAIR", "T1w"]
+    assert sources(workflow, "align_to_template")["in_file"] == "correct_bias_FLAIR"
+
+
+def test_lesions_are_measured_on_the_raw_flair_grid(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path), CARD)
+    flair = str(scan.images["FLAIR"])
+    assert workflow.get_node("resample_probability").inputs.grid == flair
+    assert workflow.get_node("prepare_flair_grid").inputs.grid == flair
+    assert sources(workflow, "measure_lesions") == {
+        "labels": "label_lesions",
+        "probability": "resample_probability",
+        "brain": "prepare_flair_grid",
+        "template_to_flair": "align_to_template",
+    }
+    saved = sources(workflow, "save_scan")
+    assert saved["lesion_mask"] == saved["lesion_dseg"] == "label_lesions"
+    assert saved["lesion_table"] == saved["summary"] == "measure_lesions"
+
+
+def test_the_rules_of_the_card_and_the_seed_reach_their_steps(tmp_path: Path) -> None:
+    card = {**CARD, "threshold": 0.3, "min_lesion_mm3": 4.0}
+    workflow = init_scan_wf(make_scan(tmp_path, "FLAIR", "T1w"), make_config(tmp_path), card)
+    label = workflow.get_node("label_lesions").inputs
+    assert (label.threshold, label.min_lesion_mm3) == (0.3, 4.0)
+    assert workflow.get_node("register_T1w").inputs.seed == 7
+    assert workflow.get_node("align_to_template").inputs.seed == 7
+    facts = workflow.get_node("save_scan").inputs.facts
+    assert facts["threshold"] == 0.3
+    assert facts["random_seed"] == 7
+    assert facts["weights_sha256"] == weights_id(MethodConfig.method)
+    # New weights must not meet the results of old ones in the work folder.
+    assert workflow.get_node("find_lesions").inputs.weights == weights_id(MethodConfig.method)
+    assert workflow.get_node("extract_brain_FLAIR").inputs.weights == weights_id("brain")
+
+
+def test_an_image_that_the_method_does_not_use_is_ignored(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w", "T2w", "PDw")
+    workflow = init_scan_wf(scan, make_config(tmp_path), CARD)
+    assert nodes(workflow) == FLAIR_ALONE | T1W_BESIDE
+    assert workflow.get_node("save_scan").inputs.contrasts == ["FLAIR", "T1w"]
+
+
+def test_images_without_skull_keep_their_own_brain(tmp_path: Path) -> None:
+    config = make_config(tmp_path, skull_strip="skip")
+    workflow = init_scan_wf(make_scan(tmp_path, "FLAIR", "T1w"), config, CARD)
+    assert nodes(workflow) == FLAIR_ALONE | T1W_BESIDE
+    for contrast in ("FLAIR", "T1w"):
+        name = f"extract_brain_{contrast}"
+        assert interface(workflow, name) == "NonzeroMask"
+        # N4 would lift the zeros around the brain.
+        assert sources(workflow, name) == {"in_file": f"conform_{contrast}"}
+    facts = workflow.get_node("save_scan").inputs.facts
+    assert facts["skull_strip"] == "skip"
+    assert any("brain-extracted" in warning for warning in facts["warnings"])
+
+
+def test_a_given_mask_on_the_flair_replaces_the_extraction(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w", mask_space="FLAIR")
+    workflow = init_scan_wf(scan, make_config(tmp_path), CARD)
+    assert interface(workflow, "extract_brain_FLAIR") == "ResampleMask"
+    assert workflow.get_node("extract_brain_FLAIR").inputs.in_file == str(scan.brain_mask)
+    assert sources(workflow, "extract_brain_FLAIR") == {"grid": "conform_FLAIR"}
+    assert interface(workflow, "extract_brain_T1w") == "ExtractBrain"
+    assert sources(workflow, "align_to_template")["brain"] == "extract_brain_FLAIR"
+
+
+def test_a_given_mask_on_the_t1w_is_carried_to_the_flair(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w", mask_space="T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path), CARD)
+    assert interface(workflow, "extract_brain_T1w") == "ResampleMask"
+    assert interface(workflow, "extract_brain_FLAIR") == "ExtractBrain"
+    assert sources(workflow, "resample_brain") == {
+        "in_file": "extract_brain_T1w",
+        "grid": "extract_brain_FLAIR",
+        "transform": "register_T1w",
+    }
+    # Registration itself still needs a brain on each image.
+    assert sources(workflow, "register_T1w")["fixed_brain"] == "extract_brain_FLAIR"
+    for name in ("align_to_template", "prepare_network_grid", "prepare_flair_grid", "draw_brain"):
+        assert sources(workflow, name)["brain"] == "resample_brain"
+
+
+def test_a_given_mask_brings_its_image_in_though_the_method_does_not(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w", mask_space="T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path), FLAIR_CARD)
+    assert nodes(workflow) == FLAIR_ALONE | T1W_BESIDE | {"resample_brain"}
+    assert sources(workflow, "resample_brain")["transform"] == "register_T1w"
+
+
+def test_further_spaces_apply_the_rules_again_there(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path, "T1w", MNI), CARD)
+    more = {
+        f"{step}_{space}"
+        for step in ("resample_probability", "label_lesions")
+        for space in ("T1w", MNI)
+    }
+    assert nodes(workflow) == FLAIR_ALONE | T1W_BESIDE | more | {"merge_space_masks"}
+    to_t1w = workflow.get_node("resample_probability_T1w")
+    assert to_t1w.inputs.grid == str(scan.images["T1w"])
+    assert sources(workflow, to_t1w.name) == {
+        "in_file": "find_lesions",
+        "rigid": "align_to_template",
+        "to_flair": "register_T1w",
+    }
+    to_template = sources(workflow, f"resample_probability_{MNI}")
+    assert to_template["to_flair"] == "align_to_template"
+    assert workflow.get_node(f"label_lesions_{MNI}").inputs.threshold == CARD["threshold"]
+    assert sources(workflow, "merge_space_masks") == {
+        "in1": "label_lesions_T1w",
+        "in2": f"label_lesions_{MNI}",
+    }
+    assert workflow.get_node("save_scan").inputs.spaces == ["T1w", MNI]
+
+
+def test_t1w_space_brings_the_t1w_in_though_the_method_does_not(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path, "T1w"), FLAIR_CARD)
+    assert nodes(workflow) >= T1W_BESIDE
+    assert sources(workflow, "resample_probability_T1w")["to_flair"] == "register_T1w"
+
+
+def test_without_a_t1w_the_t1w_space_is_left_out_and_said(tmp_path: Path) -> None:
+    config = make_config(tmp_path, "T1w")
+    workflow = init_scan_wf(make_scan(tmp_path, "FLAIR"), config, FLAIR_CARD)
+    assert nodes(workflow) == FLAIR_ALONE
+    save = workflow.get_node("save_scan").inputs
+    assert save.spaces == []
+    assert any("T1w" in warning for warning in save.facts["warnings"])
+
+
+@pytest.mark.parametrize("step", ["draw_brain", "draw_lesions"])
+def test_pictures_do_not_stand_in_the_way_of_results(tmp_path: Path, step: str) -> None:
+    workflow = init_scan_wf(make_scan(tmp_path, "FLAIR", "T1w"), make_config(tmp_path), CARD)
+    assert step not in sources(workflow, "save_scan").values()
+
+
+def test_scans_stand_side_by_side_in_the_work_folder(tmp_path: Path) -> None:
+    one = make_scan(tmp_path, "FLAIR", "T1w")
+    two = Scan("01", "2", "1", images=one.images)
+    workflow = init_participant_wf([one, two], make_config(tmp_path), CARD, tmp_path / "work")
+    assert Path(workflow.base_dir) == tmp_path / "work" / f"version-{VERSION}"
+    per_scan = {name.split(".")[0] for name in workflow.list_node_names()}
+    assert per_scan == {"sub_01", "sub_01_ses_2_run_1"}
+    between = [edge for edge in workflow._graph.edges if edge[0].name != edge[1].name]
+    assert between == []

@@ -1,0 +1,157 @@
+"""The loop learns, stops in time, keeps the best, and goes on where it was broken off."""
+
+import csv
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cascade_bids.training.loop import Schedule, fit
+
+
+class BrokenError(Exception):
+    """The power went."""
+
+
+def make_model(seed=0):
+    """With dropout and batch norm, whose state is easily forgotten."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(3, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1)
+    )
+
+
+def target(x):
+    return (x[:, :1] - 2 * x[:, 1:2] + 0.5).abs()
+
+
+def batches(epoch):
+    rng = torch.Generator().manual_seed(epoch)
+    for _ in range(20):
+        x = torch.randn(32, 3, generator=rng)
+        yield x, target(x)
+
+
+def validate(model):
+    assert not model.training
+    x = torch.randn(256, 3, generator=torch.Generator().manual_seed(99))
+    return F.mse_loss(model(x), target(x)).item()
+
+
+def train(model, folder, **changes):
+    arguments = {"batches": batches, "loss": F.mse_loss, "validate": validate} | changes
+    schedule = arguments.pop("schedule", Schedule(max_epochs=6, patience=6, learning_rate=1e-2))
+    return fit(model, **arguments, schedule=schedule, folder=folder)
+
+
+def same(one, other):
+    return all(torch.equal(v, other[k]) for k, v in one.items())
+
+
+def curves(folder):
+    with (folder / "curves.tsv").open() as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def test_a_toy_problem_is_learned(tmp_path):
+    model = make_model()
+    before = validate(model.eval())
+    best = train(model, tmp_path, schedule=Schedule(20, 20, 1e-2))
+    assert best < 0.1 * before
+    assert validate(model) == pytest.approx(best)
+    rows = curves(tmp_path)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
+    assert min(float(row["validation_loss"]) for row in rows) == pytest.approx(best, abs=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "curves.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([3, 2, 1, 1.5, 1.2, 0.5, 0.4], 2, 5, 3),
+        ([3, 2, 1, 1.5, 0.9, 1.2, 1.1], 2, 7, 5),
+        ([1, 1, 1, 1], 1, 2, 1),
+        ([4, 3, 2, 1], 1, 4, 4),
+        ([1, math.nan, math.nan, 0], 2, 3, 1),
+    ],
+    ids=["stops", "goes on", "as good is not better", "always better", "not a number"],
+)
+def test_it_stops_in_time_and_keeps_the_best(tmp_path, losses, patience, epochs, best):
+    states = []
+
+    def scripted(model):
+        states.append({k: v.clone() for k, v in model.state_dict().items()})
+        return losses[len(states) - 1]
+
+    model = make_model()
+    schedule = Schedule(len(losses), patience, 1e-2)
+    assert train(model, tmp_path, validate=scripted, schedule=schedule) == losses[best - 1]
+    assert len(states) == len(curves(tmp_path)) == epochs
+    assert same(model.state_dict(), states[best - 1])
+    assert not model.training
+
+
+@pytest.mark.parametrize("failing", [1, 3, 5])
+def test_a_broken_run_ends_like_a_whole_one(tmp_path, failing):
+    whole = make_model()
+    best = train(whole, tmp_path / "whole")
+
+    def breaking(epoch):
+        for number, batch in enumerate(batches(epoch)):
+            if epoch == failing and number == 10:
+                raise BrokenError
+            yield batch
+
+    broken = make_model()
+    with pytest.raises(BrokenError):
+        train(broken, tmp_path / "broken", batches=breaking)
+    continued = make_model()
+    assert train(continued, tmp_path / "broken") == best
+    assert same(continued.state_dict(), whole.state_dict())
+    one, other = (curves(tmp_path / name) for name in ("whole", "broken"))
+    assert [r["validation_loss"] for r in one] == [r["validation_loss"] for r in other]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = make_model()
+    best = train(first, tmp_path)
+
+    def never(epoch):
+        raise AssertionError
+
+    again = make_model(5)
+    assert train(again, tmp_path, batches=never) == best
+    assert same(again.state_dict(), first.state_dict())
+
+
+def test_seeds_make_runs_repeat_and_differ(tmp_path):
+    one, again, other = make_model(1), make_model(1), make_model(1)
+    for name, model, seed in (("one", one, 1), ("again", again, 1), ("other", other, 2)):
+        torch.manual_seed(seed)
+        train(model, tmp_path / name)
+    assert same(one.state_dict(), again.state_dict())
+    assert not same(one.state_dict(), other.state_dict())  # dropout drew otherwise
+
+
+def test_the_learning_rate_falls_to_0(tmp_path):
+    """In the last of many epochs next to nothing changes."""
+    states = []
+
+    def watching(model):
+        states.append(torch.cat([p.detach().flatten().clone() for p in model.parameters()]))
+        return -float(len(states))
+
+    train(make_model(), tmp_path, validate=watching, schedule=Schedule(12, 12, 1e-2))
+    moves = [float((b - a).norm()) for a, b in itertools.pairwise(states)]
+    assert moves[-1] < 0.2 * moves[0]
+
+
+def test_bfloat16_learns_too(tmp_path):
+    schedule = Schedule(6, 6, 1e-2, mixed_precision=True)
+    model = make_model()
+    before = validate(model.eval())
+    assert train(model, tmp_path, schedule=schedule) < 0.5 * before
+    assert all(p.dtype == torch.float32 for p in model.parameters())

@@ -1,0 +1,59 @@
+"""Label maps become heads of any contrast."""
+
+import numpy as np
+import pytest
+import torch
+
+from cascade_bids.training.synthesis import FLAIR_LIKE, T1W_LIKE, TISSUE_OF_LABEL, random_contrast
+
+LABELS = (0, 2, 3, 4, 507, 515)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    """Blocks of air, white, grey, fluid, scalp and skull."""
+    return torch.tensor(LABELS, dtype=torch.int16).repeat_interleave(400).reshape(24, 10, 10)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def means(labels, seed):
+    image = random_contrast(labels, generator(seed))
+    return [float(image[labels == label].mean()) for label in LABELS]
+
+
+def test_images_follow_their_seed(labels):
+    one, again, other = (random_contrast(labels, generator(seed)) for seed in (1, 1, 2))
+    assert one.shape == labels.shape
+    assert one.dtype == torch.float32
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_air_stays_dark_and_nothing_is_negative(labels, seed):
+    image = random_contrast(labels, generator(seed))
+    assert not image[labels == 0].any()
+    assert image.min() >= 0
+    assert image.max() < 1.6
+
+
+def test_contrasts_come_as_often_as_promised(labels):
+    """A third is like a FLAIR, a sixth like a T1w, and the rest is like anything."""
+    priors = [
+        np.array([0, *(prior[t] for t in ("white", "grey", "csf", "scalp", "skull"))])
+        for prior in (FLAIR_LIKE, T1W_LIKE)
+    ]
+    found = np.array([means(labels, seed) for seed in range(300)])
+    near = [(np.abs(found - prior).max(axis=1) < 0.17).mean() for prior in priors]
+    assert near[0] == pytest.approx(1 / 3, abs=0.08)
+    assert near[1] == pytest.approx(1 / 6, abs=0.06)
+    assert found[:, 1:].std(axis=0).min() > 0.15
+
+
+def test_no_label_belongs_to_two_tissues():
+    listed = [label for members in TISSUE_OF_LABEL.values() for label in members]
+    assert len(listed) == len(set(listed))
+    assert set(TISSUE_OF_LABEL) == set(FLAIR_LIKE) == set(T1W_LIKE)

@@ -23,6 +23,9 @@ HEAD_ABOVE = 0.1
 HEADROOM = 3
 """Voxels of air above the head in the window."""
 
+NECK_MM = 6.0
+"""Pieces that hang on the brain by less than twice this, as the orbits do, are cut off."""
+
 MIN_BRAIN_ML = 500.0
 """A smaller brain is no brain: the image is not a head, or the extraction failed."""
 
@@ -78,7 +81,7 @@ def brain_probability(
 
 
 def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Keep the largest piece above one half and fill its holes.
+    """Keep the largest piece above one half, cut off what hangs on it thinly, fill its holes.
 
     Parameters
     ----------
@@ -95,16 +98,24 @@ def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
     ScanError
         When less than 500 ml remain.
     """
-    pieces, count = ndimage.label(np.asarray(probability.dataobj) >= 0.5)
-    sizes = np.bincount(pieces.ravel(), minlength=2)[1:]
-    mask = ndimage.binary_fill_holes(pieces == 1 + int(np.argmax(sizes)))
+    found = np.asarray(probability.dataobj) >= 0.5
+    spacing = nib.affines.voxel_sizes(probability.affine)
+    core = _largest_piece(ndimage.distance_transform_edt(found, spacing) > NECK_MM)
+    # Half as far again as it shrank, so that gyri keep their tips.
+    near = ndimage.distance_transform_edt(~core, spacing) <= 1.5 * NECK_MM
+    mask = ndimage.binary_fill_holes(_largest_piece(found & near & core.any()))
     brain_ml = float(mask.sum()) * abs(np.linalg.det(probability.affine[:3, :3])) / 1000
-    if count == 0 or brain_ml < MIN_BRAIN_ML:
+    if brain_ml < MIN_BRAIN_ML:
         raise ScanError(
-            f"brain extraction found only {brain_ml if count else 0:.0f} ml of brain: check that "
-            "the image shows a whole head, or give a brain mask with --derivatives"
+            f"brain extraction found only {brain_ml:.0f} ml of brain: check that the image shows "
+            "a whole head, or give a brain mask with --derivatives"
         )
     return nib.Nifti1Image(mask.astype(np.uint8), probability.affine)
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    pieces, count = ndimage.label(mask)
+    return pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])) if count else mask
 
 
 def normalise(values: np.ndarray) -> np.ndarray:

@@ -196,8 +196,8 @@ def test_steps_that_did_not_run_are_not_called_done(
     quick: Counter[str], bids: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run(bids, tmp_path / "out", "--participant-label", "02", "-v").code == 1
-    assert "sub_02: conform FLAIR FAILED" in caplog.text
-    assert "sub_02: conform T1w done" in caplog.text
+    assert "sub-02: conform FLAIR FAILED" in caplog.text
+    assert "sub-02: conform T1w done" in caplog.text
     assert "find lesions" not in caplog.text
 
 

@@ -95,9 +95,16 @@ class MeasureLesions(SimpleInterface):
         summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
         path = Path(runtime.cwd)
         table.round(4).to_csv(path / "lesions.tsv", sep="\t", index=False, na_rep="n/a")
-        (path / "summary.json").write_text(json.dumps(summary, indent=2))
+        (path / "summary.json").write_text(json.dumps(_rounded(summary), indent=2))
         self._results |= {
             "table": str(path / "lesions.tsv"),
             "summary": str(path / "summary.json"),
         }
         return runtime
+
+
+def _rounded(value: Any) -> Any:
+    """Round all numbers of nested mappings to four decimals, as those of the table are."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return round(value, 4) if isinstance(value, float) else value

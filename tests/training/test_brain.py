@@ -107,7 +107,7 @@ def test_the_centre_is_that_of_the_brain():
 
 
 def labelled_head():
-    """A head of labels at 1 mm: cortex, a ventricle, the cerebellum, the cord, and a skull."""
+    """A head of labels at 2 mm: cortex, a ventricle, the cerebellum, the cord, and a skull."""
     labels = np.zeros((60, 60, 70), np.int16)
     labels[5:55, 5:55, 30:65] = 515
     labels[10:50, 10:50, 35:60] = 3
@@ -125,7 +125,7 @@ def test_the_brain_of_a_label_map_ends_below_the_cerebellum():
     assert found[12:48, 12:48, 37:58].all()  # holes are filled
     assert not found[1, 1, 60]
     rows = np.flatnonzero(found.any(axis=(0, 1)))
-    assert 21 <= rows[0] <= 24  # 4 mm below the lowest slice of label 8, at 25
+    assert 21 <= rows[0] <= 24  # two voxels, 4 mm, below the lowest slice of label 8, at 25
     assert found[28:32, 21:25, 24].any()  # the cord reaches below the cerebellum
     assert not found[labelled_head() == 515].mean() > 0.05
 
@@ -176,7 +176,7 @@ def test_label_maps_are_read_at_half_their_resolution(folders):
     assert [head.name for head in heads] == ["head01", "head02"]
     expected = labelled_head()[::-1]
     np.testing.assert_array_equal(heads[0].image, expected[::2, ::2, ::2])
-    np.testing.assert_array_equal(heads[0].brain, _brain_of_labels(expected)[::2, ::2, ::2])
+    np.testing.assert_array_equal(heads[0].brain, _brain_of_labels(expected[::2, ::2, ::2]))
     assert all(head.synthetic for head in heads)
 
 

@@ -191,19 +191,21 @@ class Prepare(SimpleInterface):
         else:
             shape, affine = network_grid()
         to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
-        others = self.inputs.transforms or []
-        transforms = [np.eye(4), *(read_transform(Path(path)) for path in others)]
+        flair, *others = self.inputs.contrasts
+        transforms = {flair: to_flair}
+        for contrast, path in zip(others, self.inputs.transforms or [], strict=True):
+            transforms[contrast] = read_transform(Path(path)) @ to_flair
+        files = zip(self.inputs.contrasts, self.inputs.in_files, strict=True)
         images, brain = prepare(
-            [nib.Nifti1Image.from_filename(path) for path in self.inputs.in_files],
-            [transform @ to_flair for transform in transforms],
+            {contrast: nib.Nifti1Image.from_filename(path) for contrast, path in files},
+            transforms,
             nib.Nifti1Image.from_filename(self.inputs.brain),
             to_flair,
             shape,
             affine,
         )
         self._results["out_files"] = [
-            _save(image, runtime.cwd, f"{contrast}.nii.gz")
-            for contrast, image in zip(self.inputs.contrasts, images, strict=True)
+            _save(image, runtime.cwd, f"{contrast}.nii.gz") for contrast, image in images.items()
         ]
         self._results["brain"] = _save(brain, runtime.cwd, "brain.nii.gz")
         return runtime

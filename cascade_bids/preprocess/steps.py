@@ -4,7 +4,7 @@ Transforms are those of `cascade_bids.transforms`: (4, 4), fixed to moving, RAS+
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -230,21 +230,21 @@ def resample_mask(
 
 
 def prepare(
-    images: Sequence[nib.Nifti1Image],
-    transforms: Sequence[np.ndarray],
+    images: Mapping[str, nib.Nifti1Image],
+    transforms: Mapping[str, np.ndarray],
     brain: nib.Nifti1Image,
     brain_transform: np.ndarray,
     shape: tuple[int, ...],
     affine: np.ndarray,
-) -> tuple[list[nib.Nifti1Image], nib.Nifti1Image]:
+) -> tuple[dict[str, nib.Nifti1Image], nib.Nifti1Image]:
     """Bring a scan's images onto one grid and normalise them inside the brain.
 
     Parameters
     ----------
     images
-        (X, Y, Z) images, each on its own grid; the FLAIR first.
+        Contrast to (X, Y, Z) image, each on its own grid; one is the FLAIR.
     transforms
-        (4, 4) world of the grid to world of each image.
+        Contrast to (4, 4) world of the grid to world of the image.
     brain
         Brain mask of the scan.
     brain_transform
@@ -254,8 +254,8 @@ def prepare(
 
     Returns
     -------
-    images : list of nibabel.Nifti1Image
-        float32 z-scores on the grid, 0 outside the brain.
+    images : dict of str to nibabel.Nifti1Image
+        Contrast to float32 z-scores on the grid, 0 outside the brain.
     brain : nibabel.Nifti1Image
         uint8 mask on the grid.
 
@@ -266,14 +266,19 @@ def prepare(
     """
     mask = resample_mask(brain, shape, affine, brain_transform)
     inside = np.asarray(mask.dataobj) > 0
-    resampled = [
-        np.asarray(resample(image, shape, affine, transform, order=3).dataobj)
-        for image, transform in zip(images, transforms, strict=True)
-    ]
-    tissue = tissue_mask(resampled[0], inside)
-    return [
-        _nifti(normalise_intensity(values, tissue, inside), affine) for values in resampled
-    ], mask
+    resampled = {
+        contrast: np.asarray(resample(image, shape, affine, transforms[contrast], order=3).dataobj)
+        for contrast, image in images.items()
+    }
+    tissue = tissue_mask(resampled["FLAIR"], inside)
+    normalised = {}
+    for contrast, values in resampled.items():
+        try:
+            scores = normalise_intensity(values, tissue, inside)
+        except ScanError as error:
+            raise ScanError(f"the {contrast}: {error}") from error
+        normalised[contrast] = _nifti(scores, affine)
+    return normalised, mask
 
 
 def apply_mask(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:

@@ -1,0 +1,57 @@
+"""Shading of known shape is removed, and nothing else."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cascade_bids.phantom.anatomy import build_anatomy, render
+from cascade_bids.phantom.scanner import acquire, centred_grid
+from cascade_bids.preprocess.steps import conform, correct_bias
+
+
+@pytest.fixture(scope="module")
+def clean():
+    """A noiseless T1w at 3 mm, and where it is all white matter."""
+    anatomy = build_anatomy()
+    grid = centred_grid((192.0, 240.0, 186.0), (3.0, 3.0, 3.0))
+    place = nib.affines.from_matvec(np.eye(3), [0, 18, -5])
+    signal = acquire(render(anatomy, "T1w"), anatomy.affine, place, grid)
+    white = acquire(anatomy.fractions["white"] / np.float32(255), anatomy.affine, place, grid)
+    return nib.Nifti1Image(500 * signal, grid.affine), white > 0.97
+
+
+def test_shading_is_removed(clean, reorient):
+    image, white = clean
+    x, y, z = (
+        np.linspace(-1, 1, n).reshape(np.roll([-1, 1, 1], a)) for a, n in enumerate(white.shape)
+    )
+    field = np.exp(0.4 * x - 0.4 * y**2 + 0.3 * z).astype(np.float32)
+    shaded = nib.Nifti1Image(np.asarray(image.dataobj) * field, image.affine)
+    stored, inside = (
+        conform(reorient(one), "x")
+        for one in (shaded, nib.Nifti1Image(white.astype(np.uint8), image.affine))
+    )
+    found = correct_bias(stored)
+    np.testing.assert_array_equal(found.affine, stored.affine)
+    inside = np.asarray(inside.dataobj) > 0
+
+    def variation(one):
+        values = np.asarray(one.dataobj)[inside]
+        return values.std() / values.mean()
+
+    assert variation(stored) > 0.12
+    assert variation(found) < 0.35 * variation(stored)
+    assert np.asarray(found.dataobj).min() >= 0
+
+
+def test_an_even_image_stays_even(clean):
+    image, white = clean
+    found = np.asarray(correct_bias(conform(image, "x")).dataobj)[white]
+    assert found.std() / found.mean() < 0.05
+
+
+def test_negative_noise_is_no_signal(clean):
+    image, _ = clean
+    ringing = np.where(np.asarray(image.dataobj) < 1, -5, np.asarray(image.dataobj))
+    found = correct_bias(conform(nib.Nifti1Image(ringing, image.affine), "x"))
+    assert np.asarray(found.dataobj).min() == 0

@@ -1,0 +1,116 @@
+"""Moves of known size are found again."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+from scipy.spatial.transform import Rotation
+
+from cascade_bids.phantom.anatomy import build_anatomy, render
+from cascade_bids.phantom.scanner import acquire, centred_grid
+from cascade_bids.preprocess import steps
+from cascade_bids.preprocess.steps import (
+    align_to_template,
+    conform,
+    network_grid,
+    register_rigid,
+)
+
+from .small_images import moved, rigid
+
+
+def brain_points(mask):
+    return apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj) > 0)[::50])
+
+
+def mean_error_mm(found, truth, points):
+    return np.linalg.norm(apply_affine(found, points) - apply_affine(truth, points), axis=1).mean()
+
+
+def register(flair, image, brain, seed=0):
+    return register_rigid(
+        conform(flair.image, "FLAIR"),
+        conform(image, "T1w"),
+        fixed_brain=flair.brain_mask,
+        moving_brain=conform(brain, "brain"),
+        seed=seed,
+    )
+
+
+def test_a_known_move_is_found_again(flair, t1w, reorient, turned):
+    move = rigid((3, -2, 4), (4, -3, 5))
+    image, brain = (reorient(moved(one, move)) for one in (t1w.image, t1w.brain_mask))
+    found = register(flair, image, brain)
+    assert mean_error_mm(found, turned @ move, brain_points(flair.brain_mask)) < 0.5
+    np.testing.assert_allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(found) == pytest.approx(1, abs=1e-5)
+
+
+def test_heads_far_apart_by_their_headers_are_brought_together(flair, t1w):
+    move = rigid((2, 3, -2), (-60, 40, 120))
+    found = register(flair, moved(t1w.image, move), moved(t1w.brain_mask, move))
+    assert mean_error_mm(found, move, brain_points(flair.brain_mask)) < 0.5
+
+
+def test_the_same_seed_gives_the_same_transform(flair, t1w):
+    one, again = (register(flair, t1w.image, t1w.brain_mask, seed=7) for _ in range(2))
+    assert one.tobytes() == again.tobytes()
+
+
+@pytest.fixture
+def coarse_template(monkeypatch):
+    """The template at 2 mm, for speed."""
+    monkeypatch.setattr(
+        steps, "load_mni152_template", lambda resolution: load_mni152_template(2 * resolution)
+    )
+    monkeypatch.setattr(
+        steps, "load_mni152_brain_mask", lambda resolution: load_mni152_brain_mask(2 * resolution)
+    )
+
+
+SCALE = 0.92
+
+
+@pytest.fixture(scope="module")
+def individual():
+    """The phantom's T1w, 8 % smaller than the template, tilted and elsewhere; and where it is."""
+    anatomy = build_anatomy()
+    pose = rigid((6, -5, 7), (8, 30, -20)) @ np.diag([SCALE, SCALE, SCALE, 1])
+    grid = centred_grid((210.0, 270.0, 210.0), (3.0, 3.0, 3.0))
+    signal, brain = (
+        nib.Nifti1Image(acquire(values, anatomy.affine, pose, grid), grid.affine)
+        for values in (render(anatomy, "T1w"), anatomy.brain.astype(np.float32))
+    )
+    return (
+        signal,
+        nib.Nifti1Image((np.asarray(brain.dataobj) > 0.5).astype(np.uint8), grid.affine),
+        pose,
+    )
+
+
+def test_a_brain_is_brought_to_the_template(coarse_template, individual, reorient, turned):
+    image, brain, pose = individual
+    rigidly, affinely = align_to_template(
+        conform(reorient(image), "T1w"), conform(reorient(brain), "brain"), seed=0
+    )
+    np.testing.assert_allclose(rigidly[:3, :3] @ rigidly[:3, :3].T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(rigidly) == pytest.approx(1, abs=1e-5)
+    template_points = brain_points(load_mni152_brain_mask(4))
+    assert mean_error_mm(affinely, turned @ pose, template_points) < 1
+    assert np.cbrt(np.linalg.det(affinely)) == pytest.approx(SCALE, abs=0.02)
+
+    # A rigid transform can't shrink, but it turns the head back, and its middle lies right.
+    apart = Rotation.from_matrix(rigidly[:3, :3].T @ (turned @ pose)[:3, :3] / SCALE)
+    assert np.rad2deg(apart.magnitude()) < 1.5
+    middle = template_points.mean(axis=0)
+    assert mean_error_mm(rigidly, turned @ pose, middle[np.newaxis]) < 3
+
+
+def test_the_network_grid_is_that_of_the_template():
+    shape, affine = network_grid()
+    template = load_mni152_template(1)
+    assert shape == template.shape
+    np.testing.assert_array_equal(affine, template.affine)
+    np.testing.assert_allclose(nib.affines.voxel_sizes(affine), 1)
+    assert nib.aff2axcodes(affine) == ("R", "A", "S")

@@ -112,7 +112,7 @@ def dilate(layers: nn.Sequential) -> tuple[nn.Sequential, int]:
     dense: list[nn.Module] = []
     dilation, field = 1, 1
     for layer in layers:
-        if isinstance(layer, nn.Conv3d) and layer.padding == (0, 0, 0) and layer.stride == (1,) * 3:
+        if isinstance(layer, nn.Conv3d) and _is_plain(layer):
             size = layer.kernel_size[0]
             copy = nn.Conv3d(
                 layer.in_channels, layer.out_channels, size, dilation=dilation, device="meta"
@@ -130,6 +130,16 @@ def dilate(layers: nn.Sequential) -> tuple[nn.Sequential, int]:
         else:
             raise TypeError(f"{layer} has no dense counterpart")
     return nn.Sequential(*dense).train(layers.training), field
+
+
+def _is_plain(layer: nn.Conv3d) -> bool:
+    """Say whether a convolution is cubic and neither padded, strided, dilated nor grouped."""
+    return (
+        len(set(layer.kernel_size)) == 1
+        and layer.padding == (0, 0, 0)
+        and layer.stride == layer.dilation == (1, 1, 1)
+        and layer.groups == 1
+    )
 
 
 def _cube(size: int | tuple[int, ...]) -> int:

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -36,6 +36,8 @@ class _Progress:
     best_loss: float = math.inf
     best_epoch: int = -1
     seconds: float = 0.0
+    curves: list[tuple[str, ...]] = field(default_factory=list)
+    """A row of ``curves.tsv`` for each epoch; kept here so that a broken run repeats none."""
 
 
 def fit(
@@ -100,8 +102,10 @@ def fit(
             best = {k: v.clone() for k, v in model.state_dict().items()}
         progress.epoch += 1
         progress.seconds += time.monotonic() - started
-        _append_curve(folder / "curves.tsv", progress, trained, validated)
+        row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
+        progress.curves.append((str(progress.epoch), *row))
         _save_checkpoint(checkpoint, model, optimiser, best, progress)
+        _write_curves(folder / "curves.tsv", progress)
         log.info(
             "epoch %d: training loss %.4f, validation loss %.4f, best %.4f, %.1f min",
             progress.epoch,
@@ -148,15 +152,11 @@ def _train_epoch(
     return total / max(count, 1)
 
 
-def _append_curve(path: Path, progress: _Progress, trained: float, validated: float) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as handle:
+def _write_curves(path: Path, progress: _Progress) -> None:
+    with path.open("w", newline="") as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
-        if new:
-            writer.writerow(["epoch", "training_loss", "validation_loss", "seconds"])
-        writer.writerow(
-            [progress.epoch, f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}"]
-        )
+        writer.writerow(["epoch", "training_loss", "validation_loss", "seconds"])
+        writer.writerows(progress.curves)
 
 
 def _save_checkpoint(

@@ -14,14 +14,15 @@ SPACING_MM = 2.0
 """Voxel size at which the network works."""
 
 WINDOW = (96, 112, 96)
-"""Voxels that the network sees, in training and here: 192 x 224 x 192 mm around the head. Its
-instance norms depend on how much air there is, so a wider field of view must not bring more."""
+"""Voxels that the network sees, in training and here: 192 x 224 x 192 mm around the brain. Its
+instance norms depend on how much air there is, so a wider field of view must not bring more, and it
+expects the brain in the middle."""
 
 HEAD_ABOVE = 0.1
 """What is darker than this part of the brightest tissue is air and noise."""
 
 HEADROOM = 3
-"""Voxels of air above the head in the window."""
+"""Voxels of air above the head in the first window."""
 
 NECK_MM = 6.0
 """Pieces that hang on the brain by less than twice this, as the orbits do, are cut off."""
@@ -63,19 +64,22 @@ def brain_probability(
     -------
     nibabel.Nifti1Image
         (X, Y, Z) float32 in [0, 1] on the grid of `image`.
+
+    Notes
+    -----
+    The network looks twice: at a window laid around the head, then at one around the brain that it
+    found there, since every head that it learned from had its brain in the middle.
     """
     network = load_network("brain", device=device or torch.device("cpu"))
     if not isinstance(network, UNet):
         raise TypeError(f"the brain weights hold a {type(network).__name__}, not a UNet")
     coarse = resample_to_output(_blurred(image), voxel_sizes=SPACING_MM, order=1)
     values = normalise(np.asarray(coarse.dataobj, dtype=np.float32))
-    start = _window_start(values)
-    padded = np.pad(values, [(size, size) for size in WINDOW])
-    window = padded[tuple(slice(a + n, a + 2 * n) for a, n in zip(start, WINDOW, strict=True))]
-    with torch.inference_mode():
-        inputs = torch.from_numpy(window.copy())[None, None]
-        logits = network(inputs.to(next(network.parameters()).device))
-    found = torch.sigmoid(logits)[0, 0].cpu().numpy().astype(np.float32)
+    start = _window_around_head(values)
+    found = _look(network, values, start)
+    if (found >= 0.5).any():
+        start = np.clip(start + _offset_from_middle(found >= 0.5), -np.array(WINDOW), values.shape)
+        found = _look(network, values, start)
     affine = coarse.affine @ nib.affines.from_matvec(np.eye(3), start)
     return resample_from_to(nib.Nifti1Image(found, affine), image, order=1)
 
@@ -136,19 +140,39 @@ def normalise(values: np.ndarray) -> np.ndarray:
     return np.clip(values / top, 0, 1.5).astype(np.float32)
 
 
-def _window_start(values: np.ndarray) -> tuple[int, int, int]:
+def _look(network: UNet, values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Run the network on the window of (X, Y, Z) `values` that begins at voxel `start`.
+
+    The window may leave the image by its own size at the most.
+    """
+    padded = np.pad(values, [(size, size) for size in WINDOW])
+    window = padded[tuple(slice(a + n, a + 2 * n) for a, n in zip(start, WINDOW, strict=True))]
+    with torch.inference_mode():
+        inputs = torch.from_numpy(window.copy())[None, None]
+        logits = network(inputs.to(next(network.parameters()).device))
+    return torch.sigmoid(logits)[0, 0].cpu().numpy().astype(np.float32)
+
+
+def _offset_from_middle(brain: np.ndarray) -> np.ndarray:
+    """Say how many voxels the centre of a brain lies off the middle of its window."""
+    return np.rint(np.argwhere(brain).mean(0) - (np.array(brain.shape) - 1) / 2).astype(int)
+
+
+def _window_around_head(values: np.ndarray) -> np.ndarray:
     """Lay the window around the head: in the middle of x and y, from the top of the head down.
 
-    Returns its first voxel, which may lie outside of (X, Y, Z) `values`.
+    Returns its first voxel (3,), which may lie outside of (X, Y, Z) `values`.
     """
     pieces, _ = ndimage.label(ndimage.binary_opening(values > HEAD_ABOVE, iterations=2))
     largest = 1 + int(np.argmax(np.bincount(pieces.ravel(), minlength=2)[1:]))
     boxes = ndimage.find_objects((pieces == largest).astype(np.uint8))
     x, y, z = boxes[0] if boxes else (slice(0, size) for size in values.shape)
-    return (
-        (x.start + x.stop - WINDOW[0]) // 2,
-        (y.start + y.stop - WINDOW[1]) // 2,
-        z.stop + HEADROOM - WINDOW[2],
+    return np.array(
+        [
+            (x.start + x.stop - WINDOW[0]) // 2,
+            (y.start + y.stop - WINDOW[1]) // 2,
+            z.stop + HEADROOM - WINDOW[2],
+        ]
     )
 
 

@@ -108,8 +108,8 @@ def gamma(image: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def thick_slices(image: Tensor, rng: torch.Generator, max_voxels: float = 3.0) -> Tensor:
-    """Lose resolution along a random axis, as a scan of thick slices does."""
-    axis = int(torch.randint(3, (), generator=rng))
+    """Lose resolution along one axis, as a scan of thick slices does; mostly they are axial."""
+    axis = min(2, int(torch.randint(6, (), generator=rng)))
     size = list(image.shape)
     size[axis] = max(2, round(size[axis] / uniform(1, max_voxels, rng)))
     coarse = F.interpolate(image[None, None], size=size, mode="area")

@@ -19,7 +19,7 @@ from cascade_bids.network.brain import SPACING_MM, WINDOW, normalise
 from cascade_bids.network.weights import save_method
 from cascade_bids.training import augment
 from cascade_bids.training.loop import Batch, Schedule, fit
-from cascade_bids.training.synthesis import random_contrast
+from cascade_bids.training.synthesis import flair_from_t1w, random_contrast
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def train_brain(
     out_dir: Path,
     *,
     work_dir: Path,
-    max_epochs: int = 32,
+    max_epochs: int = 40,
     seed: int = 0,
 ) -> Path:
     """Train from scratch and write weights and card.
@@ -205,7 +205,10 @@ def draw(head: Head, rng: torch.Generator) -> Batch:
         image = _blur(image, augment.uniform(0.4, 0.9, rng))
     else:
         image = augment.sample(head.image, grid, "bilinear")
-        if augment.uniform(0, 1, rng) < 0.5:
+        kind = augment.uniform(0, 1, rng)
+        if kind < 0.5:
+            image = flair_from_t1w(image, brain, rng)
+        elif kind < 0.75:
             image = augment.remap_intensity(image / 1.5, rng)
     image = _hide(image, brain, rng)
     if augment.uniform(0, 1, rng) < 0.6:
@@ -246,7 +249,7 @@ def _cut_field_of_view(image: Tensor, brain: Tensor, rng: torch.Generator) -> tu
         low = bottom + round(augment.uniform(-12, 15, rng))
         image[:, :, : max(low, 0)] = 0
         brain[:, :, : max(low, 0)] = False
-    if augment.uniform(0, 1, rng) < 0.3:
+    if augment.uniform(0, 1, rng) < 0.5:
         high = top + round(augment.uniform(-8, 8, rng))
         image[:, :, high:] = 0
         brain[:, :, high:] = False

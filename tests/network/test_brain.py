@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from cascade_bids.errors import ScanError
 from cascade_bids.lesions.metrics import dice
@@ -134,9 +135,27 @@ def test_the_network_sees_no_more_than_its_window(monkeypatch):
     monkeypatch.setattr(brain, "load_network", lambda *_, device: Watching())
     image, _ = egg((4, 4, 4))
     found, wider = extract_brain(image), extract_brain(widened(image, 15))
-    assert seen[0].shape == (1, 1, *brain.WINDOW)
-    torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=1e-5)
+    assert len(seen) == 4  # it looks twice at each
+    assert seen[0].shape == seen[1].shape == (1, 1, *brain.WINDOW)
+    torch.testing.assert_close(seen[2], seen[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen[3], seen[1], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(wider.dataobj)[15:-15, 15:-15, 15:-15], found.dataobj)
+
+
+def test_the_second_look_has_the_brain_in_the_middle(monkeypatch):
+    """As in training; the head alone lays a brain that is cut above too low."""
+    seen = []
+
+    class Watching(Threshold):
+        def forward(self, x):
+            seen.append(ndimage.center_of_mass(x[0, 0].numpy()))
+            return super().forward(x)
+
+    monkeypatch.setattr(brain, "load_network", lambda *_, device: Watching())
+    extract_brain(egg((4, 4, 4))[0].slicer[:, :, :-10])
+    middle = (np.array(brain.WINDOW) - 1) / 2
+    assert abs(seen[0] - middle).max() > 5
+    assert abs(seen[1] - middle).max() < 1
 
 
 def test_weights_of_another_kind_are_refused(monkeypatch):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_bids.training.synthesis import FLAIR_LIKE, T1W_LIKE, TISSUE_OF_LABEL, random_contrast
+from cascade_bids.training.synthesis import (
+    FLAIR_LIKE,
+    T1W_LIKE,
+    TISSUE_OF_LABEL,
+    flair_from_t1w,
+    random_contrast,
+)
 
 LABELS = (0, 2, 3, 4, 507, 515)
 
@@ -41,16 +47,53 @@ def test_air_stays_dark_and_nothing_is_negative(labels, seed):
 
 
 def test_contrasts_come_as_often_as_promised(labels):
-    """A third is like a FLAIR, a sixth like a T1w, and the rest is like anything."""
+    """Half of the brains are like a FLAIR, a sixth like a T1w, and the rest is like anything."""
+    inside = slice(1, 4)
     priors = [
-        np.array([0, *(prior[t] for t in ("white", "grey", "csf", "scalp", "skull"))])
-        for prior in (FLAIR_LIKE, T1W_LIKE)
+        np.array([prior[t] for t in ("white", "grey", "csf")]) for prior in (FLAIR_LIKE, T1W_LIKE)
     ]
     found = np.array([means(labels, seed) for seed in range(300)])
-    near = [(np.abs(found - prior).max(axis=1) < 0.17).mean() for prior in priors]
-    assert near[0] == pytest.approx(1 / 3, abs=0.08)
+    near = [(np.abs(found[:, inside] - prior).max(axis=1) < 0.17).mean() for prior in priors]
+    assert near[0] == pytest.approx(1 / 2, abs=0.08)
     assert near[1] == pytest.approx(1 / 6, abs=0.06)
-    assert found[:, 1:].std(axis=0).min() > 0.15
+    assert found[:, 1:].std(axis=0).min() > 0.13
+
+
+def test_a_label_outside_the_brain_is_a_mixture():
+    """One label stands for fat and muscle; grey matter is one tissue."""
+
+    def spread(label):
+        block = torch.full((48, 48, 48), label, dtype=torch.int16)
+        return np.mean([float(random_contrast(block, generator(seed)).std()) for seed in range(20)])
+
+    assert spread(507) > 2 * spread(3)
+
+
+@pytest.fixture(scope="module")
+def t1w():
+    """Blocks of air, fluid, grey and white matter, and around them muscle and fat."""
+    values = torch.tensor([0, 0.1, 0.42, 0.6, 0.3, 1.0]).repeat_interleave(400).reshape(24, 10, 10)
+    brain = torch.zeros(values.shape, dtype=torch.bool)
+    brain[4:16] = True
+    return values, brain
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_t1w_becomes_like_a_flair(t1w, seed):
+    image, brain = t1w
+    found = flair_from_t1w(image, brain, generator(seed))
+    assert found.shape == image.shape
+    assert found.dtype == torch.float32
+    air, fluid, grey, white, muscle, fat = (float(part.mean()) for part in found.split(4))
+    assert air == 0
+    assert fluid < white < grey
+    assert muscle < fat
+    assert torch.equal(found, flair_from_t1w(image, brain, generator(seed)))
+
+
+def test_a_head_without_brain_stays_as_it_is(t1w):
+    image, brain = t1w
+    assert torch.equal(flair_from_t1w(image, torch.zeros_like(brain), generator(0)), image)
 
 
 def test_no_label_belongs_to_two_tissues():

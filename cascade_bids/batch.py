@@ -2,26 +2,20 @@
 
 import json
 import logging
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nipype import Node
-from nipype import config as nipype_config
-
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
 from cascade_bids.bids.scan import Scan
-from cascade_bids.config import VERSION, ParticipantConfig, ResourceConfig
+from cascade_bids.config import VERSION, ParticipantConfig
 from cascade_bids.errors import StartError
+from cascade_bids.execution import run_workflow, workflow_name
 from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card
-from cascade_bids.participant import init_participant_wf, workflow_name
+from cascade_bids.participant import init_participant_wf
 from cascade_bids.report.page import write_whole
 from cascade_bids.report.subject import ScanReport, render_boilerplate, write_subject_report
 
@@ -94,7 +88,8 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
     failures: dict[str, tuple[str, str]] = {}
     outcomes = []
     try:
-        failures = _run_workflow(ready, config, card)
+        workflow = init_participant_wf(ready, config, card)
+        failures = run_workflow(workflow, ready, config.resources, config.output_dir / "logs")
     finally:
         outcomes = [_outcome(scan, config, failures) for scan in scans]
         _write_reports(outcomes, config, card)
@@ -103,7 +98,7 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
 
 def _check_start(config: ParticipantConfig) -> Mapping[str, Any]:
     """Check device, method and weights before anything is written; give the method's card."""
-    prepare_device(config.method.device, config.resources.omp_nthreads)
+    prepare_device(config.resources.device, config.resources.omp_nthreads)
     card = load_card(config.method.method, task=FIND_LESIONS)
     for name in (config.method.method, "brain"):
         check_weights(name)
@@ -132,100 +127,6 @@ def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfi
             scan, problem=f"{absent[0]} is a link to a file that does not exist; fetch it first"
         )
     return scan
-
-
-def _run_workflow(
-    scans: Sequence[Scan], config: ParticipantConfig, card: Mapping[str, Any]
-) -> dict[str, tuple[str, str]]:
-    """Run the journeys; give for each failed one, by workflow name, the step and the cause."""
-    resources = config.resources
-    with _work_dir(resources) as work_dir:
-        crash_dir = Path(tempfile.mkdtemp(prefix="crash-", dir=work_dir))
-        nipype_config.update_config(
-            {
-                "execution": {
-                    "crashdump_dir": str(crash_dir),
-                    "crashfile_format": "txt",
-                    "stop_on_first_crash": resources.stop_on_first_crash,
-                }
-            }
-        )
-        workflow = init_participant_wf(scans, config, card, work_dir)
-        parallel = resources.nprocs > 1
-        try:
-            workflow.run(
-                plugin="MultiProc" if parallel else "Linear",
-                plugin_args={
-                    "n_procs": resources.nprocs,
-                    "mp_context": "spawn",
-                    "raise_insufficient": False,
-                    "status_callback": _make_teller(scans),
-                },
-            )
-        except Exception as error:
-            # Nipype raises once all that can run has run; the crash files say what did not.
-            if not any(crash_dir.iterdir()):
-                raise
-            log.debug("workflow ended with %s", error)
-        return _read_crashes(crash_dir, config.output_dir / "logs")
-
-
-@contextmanager
-def _work_dir(resources: ResourceConfig) -> Iterator[Path]:
-    """Lend the work folder, a temporary one when none was asked for."""
-    if resources.work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="cascade_bids-") as folder:
-            yield Path(folder)
-        return
-    resources.work_dir.mkdir(parents=True, exist_ok=True)
-    yield resources.work_dir
-    if resources.clean_work_dir:
-        shutil.rmtree(resources.work_dir / f"version-{VERSION}", ignore_errors=True)
-
-
-def _make_teller(scans: Sequence[Scan]) -> Callable[[Node, str], None]:
-    """Make Nipype's status callback, which logs the progress of each step."""
-    labels = {workflow_name(scan): scan.label for scan in scans}
-    words = {"start": "started", "end": "done", "exception": "FAILED"}
-    begun: set[str] = set()
-
-    def tell(node: Node, status: str) -> None:
-        if status == "start":
-            begun.add(node.fullname)
-        elif status == "end" and node.fullname not in begun:
-            return  # left out after a failure, which Nipype calls an end too
-        scan, step = node.fullname.split(".")[1:3]
-        level = logging.WARNING if status == "exception" else logging.INFO
-        log.log(level, "%s: %s %s", labels[scan], step.replace("_", " "), words.get(status, status))
-
-    return tell
-
-
-def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
-    """Read Nipype's crash files, and keep them in the log folder."""
-    failures: dict[str, tuple[str, str]] = {}
-    for path in sorted(crash_dir.glob("crash-*.txt")):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        node = re.search(r"^Node: cascade_bids\.(\w+)\.(\w+)", text, re.MULTILINE)
-        if node is None:
-            continue
-        name, step = node.groups()
-        log_dir.mkdir(parents=True, exist_ok=True)
-        kept = log_dir / f"crash-{name}-{step}.txt"
-        write_whole(kept, text)
-        failures.setdefault(name, (step.replace("_", " "), _cause(text, kept)))
-    shutil.rmtree(crash_dir)
-    return failures
-
-
-def _cause(text: str, kept: Path) -> str:
-    """Find the error in a traceback: our own message as it is, any other with its crash file."""
-    ours = re.findall(r"^\s*cascade_bids\.errors\.\w+: (.+)$", text, re.MULTILINE)
-    if ours:
-        return str(ours[-1])
-    others = re.findall(r"^\s*([\w.]*(?:Error|Exception|Killed)\w*(?:: .+)?)$", text, re.MULTILINE)
-    last = others[-1] if others else "unknown error"
-    return f"{last} (this is unexpected; please report it with {kept})"
 
 
 def _outcome(
@@ -316,7 +217,7 @@ def _scan_report(outcome: Outcome, root: Path) -> ScanReport:
 def _boilerplate(config: ParticipantConfig, card: Mapping[str, Any]) -> str:
     return render_boilerplate(
         version=VERSION,
-        method=config.method.method,
+        method=card["name"],
         contrasts=card["contrasts"],
         skull_strip=config.preprocess.skull_strip,
     )

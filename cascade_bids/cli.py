@@ -145,10 +145,11 @@ def _participant_config(
         output_dir=output_dir,
         inputs=inputs,
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
-        method=MethodConfig(options.method, options.device),
+        method=MethodConfig(options.method),
         resources=ResourceConfig(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
+            device=options.device,
             nprocs=options.nprocs,
             omp_nthreads=options.omp_nthreads or options.nprocs,
             stop_on_first_crash=options.stop_on_first_crash,

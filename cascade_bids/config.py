@@ -50,12 +50,10 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Which network finds the lesions, and where it runs."""
+    """Which networks find the lesions."""
 
     method: str = "valverde2017"
     """Name of a method in the weights folder."""
-    device: str = "auto"
-    """``cpu``, ``cuda`` or ``auto`` (a GPU where there is one)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,8 @@ class ResourceConfig:
     """Folder for intermediate files; the same folder continues a broken run; None is temporary."""
     clean_work_dir: bool = False
     """Whether the intermediate files go when the run is over."""
+    device: str = "auto"
+    """``cpu``, ``cuda`` or ``auto`` (a GPU where there is one)."""
     nprocs: int = 1
     """Steps that run at the same time."""
     omp_nthreads: int = 1

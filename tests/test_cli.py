@@ -98,7 +98,7 @@ def test_flags_come_to_the_config(
     assert config.preprocess.skull_strip == "skip"
     assert config.preprocess.random_seed == 5
     assert config.preprocess.output_spaces == ("T1w", "MNI152NLin2009aSym")
-    assert config.method.device == "cpu"
+    assert config.resources.device == "cpu"
     resources = config.resources
     assert (resources.nprocs, resources.omp_nthreads) == (3, 2)
     assert resources.work_dir == tmp_path / "work"

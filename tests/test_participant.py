@@ -9,7 +9,6 @@ from nipype import Workflow
 
 from cascade_bids.bids.inputs import Scan
 from cascade_bids.config import (
-    VERSION,
     InputConfig,
     MethodConfig,
     ParticipantConfig,
@@ -20,6 +19,7 @@ from cascade_bids.network.weights import weights_id
 from cascade_bids.participant import init_participant_wf, init_scan_wf
 
 CARD = {
+    "name": "valverde2017",
     "contrasts": ["FLAIR", "T1w"],
     "threshold": 0.5,
     "min_lesion_mm3": 10.0,
@@ -256,11 +256,10 @@ def test_pictures_do_not_stand_in_the_way_of_results(tmp_path: Path, step: str) 
     assert step not in sources(workflow, "save_scan").values()
 
 
-def test_scans_stand_side_by_side_in_the_work_folder(tmp_path: Path) -> None:
+def test_scans_stand_side_by_side(tmp_path: Path) -> None:
     one = make_scan(tmp_path, "FLAIR", "T1w")
     two = Scan("01", "2", "1", images=one.images)
-    workflow = init_participant_wf([one, two], make_config(tmp_path), CARD, tmp_path / "work")
-    assert Path(workflow.base_dir) == tmp_path / "work" / f"version-{VERSION}"
+    workflow = init_participant_wf([one, two], make_config(tmp_path), CARD)
     per_scan = {name.split(".")[0] for name in workflow.list_node_names()}
     assert per_scan == {"sub_01", "sub_01_ses_2_run_1"}
     between = [edge for edge in workflow._graph.edges if edge[0].name != edge[1].name]

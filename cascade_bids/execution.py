@@ -1,0 +1,135 @@
+"""Run a workflow of many scans with Nipype, and tell which scans failed and why."""
+
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nipype import Node, Workflow
+
+from cascade_bids.bids.scan import Scan
+from cascade_bids.config import VERSION, ResourceConfig
+from cascade_bids.report.page import write_whole
+
+log = logging.getLogger(__name__)
+
+
+def run_workflow(
+    workflow: Workflow, scans: Sequence[Scan], resources: ResourceConfig, log_dir: Path
+) -> dict[str, tuple[str, str]]:
+    """Run the journeys of scans; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    workflow
+        Named ``cascade_bids``, with a subworkflow for each scan, named by `workflow_name`.
+    scans
+        The scans.
+    resources
+        What the run may use.
+    log_dir
+        Where crash files are kept.
+
+    Returns
+    -------
+    dict
+        For each scan that failed, by workflow name, the step and the cause.
+    """
+    with _work_dir(resources) as work_dir:
+        workflow.base_dir = str(work_dir / f"version-{VERSION}")
+        crash_dir = Path(tempfile.mkdtemp(prefix="crash-", dir=work_dir))
+        # A workflow keeps the settings of the time when it was made.
+        workflow.config["execution"].update(
+            crashdump_dir=str(crash_dir),
+            crashfile_format="txt",
+            stop_on_first_crash=resources.stop_on_first_crash,
+        )
+        parallel = resources.nprocs > 1
+        try:
+            workflow.run(
+                plugin="MultiProc" if parallel else "Linear",
+                plugin_args={
+                    "n_procs": resources.nprocs,
+                    "mp_context": "spawn",
+                    "raise_insufficient": False,
+                    "status_callback": _make_teller(scans),
+                },
+            )
+        except Exception as error:
+            # Nipype raises once all that can run has run; the crash files say what did not.
+            if not any(crash_dir.iterdir()):
+                raise
+            log.debug("workflow ended with %s", error)
+        return _read_crashes(crash_dir, log_dir)
+
+
+def workflow_name(scan: Scan) -> str:
+    """Name a scan as Nipype allows it.
+
+    Examples
+    --------
+    >>> workflow_name(Scan("01", "2", None))
+    'sub_01_ses_2'
+    """
+    return re.sub(r"\W", "_", scan.label)
+
+
+@contextmanager
+def _work_dir(resources: ResourceConfig) -> Iterator[Path]:
+    """Lend the work folder, a temporary one when none was asked for."""
+    if resources.work_dir is None:
+        with tempfile.TemporaryDirectory(prefix="cascade_bids-") as folder:
+            yield Path(folder)
+        return
+    resources.work_dir.mkdir(parents=True, exist_ok=True)
+    yield resources.work_dir
+    if resources.clean_work_dir:
+        shutil.rmtree(resources.work_dir / f"version-{VERSION}", ignore_errors=True)
+
+
+def _make_teller(scans: Sequence[Scan]) -> Callable[[Node, str], None]:
+    """Make Nipype's status callback, which logs the progress of each step."""
+    labels = {workflow_name(scan): scan.label for scan in scans}
+    words = {"start": "started", "end": "done", "exception": "FAILED"}
+    begun: set[str] = set()
+
+    def tell(node: Node, status: str) -> None:
+        if status == "start":
+            begun.add(node.fullname)
+        elif status == "end" and node.fullname not in begun:
+            return  # left out after a failure, which Nipype calls an end too
+        scan, step = node.fullname.split(".")[1:3]
+        level = logging.WARNING if status == "exception" else logging.INFO
+        log.log(level, "%s: %s %s", labels[scan], step.replace("_", " "), words.get(status, status))
+
+    return tell
+
+
+def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
+    """Read Nipype's crash files, and keep them in the log folder."""
+    failures: dict[str, tuple[str, str]] = {}
+    for path in sorted(crash_dir.glob("crash-*.txt")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        node = re.search(r"^Node: cascade_bids\.(\w+)\.(\w+)", text, re.MULTILINE)
+        if node is None:
+            continue
+        name, step = node.groups()
+        log_dir.mkdir(parents=True, exist_ok=True)
+        kept = log_dir / f"crash-{name}-{step}.txt"
+        write_whole(kept, text)
+        failures.setdefault(name, (step.replace("_", " "), _cause(text, kept)))
+    shutil.rmtree(crash_dir)
+    return failures
+
+
+def _cause(text: str, kept: Path) -> str:
+    """Find the error in a traceback: our own message as it is, any other with its crash file."""
+    ours = re.findall(r"^\s*cascade_bids\.errors\.\w+: (.+)$", text, re.MULTILINE)
+    if ours:
+        return str(ours[-1])
+    others = re.findall(r"^\s*([\w.]*(?:Error|Exception|Killed)\w*(?:: .+)?)$", text, re.MULTILINE)
+    last = others[-1] if others else "unknown error"
+    return f"{last} (this is unexpected; please report it with {kept})"

@@ -60,7 +60,7 @@ def train_brain(
     out_dir: Path,
     *,
     work_dir: Path,
-    max_epochs: int = 40,
+    max_epochs: int = 52,
     seed: int = 0,
 ) -> Path:
     """Train from scratch and write weights and card.

@@ -6,6 +6,7 @@ doi 10.1016/j.media.2023.102789): a network that saw every contrast needs to see
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from cascade_bids.training.augment import smooth_noise, uniform
@@ -14,6 +15,8 @@ FLAIR_LIKE = {"white": 0.55, "grey": 0.68, "csf": 0.10, "skull": 0.12, "scalp": 
 T1W_LIKE = {"white": 0.90, "grey": 0.60, "csf": 0.15, "skull": 0.15, "scalp": 0.95}
 OUTSIDE = 500
 """First label outside the skull's inner side."""
+NEAR_VOXELS, FAR_VOXELS = 2, 6
+"""From the brain: 4 and 12 mm, within which the skull begins and ends."""
 CELLS_OF_MIXTURE = 24
 """Knots along each axis of the field that mixes fat with muscle, or marrow with bone."""
 
@@ -73,8 +76,9 @@ def random_contrast(labels: Tensor, rng: torch.Generator) -> Tensor:
 def flair_from_t1w(image: Tensor, brain: Tensor, rng: torch.Generator) -> Tensor:
     """Turn a real T1w head into one that looks like a FLAIR.
 
-    Outside the brain the two contrasts order the tissues alike (fat, muscle, fluid, bone), so that
-    orbits and skull base stay real; inside, grey matter becomes brighter than white.
+    Far from the brain the two contrasts order the tissues alike (fat, muscle, fluid, bone), so that
+    orbits and skull base stay real; in the brain and close to it, grey matter becomes brighter than
+    white. The one passes into the other over the skull, lest an edge show where the brain ends.
 
     Parameters
     ----------
@@ -97,6 +101,9 @@ def flair_from_t1w(image: Tensor, brain: Tensor, rng: torch.Generator) -> Tensor
     grey, fluid = uniform(1.05, 1.4, rng), uniform(0.05, 0.3, rng)
     knots = white * np.array([0, 0.35, 0.7, 1, 2])
     values = level * np.array([0, fluid, grey, 1, 1.2])
-    inside = torch.from_numpy(np.interp(image.numpy(), knots, values)).float()
+    near = torch.from_numpy(np.interp(image.numpy(), knots, values)).float()
     # Fat is the brightest tissue of a FLAIR, or nearly gone where it was suppressed.
-    return torch.where(brain, inside, image / white * uniform(0.15, 1.0, rng))
+    far = image / white * uniform(0.15, 1.0, rng)
+    distance = torch.from_numpy(ndimage.distance_transform_edt(~brain.numpy())).float()
+    part = ((distance - NEAR_VOXELS) / (FAR_VOXELS - NEAR_VOXELS)).clamp(0, 1)
+    return near + part * (far - near)

@@ -71,8 +71,9 @@ def test_a_label_outside_the_brain_is_a_mixture():
 
 @pytest.fixture(scope="module")
 def t1w():
-    """Blocks of air, fluid, grey and white matter, and around them muscle and fat."""
-    values = torch.tensor([0, 0.1, 0.42, 0.6, 0.3, 1.0]).repeat_interleave(400).reshape(24, 10, 10)
+    """Blocks of air, fluid, grey and white matter, fluid again, bone, muscle and fat."""
+    blocks = torch.tensor([0, 0.1, 0.42, 0.6, 0.1, 0.05, 0.3, 1.0])
+    values = blocks.repeat_interleave(400).reshape(32, 10, 10)
     brain = torch.zeros(values.shape, dtype=torch.bool)
     brain[4:16] = True
     return values, brain
@@ -84,11 +85,20 @@ def test_a_t1w_becomes_like_a_flair(t1w, seed):
     found = flair_from_t1w(image, brain, generator(seed))
     assert found.shape == image.shape
     assert found.dtype == torch.float32
-    air, fluid, grey, white, muscle, fat = (float(part.mean()) for part in found.split(4))
+    means = (float(part.mean()) for part in found.split(4))
+    air, fluid, grey, white, _, bone, muscle, fat = means
     assert air == 0
     assert fluid < white < grey
-    assert muscle < fat
+    assert bone < muscle < fat
     assert torch.equal(found, flair_from_t1w(image, brain, generator(seed)))
+
+
+def test_no_edge_shows_where_the_brain_ends(t1w):
+    """The fluid beside the brain looks as that within it does, or the edge would give it away."""
+    image, brain = t1w
+    for seed in range(8):
+        found = flair_from_t1w(image, brain, generator(seed))
+        torch.testing.assert_close(found[16], found[4])
 
 
 def test_a_head_without_brain_stays_as_it_is(t1w):

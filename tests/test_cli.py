@@ -204,6 +204,15 @@ def test_segment_names_its_outputs_as_the_flair(
     assert all(path.startswith(stem) for path in contents(out))
 
 
+def test_segment_takes_nifti_2(quick: Counter[str], tmp_path: Path) -> None:
+    for contrast in ("FLAIR", "T1w"):
+        head = nib.Nifti2Image.from_image(make_head(contrast, 0))
+        head.to_filename(tmp_path / f"{contrast}.nii.gz")
+    out = tmp_path / "out"
+    images = ("--flair", tmp_path / "FLAIR.nii.gz", "--t1w", tmp_path / "T1w.nii.gz")
+    assert call(out, "segment", *images, "--out", out, "--nprocs", 1).code == 0
+
+
 def test_segment_needs_what_the_method_needs(quick: Counter[str], tmp_path: Path) -> None:
     make_head("FLAIR", 0).to_filename(tmp_path / "F.nii.gz")
     out = tmp_path / "out"

@@ -1,10 +1,11 @@
-"""Read a raw image from disk, to its very end."""
+"""Read images that others made from disk, to their very end."""
 
 import gzip
 import zlib
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
@@ -42,3 +43,35 @@ def load_image(path: Path) -> nib.Nifti1Image:
         return nib.Nifti1Image.from_image(nib.load(path))
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
         raise ScanError(f"{path} is no whole NIfTI image ({error}); copy it again") from error
+
+
+def load_mask(path: Path) -> nib.Nifti1Image:
+    """Read a brain mask of another program.
+
+    Parameters
+    ----------
+    path
+        ``.nii`` or ``.nii.gz``; what is at least 0.5 is brain.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) uint8 mask; trailing axes of length one are dropped.
+
+    Raises
+    ------
+    ScanError
+        When the file is damaged or no NIfTI image, or the mask is not 3D or empty.
+    """
+    image = load_image(path)
+    remedy = "give a whole brain mask with --derivatives, or leave it out"
+    try:
+        image = nib.squeeze_image(image)
+        inside = np.asarray(image.dataobj) >= 0.5
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ScanError(f"{path} is damaged ({error}); {remedy}") from error
+    if inside.ndim != 3:
+        raise ScanError(f"the mask {path} has shape {inside.shape}, not three axes; {remedy}")
+    if not inside.any():
+        raise ScanError(f"the mask {path} is empty; {remedy}")
+    return nib.Nifti1Image(inside.astype(np.uint8), image.affine)

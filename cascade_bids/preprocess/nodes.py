@@ -14,6 +14,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from cascade_bids.errors import ScanError
 from cascade_bids.transforms import read_transform, write_transform
 
 
@@ -82,14 +83,20 @@ class ResampleMask(SimpleInterface):
     output_spec = _ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_mask
         from cascade_bids.preprocess.steps import resample_mask
 
         grid = nib.Nifti1Image.from_filename(self.inputs.grid)
         transform = (
             read_transform(Path(self.inputs.transform)) if self.inputs.transform else np.eye(4)
         )
-        mask = nib.squeeze_image(nib.Nifti1Image.from_filename(self.inputs.in_file))
-        found = resample_mask(mask, grid.shape[:3], grid.affine, transform)
+        mask = load_mask(Path(self.inputs.in_file))
+        found = resample_mask(mask, grid.shape, grid.affine, transform)
+        if not np.asarray(found.dataobj).any():
+            raise ScanError(
+                f"the mask {self.inputs.in_file} lies outside of the image; "
+                "give the mask of this image with --derivatives, or leave it out"
+            )
         self._results["out_file"] = _save(found, runtime.cwd, "mask.nii.gz")
         return runtime
 
@@ -183,10 +190,11 @@ class Prepare(SimpleInterface):
     output_spec = _PrepareOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_image
         from cascade_bids.preprocess.steps import network_grid, prepare
 
         if self.inputs.grid:
-            grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+            grid = load_image(Path(self.inputs.grid))
             shape, affine = grid.shape[:3], grid.affine
         else:
             shape, affine = network_grid()
@@ -225,12 +233,13 @@ class ResampleProbability(SimpleInterface):
     output_spec = _ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_image
         from cascade_bids.preprocess.steps import network_grid, resample
 
         flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
         other = read_transform(Path(self.inputs.to_flair)) if self.inputs.to_flair else np.eye(4)
         if self.inputs.grid:
-            grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+            grid = load_image(Path(self.inputs.grid))
             shape, affine, to_flair = grid.shape[:3], grid.affine, np.linalg.inv(other)
         else:
             (shape, affine), to_flair = network_grid(), other

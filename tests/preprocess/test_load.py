@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.load import load_image
+from cascade_bids.preprocess.load import load_image, load_mask
 
 
 @pytest.fixture
@@ -40,3 +40,47 @@ def test_foreign_file_is_refused(tmp_path):
     path.write_text("no image")
     with pytest.raises(ScanError, match=r"notes\.nii"):
         load_image(path)
+
+
+MASK = np.zeros((6, 7, 5), np.uint8)
+MASK[1:4, 2:5, 1:3] = 1
+
+
+@pytest.mark.parametrize("extra", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("inside", [1, 255])
+def test_a_mask_is_what_is_not_0(tmp_path, extra, inside):
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image((MASK * inside).reshape(MASK.shape + extra), np.eye(4)), path)
+    found = load_mask(path)
+    np.testing.assert_array_equal(found.dataobj, MASK)
+    assert found.get_data_dtype() == np.uint8
+
+
+def test_what_is_no_number_is_no_brain(tmp_path):
+    path = tmp_path / "mask.nii"
+    nib.save(nib.Nifti1Image(np.where(MASK, np.float32(1), np.float32("nan")), np.eye(4)), path)
+    np.testing.assert_array_equal(load_mask(path).dataobj, MASK)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros_like(MASK), r"mask\.nii is empty; give a whole brain mask with --derivatives"),
+        (np.stack([MASK, MASK], axis=-1), r"mask\.nii has shape \(6, 7, 5, 2\)"),
+        (MASK[..., 1], r"mask\.nii has shape \(6, 7\)"),
+    ],
+    ids=["empty", "4D", "2D"],
+)
+def test_what_is_no_mask_is_refused(tmp_path, values, message):
+    path = tmp_path / "mask.nii"
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    with pytest.raises(ScanError, match=message):
+        load_mask(path)
+
+
+def test_a_mask_that_breaks_off_is_refused(tmp_path):
+    path = tmp_path / "mask.nii"
+    nib.save(nib.Nifti1Image(MASK, np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ScanError, match=r"(?s)mask\.nii is damaged .*--derivatives"):
+        load_mask(path)

@@ -1,6 +1,7 @@
 """The command line: exit codes, wrong use, and what the flags come to."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ import torch
 from cascade_bids import batch
 from cascade_bids.config import VERSION, ParticipantConfig
 
-from .tiny_heads import LESION_ML, call, contents, make_dataset, make_head, run, stand_ins
+from .tiny_heads import LESION, LESION_ML, call, contents, make_dataset, make_head, run, stand_ins
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -211,6 +212,29 @@ def test_segment_takes_nifti_2(quick: Counter[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     images = ("--flair", tmp_path / "FLAIR.nii.gz", "--t1w", tmp_path / "T1w.nii.gz")
     assert call(out, "segment", *images, "--out", out, "--nprocs", 1).code == 0
+
+
+def test_patients_that_share_a_work_folder_do_not_share_images(
+    quick: Counter[str], tmp_path: Path
+) -> None:
+    """Files of one name, size and time: all that differs is what is in them."""
+    loads = []
+    for patient, lesion in enumerate((600, 300)):  # the second is as bright as brain
+        folder = tmp_path / str(patient)
+        folder.mkdir()
+        for contrast in ("FLAIR", "T1w"):
+            head = make_head(contrast, 0)
+            data = np.asarray(head.dataobj).copy()
+            data[LESION] = np.minimum(data[LESION], lesion)
+            path = folder / f"{contrast}.nii"
+            nib.Nifti1Image(data, head.affine).to_filename(path)
+            os.utime(path, (1e9, 1e9))
+        images = ("--flair", folder / "FLAIR.nii", "--t1w", folder / "T1w.nii")
+        out, work = folder / "out", tmp_path / "work"
+        done = call(out, "segment", *images, "--out", out, "-w", work, "--nprocs", 1)
+        assert done.code == 0
+        loads.append(json.loads((out / "FLAIR_desc-lesions_stats.json").read_text())["load_ml"])
+    assert loads == [pytest.approx(LESION_ML, rel=0.1), 0]
 
 
 def test_segment_needs_what_the_method_needs(quick: Counter[str], tmp_path: Path) -> None:

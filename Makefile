@@ -10,7 +10,7 @@ env: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt version
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) "setuptools>=77"
-	# torch by its exact version: a looser range would pull the build for GPUs
+	# torch by its exact version; whether its build is for the CPU or for GPUs is up to pip's index
 	$(PIP) $$(grep '^torch==' constraints.txt)
 	$(PIP) --no-build-isolation --editable .
 	touch $@

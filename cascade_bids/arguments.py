@@ -98,7 +98,7 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the voxels that registration samples (default: %(default)s)",
     )
-    cores = len(os.sched_getaffinity(0))
+    cores = _count_cores()
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     machine.add_argument(
@@ -222,6 +222,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--random-seed", type=int, default=0, metavar="N")
     _add_verbose(parser)
+
+
+def _count_cores() -> int:
+    """Count the cores that this process may use; where nobody can tell (macOS), all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _positive(text: str) -> int:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cascade_bids import batch
+from cascade_bids.arguments import segment_parser
 from cascade_bids.config import VERSION, ParticipantConfig
 
 from .tiny_heads import LESION, LESION_ML, call, contents, make_dataset, make_head, run, stand_ins
@@ -105,6 +106,17 @@ def test_flags_come_to_the_config(
     assert resources.work_dir == tmp_path / "work"
     assert resources.clean_work_dir
     assert resources.stop_on_first_crash
+
+
+@pytest.mark.parametrize(("counted", "nprocs"), [(6, 6), (None, 1)])
+def test_all_cores_are_used_where_none_are_assigned(
+    monkeypatch: pytest.MonkeyPatch, counted: int | None, nprocs: int
+) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    options = segment_parser().parse_args(["--flair", "F.nii", "--out", "out"])
+    assert options.nprocs == nprocs
 
 
 # --- Wrong use ---

@@ -31,7 +31,8 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         "--participant-label",
         "--participant_label",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="LABEL",
         help="participants to process, with or without sub- (default: all)",
     )
@@ -39,7 +40,8 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         "--session-label",
         "--session_label",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="LABEL",
         help="sessions to process, with or without ses- (default: all)",
     )
@@ -52,7 +54,8 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
     choose.add_argument(
         "--derivatives",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="NAME=PATH",
         help="derivatives of other pipelines whose brain masks to use",
     )
@@ -70,7 +73,8 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
     choose.add_argument(
         "--output-spaces",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         choices=("T1w", TEMPLATE_SPACE),
         help="further spaces in which to write the lesion mask",
     )
@@ -93,7 +97,7 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--random-seed",
-        type=int,
+        type=_not_negative,
         default=0,
         metavar="N",
         help="seed of the voxels that registration samples (default: %(default)s)",
@@ -163,7 +167,7 @@ def phantom_parser() -> argparse.ArgumentParser:
         prog="cascade-bids phantom", description="Write a BIDS dataset of phantoms of known truth."
     )
     parser.add_argument("out", type=Path, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--random-seed", type=int, default=0, metavar="N")
+    parser.add_argument("--random-seed", type=_not_negative, default=0, metavar="N")
     _add_verbose(parser)
     return parser
 
@@ -194,7 +198,9 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--contrasts", nargs="+", choices=CONTRASTS, default=["FLAIR", "T1w"], help="FLAIR first"
     )
-    parser.add_argument("--participant-label", nargs="+", default=(), metavar="LABEL")
+    parser.add_argument(
+        "--participant-label", nargs="+", action="extend", default=[], metavar="LABEL"
+    )
     _add_training(parser)
     return parser
 
@@ -220,7 +226,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="checkpoints and curves; the same folder goes on where a training broke off",
     )
-    parser.add_argument("--random-seed", type=int, default=0, metavar="N")
+    parser.add_argument("--random-seed", type=_not_negative, default=0, metavar="N")
     _add_verbose(parser)
 
 
@@ -232,7 +238,18 @@ def _count_cores() -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    return _whole_number(text, at_least=1)
+
+
+def _not_negative(text: str) -> int:
+    return _whole_number(text, at_least=0)
+
+
+def _whole_number(text: str, at_least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = at_least - 1
+    if number < at_least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {at_least}")
     return number

@@ -108,6 +108,25 @@ def test_flags_come_to_the_config(
     assert resources.stop_on_first_crash
 
 
+def test_repeated_flags_add_up(bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[ParticipantConfig] = []
+    monkeypatch.setattr(batch, "run_participants", lambda config: asked.append(config) or [])
+    flags = (
+        "--participant-label 01 --participant_label 02 --session-label 1 --session-label 2 "
+        f"--derivatives a={tmp_path}/a --derivatives b={tmp_path}/b "
+        "--output-spaces T1w --output-spaces MNI152NLin2009aSym"
+    )
+    run(bids, tmp_path / "out", *flags.split())
+    run(bids, tmp_path / "out")
+    inputs, none = asked[0].inputs, asked[1].inputs
+    assert inputs.participant_labels == ("01", "02")
+    assert inputs.session_labels == ("1", "2")
+    assert inputs.derivatives == {"a": tmp_path / "a", "b": tmp_path / "b"}
+    assert asked[0].preprocess.output_spaces == ("T1w", "MNI152NLin2009aSym")
+    assert none.participant_labels == none.session_labels == ()
+    assert none.derivatives == {}
+
+
 @pytest.mark.parametrize(("counted", "nprocs"), [(6, 6), (None, 1)])
 def test_all_cores_are_used_where_none_are_assigned(
     monkeypatch: pytest.MonkeyPatch, counted: int | None, nprocs: int
@@ -126,7 +145,20 @@ WRONG = {
     "unknown-flag": ("{bids} {out} participant --no-such-flag", "--no-such-flag"),
     "no-level": ("{bids} {out}", "level"),
     "unknown-level": ("{bids} {out} session", "'session'"),
-    "no-processes": ("{bids} {out} participant --nprocs 0", "--nprocs: must be at least 1"),
+    "no-processes": (
+        "{bids} {out} participant --nprocs 0",
+        "--nprocs: '0' is no whole number of at least 1",
+    ),
+    "processes-in-words": (
+        "{bids} {out} participant --nprocs two",
+        "--nprocs: 'two' is no whole number of at least 1",
+    ),
+    "negative-seed": (
+        "{bids} {out} participant --random-seed -1",
+        "--random-seed: '-1' is no whole number of at least 0",
+    ),
+    "negative-seed-of-training": ("train {bids} --out {out} -w {tmp}/w --random-seed -1", "'-1'"),
+    "negative-seed-of-phantom": ("phantom {out} --random-seed -1", "'-1'"),
     "unknown-space": ("{bids} {out} participant --output-spaces Talairach", "'Talairach'"),
     "missing-input": ("{tmp}/nowhere {out} participant", "nowhere is not a folder"),
     "empty-input": ("{tmp}/empty {out} participant", "empty is empty"),

@@ -112,7 +112,8 @@ def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
     if brain_ml < MIN_BRAIN_ML:
         raise ScanError(
             f"brain extraction found only {brain_ml:.0f} ml of brain: check that the image shows "
-            "a whole head, or give a brain mask with --derivatives"
+            "a whole head (of brains alone: --skull-strip skip); for a BIDS dataset, "
+            "--derivatives can give a brain mask"
         )
     return nib.Nifti1Image(mask.astype(np.uint8), probability.affine)
 

@@ -47,8 +47,8 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
     ------
     ScanError
         When the image is not 3D (a fourth axis of length one is dropped), holds colours or complex
-        numbers, cannot be read to its end, is constant, or has an affine that is singular or
-        sheared.
+        numbers, cannot be read to its end, is constant, has no positive voxel, or has an affine
+        that is singular or sheared.
     """
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -69,6 +69,8 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
     data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
     if data.min() == data.max():
         raise ScanError(f"{name} is constant; check the conversion from DICOM")
+    if data.max() <= 0:
+        raise ScanError(f"{name} has no positive voxel; check the conversion from DICOM")
     directions = _directions(image.affine, name)
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
         raise ScanError(f"{name} has a sheared affine; resample it to an orthogonal grid first")

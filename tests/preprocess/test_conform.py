@@ -67,6 +67,12 @@ def test_a_constant_image_is_refused(value):
         conform(image, "x.nii")
 
 
+def test_an_image_without_signal_is_refused():
+    values = -np.asarray(noise().dataobj)
+    with pytest.raises(ScanError, match=r"x\.nii has no positive voxel; check the conversion"):
+        conform(nib.Nifti1Image(values, np.eye(4)), "x.nii")
+
+
 def test_numbers_are_scaled_as_the_header_says(tmp_path):
     image = nib.Nifti1Image(np.asarray(noise().dataobj) / 7, np.eye(4))
     image.set_data_dtype(np.int16)  # written with a slope and an intercept

@@ -1,9 +1,9 @@
 """The build of the lesion-location atlas that ``cascade_bids/data/atlas`` carries.
 
-Run by hand when the sources change::
+Run by hand when the sources change; DATA is a folder with the sources in its folder ``atlas``::
 
     python -c "from pathlib import Path; from cascade_bids.training.atlas import write_atlas; \
-               write_atlas(Path('../shared/data'), Path('cascade_bids/data/atlas'))"
+               write_atlas(Path('DATA'), Path('cascade_bids/data/atlas'))"
 """
 
 import gzip
@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from cascade_bids.config import TEMPLATE_SPACE
 
 WMPARC_NAME = "tpl-MNI152NLin6Asym_res-01_atlas-wmparc_dseg.nii.gz"
-"""The FreeSurfer labels, in the folder ``atlas`` of the shared data."""
+"""The FreeSurfer labels, in the folder ``atlas`` of the data."""
 BRAIN_NAME = "tpl-MNI152NLin6Asym_res-01_desc-brain_T1w.nii.gz"
 """The brain of the template on which those labels lie."""
 
@@ -177,7 +177,7 @@ def write_atlas(data_dir: Path, out: Path) -> None:
     Parameters
     ----------
     data_dir : Path
-        The shared data; the sources are in its folder ``atlas``.
+        Has the sources in its folder ``atlas``.
     out : Path
         An existing folder.
     """

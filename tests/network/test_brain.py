@@ -11,7 +11,7 @@ from cascade_bids.lesions.metrics import dice
 from cascade_bids.network import brain
 from cascade_bids.network.architectures import PatchNetwork, UNet
 from cascade_bids.network.brain import brain_mask, brain_probability, extract_brain, normalise
-from cascade_bids.network.weights import WEIGHTS_DIR, load_network, save_method
+from cascade_bids.network.weights import load_network, save_method
 from cascade_bids.phantom import make_head
 
 RADII_MM = np.array([62.0, 78.0, 56.0])
@@ -217,24 +217,17 @@ def test_normalise_ignores_gain_and_clips():
     assert not normalise(np.full((3, 3, 3), -1, np.float32)).any()
 
 
-needs_weights = pytest.mark.skipif(
-    not (WEIGHTS_DIR / "brain.json").exists(), reason="the brain network is not trained yet"
-)
-
-
 @pytest.fixture(scope="module", params=["FLAIR", "T1w"])
 def head(request):
     return make_head(5, spacing_mm=(3, 3, 3), contrast=request.param)
 
 
-@needs_weights
 def test_air_around_the_head_does_not_move_the_brain(head):
     found, wider = extract_brain(head.image), extract_brain(widened(head.image, 14))
     inner = np.asarray(wider.dataobj)[14:-14, 14:-14, 14:-14]
     assert dice(np.asarray(found.dataobj) > 0, inner > 0) > 0.99
 
 
-@needs_weights
 def test_trained_network_finds_the_brain_of_a_phantom(head, reorient):
     found = extract_brain(reorient(head.image))
     truth = reorient(head.brain_mask)

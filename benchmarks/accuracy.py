@@ -14,31 +14,28 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from cascade_bids.bids.outputs import find_stats
+from cascade_bids.bids.outputs import find_stats, output_path
+from cascade_bids.bids.scan import Scan
 from cascade_bids.lesions.metrics import dice, mean_displacement_mm
 from cascade_bids.network.weights import load_card
 from cascade_bids.transforms import read_transform
 
-BRAIN = "_space-FLAIR_desc-brain_mask.nii.gz"
-TRANSFORM = "_from-T1w_to-FLAIR_mode-image_xfm.txt"
 
-
-def compare_scan(stats: Path, output_dir: Path, reference_dir: Path) -> dict[str, object]:
+def compare_scan(scan: Scan, output_dir: Path, reference_dir: Path) -> dict[str, object]:
     """Compare one scan's brain mask and transform with the reference."""
-    stem = stats.name.removesuffix("_desc-lesions_stats.json")
-    folder = reference_dir / stats.parent.relative_to(output_dir)
-    found = nib.load(stats.with_name(stem + BRAIN))
-    reference = nib.load(folder / (stem + BRAIN))
+    found, reference = (
+        nib.load(output_path(root, scan, "brain_mask")) for root in (output_dir, reference_dir)
+    )
     inside = np.asarray(reference.dataobj) > 0
     points = apply_affine(reference.affine, np.argwhere(inside)[::20])
-    displacement = mean_displacement_mm(
-        read_transform(stats.with_name(stem + TRANSFORM)),
-        read_transform(folder / (stem + TRANSFORM)),
-        points,
+    transforms = (
+        read_transform(output_path(root, scan, "xfm", from_="T1w", to="FLAIR"))
+        for root in (output_dir, reference_dir)
     )
-    numbers = pd.read_json(stats, typ="series")
+    displacement = mean_displacement_mm(*transforms, points)
+    numbers = pd.read_json(output_path(output_dir, scan, "stats"), typ="series")
     return {
-        "scan": stem,
+        "scan": scan.label,
         "brain_dice": dice(np.asarray(found.dataobj) > 0, inside),
         "brain_ml": numbers["icv_ml"],
         "t1w_to_flair_mm": displacement,
@@ -54,10 +51,11 @@ def main() -> None:
     parser.add_argument("output_dir", type=Path)
     options = parser.parse_args()
     reference = options.bids_dir / "derivatives" / "reference"
-    rows = [
-        compare_scan(path, options.output_dir, reference)
-        for _, path in find_stats(options.output_dir)
+    scans = [
+        Scan(entities["subject"], entities.get("session"), entities.get("run"))
+        for entities, _ in find_stats(options.output_dir)
     ]
+    rows = [compare_scan(scan, options.output_dir, reference) for scan in scans]
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     scores = pd.DataFrame(load_card("valverde2017")["leave_one_out"]).T
     print("\nvalverde2017, leave-one-out scores of its card:\n" + scores.to_string())

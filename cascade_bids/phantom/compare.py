@@ -7,13 +7,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from cascade_bids.bids.dataset import parse_entities
+from cascade_bids.bids.outputs import output_path
+from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.lesions.metrics import dice
 from cascade_bids.phantom.dataset import TRUTH
 
 _TABLE = "_desc-lesions_dseg.tsv"
-_STATS = "_desc-lesions_stats.json"
-_MASK = "_space-FLAIR_label-lesion_mask.nii.gz"
 
 
 def compare_loads(bids_dir: Path, output_dir: Path) -> pd.DataFrame:
@@ -47,27 +48,25 @@ def compare_loads(bids_dir: Path, output_dir: Path) -> pd.DataFrame:
             f"{bids_dir} is no phantom, for there is no *{_TABLE} in {truth}: "
             "compare with a dataset that write_phantom wrote."
         )
-    rows = [_compare(table, output_dir / table.parent.relative_to(truth)) for table in tables]
+    rows = [_compare(table, truth, output_dir) for table in tables]
     return pd.DataFrame(rows).astype({"planted_count": "Int64", "found_count": "Int64"})
 
 
-def _compare(table: Path, found_dir: Path) -> dict[str, object]:
-    """Make one row, from a table of planted lesions and the folder of the run's derivatives."""
-    label = table.name.removesuffix(_TABLE)
+def _compare(table: Path, truth: Path, output_dir: Path) -> dict[str, object]:
+    """Make one row, from a table of planted lesions."""
+    entities = parse_entities(table.relative_to(truth))
+    scan = Scan(entities["subject"], entities.get("session"), None)
     volumes_mm3 = pd.read_csv(table, sep="\t")["volume_mm3"]
-    stats_file, mask_file = found_dir / f"{label}{_STATS}", found_dir / f"{label}{_MASK}"
+    stats_file = output_path(output_dir, scan, "stats")
     stats = json.loads(stats_file.read_text()) if stats_file.exists() else {}
+    found, planted = (output_path(root, scan, "lesion_mask") for root in (output_dir, truth))
     return {
-        "scan": label,
+        "scan": scan.label,
         "planted_load_ml": volumes_mm3.sum() / 1000,
         "found_load_ml": stats.get("load_ml", np.nan),
         "planted_count": len(volumes_mm3),
         "found_count": stats.get("count", np.nan),
-        "dice": (
-            _overlap(mask_file, table.with_name(f"{label}{_MASK}"))
-            if mask_file.exists()
-            else np.nan
-        ),
+        "dice": _overlap(found, planted) if found.exists() else np.nan,
     }
 
 

@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +16,7 @@ from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import UsageError
+from cascade_bids.files import appearing
 
 CODE_URL = "https://github.com/cascade-bids/cascade_bids"
 BIDS_VERSION = "1.10.0"
@@ -172,7 +171,7 @@ def write_dataset_description(
         "DatasetLinks": links,
     }
     write_json(target, description)
-    with _appearing(root / ".bidsignore") as part:
+    with appearing(root / ".bidsignore") as part:
         part.write_bytes((files("cascade_bids") / "data" / "bidsignore").read_bytes())
 
 
@@ -196,7 +195,7 @@ def save(work_file: Path, target: Path, metadata: Mapping[str, Any] | None = Non
     """
     if metadata is not None:
         write_json(target.with_name(target.name.split(".")[0] + ".json"), metadata)
-    with _appearing(target) as part:
+    with appearing(target) as part:
         shutil.copyfile(work_file, part)
     return target
 
@@ -217,7 +216,7 @@ def write_json(target: Path, content: Mapping[str, Any]) -> None:
         If a number is NaN or infinite, which JSON cannot hold.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with _appearing(target) as part:
+    with appearing(target) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -302,15 +301,3 @@ def _link(root: Path, dataset: Path) -> str:
 def _is_ours(description: Mapping[str, Any]) -> bool:
     generators = description.get("GeneratedBy", [])
     return any(generator.get("Name") == "cascade_bids" for generator in generators)
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """Lend a hidden path beside the target, and move it there when it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

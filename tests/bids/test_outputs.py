@@ -24,7 +24,7 @@ from cascade_bids.bids.outputs import (
     write_json,
 )
 from cascade_bids.config import InputConfig
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import CascadeBidsError, UsageError
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 COLUMNS = [
@@ -267,7 +267,7 @@ def test_save_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("No space left on device")
 
     monkeypatch.setattr("shutil.copyfile", fill_the_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CascadeBidsError, match="No space"):
         save(work, target)
     assert target.read_bytes() == b"first"
     assert sorted(p.name for p in target.parent.iterdir()) == [

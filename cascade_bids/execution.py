@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nipype import Node, Workflow
+from nipype.pipeline.plugins import LinearPlugin
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
 from cascade_bids.report.page import write_whole
+from cascade_bids.workers import WorkersPlugin
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +49,14 @@ def run_workflow(
             crashfile_format="txt",
             stop_on_first_crash=resources.stop_on_first_crash,
         )
-        parallel = resources.nprocs > 1
+        plugin = WorkersPlugin if resources.nprocs > 1 else LinearPlugin
+        arguments = {
+            "n_procs": resources.nprocs,
+            "raise_insufficient": False,
+            "status_callback": _make_teller(scans),
+        }
         try:
-            workflow.run(
-                plugin="MultiProc" if parallel else "Linear",
-                plugin_args={
-                    "n_procs": resources.nprocs,
-                    "mp_context": "spawn",
-                    "raise_insufficient": False,
-                    "status_callback": _make_teller(scans),
-                },
-            )
+            workflow.run(plugin(plugin_args=arguments))
         except Exception as error:
             # Nipype raises once all that can run has run; the crash files say what did not.
             if not any(crash_dir.iterdir()):

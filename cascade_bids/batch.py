@@ -1,5 +1,6 @@
 """The participant level: run all scans, tell failures apart, and report on each participant."""
 
+import glob
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -150,13 +151,20 @@ def _name_image(problem: str, step: str | None, scan: Scan) -> str:
 
 
 def _forget(scan: Scan, config: ParticipantConfig) -> None:
-    """Remove what an earlier run said of a scan, so that reports never mix two runs."""
+    """Remove what an earlier run said of a session, so that reports never mix two runs.
+
+    That run may have chosen another FLAIR of the session, whose run is in its files' names.
+    """
     root = config.output_dir
-    output_path(root, scan, "stats").unlink(missing_ok=True)
-    for name in FIGURES:
-        output_path(root, scan, "figure", desc=name).unlink(missing_ok=True)
-    for path in (root / "logs").glob(f"crash-{workflow_name(scan)}-*.txt"):
-        path.unlink()
+    stem = None if scan.stem is None else glob.escape(scan.stem)
+    for run in (None, "*") if stem is None else (None,):
+        any_scan = replace(scan, run=run, stem=stem)
+        outputs = [output_path(Path(), any_scan, "stats")]
+        outputs += [output_path(Path(), any_scan, "figure", desc=name) for name in FIGURES]
+        logs = "crash-" + workflow_name(replace(scan, run=None)) + ("_run_*" if run else "")
+        for pattern in (*outputs, Path("logs", f"{logs}-*.txt")):
+            for path in root.glob(str(pattern)):
+                path.unlink()
 
 
 def _write_reports(
@@ -186,11 +194,11 @@ def _write_reports(
 def _earlier_outcomes(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
     """Find what earlier runs made of other sessions of the same participants."""
     subjects = {outcome.scan.subject for outcome in outcomes if outcome.scan.stem is None}
-    labels = {outcome.scan.label for outcome in outcomes}
+    sessions = {(outcome.scan.subject, outcome.scan.session) for outcome in outcomes}
     earlier = []
     for entities, path in find_stats(root):
         scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
-        if scan.subject not in subjects or scan.label in labels:
+        if scan.subject not in subjects or (scan.subject, scan.session) in sessions:
             continue
         try:
             earlier.append(Outcome(scan, stats=json.loads(path.read_text(encoding="utf-8"))))

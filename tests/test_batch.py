@@ -270,6 +270,32 @@ def test_a_failure_takes_its_earlier_results_out_and_a_success_its_log(
     assert not log.exists()
 
 
+def test_a_session_is_counted_once_whichever_run_was_chosen(
+    quick: Counter[str], tmp_path: Path
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01_ses-1_run-1", "sub-01_ses-2", "sub-011_run-1")
+    out = tmp_path / "out"
+    assert run(bids, out).code == 0
+    (out / "logs" / "crash-sub_01_ses_1_run_1-conform_FLAIR.txt").touch()
+    for contrast in ("FLAIR", "T1w"):
+        first = image_path(bids, "sub-01_ses-1_run-1", contrast)
+        first.rename(image_path(bids, "sub-01_ses-1_run-2", contrast))
+    assert run(bids, out, "--participant-label", "01", "--session-label", "1").code == 0
+    page = (out / "sub-01.html").read_text()
+    assert 'id="sub-01_ses-1_run-2"' in page and 'id="sub-01_ses-2"' in page
+    assert "sub-01_ses-1_run-1" not in page
+    assert [path.name for path in (out / "logs").iterdir()] == ["CITATION.md"]
+    figures = {path.name.split("_desc")[0] for path in (out / "sub-01" / "figures").iterdir()}
+    assert figures == {"sub-01_ses-1_run-2", "sub-01_ses-2"}
+    assert run(bids, out, level="group").code == 0
+    rows = [row.split("\t")[:3] for row in (out / "lesions.tsv").read_text().splitlines()[1:]]
+    assert rows == [
+        ["sub-01", "ses-1", "run-2"],
+        ["sub-01", "ses-2", "n/a"],
+        ["sub-011", "n/a", "run-1"],
+    ]
+
+
 def test_a_scan_that_was_not_reached_is_not_called_complete(
     quick: Counter[str], tmp_path: Path
 ) -> None:

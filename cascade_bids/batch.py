@@ -81,14 +81,14 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
     card = _check_start(config)
     scans = [_check_images(scan, card["contrasts"], config) for scan in scans]
     ready = [scan for scan in scans if scan.problem is None]
-    if not ready:
-        causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
-        raise StartError(f"no scan can be processed:\n{causes}")
     for scan in scans:
         _forget(scan, config)
     failures: dict[str, tuple[str, str]] = {}
     outcomes = []
     try:
+        if not ready:
+            causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
+            raise StartError(f"no scan can be processed:\n{causes}")
         workflow = init_participant_wf(ready, config, card)
         failures = run_workflow(workflow, ready, config.resources, config.output_dir / "logs")
     finally:

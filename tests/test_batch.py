@@ -202,11 +202,18 @@ def test_steps_that_did_not_run_are_not_called_done(
 
 
 def test_no_usable_scan_is_no_start(quick: Counter[str], bids: Path, tmp_path: Path) -> None:
+    earlier = image_path(tmp_path / "out", "sub-06", "x").with_name(
+        "sub-06_desc-lesions_stats.json"
+    )
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
     done = run(bids, tmp_path / "out", "--participant-label", "05", "06", "08")
     assert done.code == 70
+    assert not earlier.exists(), "an earlier result would count in the group"
     for label in ("sub-05", "sub-06", "sub-08"):
         [line] = [line for line in done.text.splitlines() if f" {label}: " in line]
         assert DAMAGES[label].cause in line
+        assert DAMAGES[label].cause in (done.out / f"{label}.html").read_text()
     assert quick.total() == 0
 
 

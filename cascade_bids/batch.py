@@ -37,9 +37,9 @@ class Outcome:
     scan: Scan
     """The scan."""
     stats: Mapping[str, Any] | None = None
-    """What its stats file says; None after a failure."""
+    """What its stats file says; None if it was not written."""
     problem: str | None = None
-    """Why it failed."""
+    """Why it failed; a scan whose numbers are complete may lack a picture."""
     failed_step: str | None = None
     """Where it failed, if a step of the workflow did."""
 
@@ -133,15 +133,15 @@ def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfi
 def _outcome(
     scan: Scan, config: ParticipantConfig, failures: Mapping[str, tuple[str, str]]
 ) -> Outcome:
-    """Tell success by the stats file; a scan that failed has none, not even an earlier run's."""
-    stats = output_path(config.output_dir, scan, "stats")
+    """Tell success by the stats file, which is of this run; a picture may have failed beside it."""
+    path = output_path(config.output_dir, scan, "stats")
+    stats = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     step, problem = failures.get(workflow_name(scan), (None, scan.problem))
-    if problem is None and not stats.exists():
+    if problem is None and stats is None:
         problem = "did not finish; run again, with the same --work-dir to go on from here"
     if problem is not None:
-        stats.unlink(missing_ok=True)
-        return Outcome(scan, problem=_name_image(problem, step, scan), failed_step=step)
-    return Outcome(scan, stats=json.loads(stats.read_text(encoding="utf-8")))
+        problem = _name_image(problem, step, scan)
+    return Outcome(scan, stats, problem, step)
 
 
 def _name_image(problem: str, step: str | None, scan: Scan) -> str:

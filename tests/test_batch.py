@@ -15,6 +15,7 @@ from cascade_bids import batch
 from cascade_bids.config import VERSION
 from cascade_bids.network import weights
 from cascade_bids.preprocess import steps
+from cascade_bids.report import panels
 
 from .tiny_heads import (
     LESION_ML,
@@ -301,6 +302,28 @@ def test_a_session_is_counted_once_whichever_run_was_chosen(
         ["sub-01", "ses-2", "n/a"],
         ["sub-011", "n/a", "run-1"],
     ]
+
+
+def test_numbers_outlive_a_failure_to_draw_them(
+    quick: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("no such luck")
+
+    monkeypatch.setattr(panels, "lesion_mosaic", fail)
+    done = run(make_dataset(tmp_path / "bids", "sub-01"), tmp_path / "out")
+    assert done.code == 1
+    assert "0 complete, 1 failed" in done.text
+    assert "sub-01 failed at draw " in done.text
+    [row] = [line.split() for line in done.text.splitlines() if "│" in line]
+    measured = stats(done.out, "sub-01")
+    assert measured is not None
+    assert [row[1], row[3], row[5]] == ["sub-01", "FAILED", f"{measured['load_ml']:.2f}"]
+    page = (done.out / "sub-01.html").read_text()
+    assert "This scan failed" in page and "no such luck" in page
+    assert "The numbers below were written before the failure" in page
+    assert f"{measured['load_ml']:.2f} <small>ml" in page
+    assert "Table of the lesions (1)" in page
 
 
 def test_a_scan_that_was_not_reached_is_not_called_complete(

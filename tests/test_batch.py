@@ -372,3 +372,15 @@ def test_the_work_folder_is_emptied_when_asked(quick: Counter[str], tmp_path: Pa
     work = tmp_path / "work"
     assert run(bids, tmp_path / "out", "-w", work, "--clean-workdir").code == 0
     assert list(work.iterdir()) == []
+
+
+def test_the_work_of_another_run_is_left_when_the_folder_is_emptied(
+    quick: Counter[str], tmp_path: Path
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01", "sub-02")
+    options = tmp_path / "out", "-w", tmp_path / "work", "--participant-label"
+    assert run(bids, *options, "02").code == 0
+    before = contents(tmp_path / "work")
+    assert run(bids, *options, "01", "--clean-workdir").code == 0
+    assert contents(tmp_path / "work") == before
+    assert not (tmp_path / f"work/version-{VERSION}/cascade_bids/sub_01").exists()

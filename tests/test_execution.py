@@ -105,3 +105,16 @@ def test_the_first_failure_ends_the_run_when_asked(tmp_path: Path) -> None:
     assert (tmp_path / "survived").exists()
     assert not (tmp_path / "finished").exists()
     assert multiprocessing.active_children() == []
+
+
+def test_no_crash_files_are_left_in_the_work_folder(
+    tmp_path: Path, resources: ResourceConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    workflow, scans = make_workflow(tmp_path, finish)
+    monkeypatch.setattr(workflow, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_workflow(workflow, scans, resources, tmp_path / "logs")
+    assert list((tmp_path / "work").iterdir()) == []

@@ -134,6 +134,8 @@ def write_dataset_description(
 ) -> None:
     """Write dataset_description.json and .bidsignore at the root of the derivatives.
 
+    Links that an earlier run wrote stay, since the BIDS URIs of its sidecars use them.
+
     Parameters
     ----------
     root
@@ -151,23 +153,24 @@ def write_dataset_description(
         If the folder holds another dataset.
     """
     target = root / "dataset_description.json"
-    if target.exists() and not _is_ours(read_json(target, "dataset description")):
+    earlier = read_json(target, "dataset description") if target.exists() else {}
+    if target.exists() and not _is_ours(earlier):
         raise UsageError(
             f"{root} holds another dataset, not derivatives of cascade_bids. "
             "Give another output folder."
         )
-    links = {"raw": _link(root, bids_dir)}
+    links = {**earlier.get("DatasetLinks", {}), "raw": _link(root, bids_dir)}
     links |= {name: _link(root, path) for name, path in derivatives.items()}
-    sources = [{"URL": link} for link in links.values()]
+    sources = {name: {"URL": link} for name, link in links.items()}
     raw = read_description(bids_dir)
     if raw.get("DatasetDOI"):
-        sources[0] = {"DOI": raw["DatasetDOI"]}
+        sources["raw"] = {"DOI": raw["DatasetDOI"]}
     description = {
         "Name": "cascade_bids: multiple-sclerosis lesions",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "cascade_bids", "Version": version, "CodeURL": CODE_URL}],
-        "SourceDatasets": sources,
+        "SourceDatasets": list(sources.values()),
         "DatasetLinks": links,
     }
     write_json(target, description)

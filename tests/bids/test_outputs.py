@@ -232,6 +232,16 @@ def test_dataset_description(tmp_path: Path, inputs: InputConfig) -> None:
     assert describe(tmp_path / "out")["SourceDatasets"][0] == {"DOI": doi}
 
 
+def test_links_of_earlier_runs_stay(tmp_path: Path, inputs: InputConfig) -> None:
+    root, raw, prep = tmp_path / "out", inputs.bids_dir, inputs.derivatives["prep"]
+    for derivatives in ({"prep": prep}, {}, {"other": tmp_path}):
+        write_dataset_description(root, bids_dir=raw, derivatives=derivatives, version="0.1.0")
+    description = read(root / "dataset_description.json")
+    links = {"raw": raw.as_uri(), "prep": prep.as_uri(), "other": ".."}
+    assert description["DatasetLinks"] == links
+    assert description["SourceDatasets"] == [{"URL": link} for link in links.values()]
+
+
 def test_another_dataset_is_not_overwritten(inputs: InputConfig) -> None:
     path = inputs.bids_dir / "dataset_description.json"
     before = path.read_bytes()

@@ -111,7 +111,13 @@ def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfi
     if scan.problem is not None:
         return scan
     if config.preprocess.skull_strip == "skip":
-        scan = replace(scan, brain_mask=None, brain_mask_space=None)
+        choices = [c for c in scan.choices if not c.startswith("Brain mask: ")]
+        if scan.brain_mask is not None:
+            choices.append(
+                f"Brain mask: {scan.brain_mask.name} was not used, since the images were taken as "
+                "brain-extracted."
+            )
+        scan = replace(scan, choices=tuple(choices), brain_mask=None, brain_mask_space=None)
     missing = [c for c in contrasts if c not in scan.images]
     if missing:
         return replace(
@@ -219,6 +225,7 @@ def _scan_report(outcome: Outcome, root: Path) -> ScanReport:
         lesions=output_path(root, scan, "lesion_table") if outcome.stats else None,
         problem=outcome.problem,
         failed_step=outcome.failed_step,
+        choices=scan.choices,
     )
 
 

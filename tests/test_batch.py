@@ -218,6 +218,32 @@ def test_no_usable_scan_is_no_start(quick: Counter[str], bids: Path, tmp_path: P
     assert quick.total() == 0
 
 
+def test_a_participant_without_images_is_named(quick: Counter[str], tmp_path: Path) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01")
+    (bids / "sub-02" / "func").mkdir(parents=True)
+    done = run(bids, tmp_path / "out")
+    assert done.code == 1
+    assert "1 complete, 1 failed" in done.text
+    assert "sub-02 failed: No image is found" in done.text
+    assert "No image is found" in (done.out / "sub-02.html").read_text()
+
+
+@pytest.mark.parametrize(("skull_strip", "used"), [("auto", True), ("skip", False)])
+def test_a_failed_scan_shows_its_choices(
+    quick: Counter[str], tmp_path: Path, skull_strip: str, used: bool
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01")
+    image_path(bids, "sub-01", "T1w").unlink()
+    mask = image_path(tmp_path / "prep", "sub-01_space-FLAIR_desc-brain", "mask")
+    mask.parent.mkdir(parents=True)
+    shutil.copyfile(image_path(bids, "sub-01", "FLAIR"), mask)
+    options = "--derivatives", f"prep={tmp_path / 'prep'}", "--skull-strip", skull_strip
+    assert run(bids, tmp_path / "out", *options).code == 70
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert (f"Brain mask: took {mask.name}" in page) == used
+    assert (f"Brain mask: {mask.name} was not used" in page) == (not used)
+
+
 def test_damaged_weights_are_no_start(
     quick: Counter[str], bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -393,6 +393,16 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert_tidy(done.out)
 
 
+def test_damaged_statistics_fail_the_group_level(quick: Counter[str], tmp_path: Path) -> None:
+    bids, out = make_dataset(tmp_path / "bids", "sub-01", "sub-02"), tmp_path / "out"
+    assert run(bids, out).code == 0
+    truncate(out / "sub-01" / "anat" / "sub-01_desc-lesions_stats.json")
+    done = run(bids, out, level="group")
+    assert done.code == 1
+    assert "sub-01_desc-lesions_stats.json is damaged" in done.text
+    assert (out / "lesions.tsv").read_text().splitlines()[1].startswith("sub-02\t")
+
+
 def test_the_work_folder_is_emptied_when_asked(quick: Counter[str], tmp_path: Path) -> None:
     bids = make_dataset(tmp_path / "bids", "sub-01")
     work = tmp_path / "work"

@@ -1,5 +1,6 @@
 """The participant level: run all scans, tell failures apart, and report on each participant."""
 
+import glob
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -36,9 +37,9 @@ class Outcome:
     scan: Scan
     """The scan."""
     stats: Mapping[str, Any] | None = None
-    """What its stats file says; None after a failure."""
+    """What its stats file says; None if it was not written."""
     problem: str | None = None
-    """Why it failed."""
+    """Why it failed; a scan whose numbers are complete may lack a picture."""
     failed_step: str | None = None
     """Where it failed, if a step of the workflow did."""
 
@@ -80,14 +81,14 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
     card = _check_start(config)
     scans = [_check_images(scan, card["contrasts"], config) for scan in scans]
     ready = [scan for scan in scans if scan.problem is None]
-    if not ready:
-        causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
-        raise StartError(f"no scan can be processed:\n{causes}")
     for scan in scans:
         _forget(scan, config)
     failures: dict[str, tuple[str, str]] = {}
     outcomes = []
     try:
+        if not ready:
+            causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
+            raise StartError(f"no scan can be processed:\n{causes}")
         workflow = init_participant_wf(ready, config, card)
         failures = run_workflow(workflow, ready, config.resources, config.output_dir / "logs")
     finally:
@@ -110,7 +111,13 @@ def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfi
     if scan.problem is not None:
         return scan
     if config.preprocess.skull_strip == "skip":
-        scan = replace(scan, brain_mask=None, brain_mask_space=None)
+        choices = [c for c in scan.choices if not c.startswith("Brain mask: ")]
+        if scan.brain_mask is not None:
+            choices.append(
+                f"Brain mask: {scan.brain_mask.name} was not used, since the images were taken as "
+                "brain-extracted."
+            )
+        scan = replace(scan, choices=tuple(choices), brain_mask=None, brain_mask_space=None)
     missing = [c for c in contrasts if c not in scan.images]
     if missing:
         return replace(
@@ -132,15 +139,15 @@ def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfi
 def _outcome(
     scan: Scan, config: ParticipantConfig, failures: Mapping[str, tuple[str, str]]
 ) -> Outcome:
-    """Tell success by the stats file; a scan that failed has none, not even an earlier run's."""
-    stats = output_path(config.output_dir, scan, "stats")
+    """Tell success by the stats file, which is of this run; a picture may have failed beside it."""
+    path = output_path(config.output_dir, scan, "stats")
+    stats = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     step, problem = failures.get(workflow_name(scan), (None, scan.problem))
-    if problem is None and not stats.exists():
+    if problem is None and stats is None:
         problem = "did not finish; run again, with the same --work-dir to go on from here"
     if problem is not None:
-        stats.unlink(missing_ok=True)
-        return Outcome(scan, problem=_name_image(problem, step, scan), failed_step=step)
-    return Outcome(scan, stats=json.loads(stats.read_text(encoding="utf-8")))
+        problem = _name_image(problem, step, scan)
+    return Outcome(scan, stats, problem, step)
 
 
 def _name_image(problem: str, step: str | None, scan: Scan) -> str:
@@ -150,13 +157,20 @@ def _name_image(problem: str, step: str | None, scan: Scan) -> str:
 
 
 def _forget(scan: Scan, config: ParticipantConfig) -> None:
-    """Remove what an earlier run said of a scan, so that reports never mix two runs."""
+    """Remove what an earlier run said of a session, so that reports never mix two runs.
+
+    That run may have chosen another FLAIR of the session, whose run is in its files' names.
+    """
     root = config.output_dir
-    output_path(root, scan, "stats").unlink(missing_ok=True)
-    for name in FIGURES:
-        output_path(root, scan, "figure", desc=name).unlink(missing_ok=True)
-    for path in (root / "logs").glob(f"crash-{workflow_name(scan)}-*.txt"):
-        path.unlink()
+    stem = None if scan.stem is None else glob.escape(scan.stem)
+    for run in (None, "*") if stem is None else (None,):
+        any_scan = replace(scan, run=run, stem=stem)
+        outputs = [output_path(Path(), any_scan, "stats")]
+        outputs += [output_path(Path(), any_scan, "figure", desc=name) for name in FIGURES]
+        logs = "crash-" + workflow_name(replace(scan, run=None)) + ("_run_*" if run else "")
+        for pattern in (*outputs, Path("logs", f"{logs}-*.txt")):
+            for path in root.glob(str(pattern)):
+                path.unlink()
 
 
 def _write_reports(
@@ -186,11 +200,11 @@ def _write_reports(
 def _earlier_outcomes(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
     """Find what earlier runs made of other sessions of the same participants."""
     subjects = {outcome.scan.subject for outcome in outcomes if outcome.scan.stem is None}
-    labels = {outcome.scan.label for outcome in outcomes}
+    sessions = {(outcome.scan.subject, outcome.scan.session) for outcome in outcomes}
     earlier = []
     for entities, path in find_stats(root):
         scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
-        if scan.subject not in subjects or scan.label in labels:
+        if scan.subject not in subjects or (scan.subject, scan.session) in sessions:
             continue
         try:
             earlier.append(Outcome(scan, stats=json.loads(path.read_text(encoding="utf-8"))))
@@ -211,6 +225,7 @@ def _scan_report(outcome: Outcome, root: Path) -> ScanReport:
         lesions=output_path(root, scan, "lesion_table") if outcome.stats else None,
         problem=outcome.problem,
         failed_step=outcome.failed_step,
+        choices=scan.choices,
     )
 
 

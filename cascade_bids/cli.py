@@ -165,11 +165,9 @@ def _tell_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
     table = Table("scan", "result", "load (ml)", "lesions", title=f"cascade_bids {VERSION}")
     failed = [outcome for outcome in outcomes if outcome.problem is not None]
     for outcome in outcomes:
-        if outcome.stats is None:
-            table.add_row(outcome.scan.label, "FAILED", "", "")
-        else:
-            load, count = outcome.stats["load_ml"], outcome.stats["count"]
-            table.add_row(outcome.scan.label, "complete", f"{load:.2f}", str(count))
+        result, stats = "FAILED" if outcome.problem else "complete", outcome.stats
+        numbers = ("", "") if stats is None else (f"{stats['load_ml']:.2f}", str(stats["count"]))
+        table.add_row(outcome.scan.label, result, *numbers)
     console = Console()
     console.print(table)
     for outcome in failed:

@@ -5,14 +5,16 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nipype import Node, Workflow
+from nipype.pipeline.plugins import LinearPlugin
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
 from cascade_bids.report.page import write_whole
+from cascade_bids.workers import WorkersPlugin
 
 log = logging.getLogger(__name__)
 
@@ -38,26 +40,23 @@ def run_workflow(
     dict
         For each scan that failed, by workflow name, the step and the cause.
     """
-    with _work_dir(resources) as work_dir:
+    with _work_dir(resources, scans) as work_dir, _crash_dir(work_dir) as crash_dir:
         workflow.base_dir = str(work_dir / f"version-{VERSION}")
-        crash_dir = Path(tempfile.mkdtemp(prefix="crash-", dir=work_dir))
         # A workflow keeps the settings of the time when it was made.
         workflow.config["execution"].update(
             crashdump_dir=str(crash_dir),
             crashfile_format="txt",
             stop_on_first_crash=resources.stop_on_first_crash,
+            create_report=False,  # it has files of no one scan, which runs side by side share
         )
-        parallel = resources.nprocs > 1
+        plugin = WorkersPlugin if resources.nprocs > 1 else LinearPlugin
+        arguments = {
+            "n_procs": resources.nprocs,
+            "raise_insufficient": False,
+            "status_callback": _make_teller(scans),
+        }
         try:
-            workflow.run(
-                plugin="MultiProc" if parallel else "Linear",
-                plugin_args={
-                    "n_procs": resources.nprocs,
-                    "mp_context": "spawn",
-                    "raise_insufficient": False,
-                    "status_callback": _make_teller(scans),
-                },
-            )
+            workflow.run(plugin(plugin_args=arguments))
         except Exception as error:
             # Nipype raises once all that can run has run; the crash files say what did not.
             if not any(crash_dir.iterdir()):
@@ -78,8 +77,11 @@ def workflow_name(scan: Scan) -> str:
 
 
 @contextmanager
-def _work_dir(resources: ResourceConfig) -> Iterator[Path]:
-    """Lend the work folder, a temporary one when none was asked for."""
+def _work_dir(resources: ResourceConfig, scans: Sequence[Scan]) -> Iterator[Path]:
+    """Lend the work folder, a temporary one when none was asked for.
+
+    Other runs may use the same one, so of an asked one only these scans' folders go.
+    """
     if resources.work_dir is None:
         with tempfile.TemporaryDirectory(prefix="cascade_bids-") as folder:
             yield Path(folder)
@@ -87,7 +89,22 @@ def _work_dir(resources: ResourceConfig) -> Iterator[Path]:
     resources.work_dir.mkdir(parents=True, exist_ok=True)
     yield resources.work_dir
     if resources.clean_work_dir:
-        shutil.rmtree(resources.work_dir / f"version-{VERSION}", ignore_errors=True)
+        journeys = resources.work_dir / f"version-{VERSION}" / "cascade_bids"
+        for scan in scans:
+            shutil.rmtree(journeys / workflow_name(scan), ignore_errors=True)
+        with suppress(OSError):  # not empty: another run goes on there
+            journeys.rmdir()
+            journeys.parent.rmdir()
+
+
+@contextmanager
+def _crash_dir(work_dir: Path) -> Iterator[Path]:
+    """Lend a folder for Nipype's crash files; those worth keeping are copied to the logs."""
+    folder = Path(tempfile.mkdtemp(prefix="crash-", dir=work_dir))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_teller(scans: Sequence[Scan]) -> Callable[[Node, str], None]:
@@ -121,7 +138,6 @@ def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
         kept = log_dir / f"crash-{name}-{step}.txt"
         write_whole(kept, text)
         failures.setdefault(name, (step.replace("_", " "), _cause(text, kept)))
-    shutil.rmtree(crash_dir)
     return failures
 
 

@@ -34,9 +34,9 @@ def run_group(output_dir: Path) -> Path:
 
     Writes ``lesions.tsv`` (a row for each scan, in natural order), ``lesions.json`` (its BIDS
     data dictionary) and ``group.html``. The columns ``session_id`` and ``run_id`` are there
-    only if some scan has a session or a run; any other missing value is ``n/a``. Statistics
-    that can't be read, participants without any and settings that differ between scans are
-    named in the report and logged as warnings.
+    only if some scan has a session or a run; any other missing value is ``n/a``. Participants
+    without statistics and settings that differ between scans are named in the report and logged as
+    warnings; statistics that can't be read are named there and in the error.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def run_group(output_dir: Path) -> Path:
     UsageError
         If there are no lesion statistics.
     ScanError
-        If none of them can be read.
+        If some of them can't be read; the table and the report hold the others, if there are any.
     """
     found = find_stats(output_dir)
     if not found:
@@ -61,10 +61,10 @@ def run_group(output_dir: Path) -> Path:
             f"{output_dir} holds no lesion statistics (…_desc-lesions_stats.json); run the "
             "participant level with this output folder first."
         )
-    scans, problems = _read_all(found, output_dir)
+    scans, damaged = _read_all(found, output_dir)
     if not scans:
-        raise ScanError("No lesion statistics could be read. " + " ".join(problems))
-    problems += _without_result(output_dir, found) + _mixed(scans)
+        raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
+    problems = _without_result(output_dir, found) + _mixed(scans)
     for problem in problems:
         logger.warning(problem)
     table = _table(scans)
@@ -72,7 +72,9 @@ def run_group(output_dir: Path) -> Path:
     described = {name: about for name, about in data_dictionary().items() if name in table}
     write_json(output_dir / "lesions.json", described)
     report = output_dir / "group.html"
-    write_cohort_report(report, table, problems=problems, version=VERSION)
+    write_cohort_report(report, table, problems=damaged + problems, version=VERSION)
+    if damaged:
+        raise ScanError("\n".join([f"{report} is written, but not of all scans.", *damaged]))
     return report
 
 

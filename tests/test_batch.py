@@ -15,6 +15,7 @@ from cascade_bids import batch
 from cascade_bids.config import VERSION
 from cascade_bids.network import weights
 from cascade_bids.preprocess import steps
+from cascade_bids.report import panels
 
 from .tiny_heads import (
     LESION_ML,
@@ -202,12 +203,45 @@ def test_steps_that_did_not_run_are_not_called_done(
 
 
 def test_no_usable_scan_is_no_start(quick: Counter[str], bids: Path, tmp_path: Path) -> None:
+    earlier = image_path(tmp_path / "out", "sub-06", "x").with_name(
+        "sub-06_desc-lesions_stats.json"
+    )
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
     done = run(bids, tmp_path / "out", "--participant-label", "05", "06", "08")
     assert done.code == 70
+    assert not earlier.exists(), "an earlier result would count in the group"
     for label in ("sub-05", "sub-06", "sub-08"):
         [line] = [line for line in done.text.splitlines() if f" {label}: " in line]
         assert DAMAGES[label].cause in line
+        assert DAMAGES[label].cause in (done.out / f"{label}.html").read_text()
     assert quick.total() == 0
+
+
+def test_a_participant_without_images_is_named(quick: Counter[str], tmp_path: Path) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01")
+    (bids / "sub-02" / "func").mkdir(parents=True)
+    done = run(bids, tmp_path / "out")
+    assert done.code == 1
+    assert "1 complete, 1 failed" in done.text
+    assert "sub-02 failed: No image is found" in done.text
+    assert "No image is found" in (done.out / "sub-02.html").read_text()
+
+
+@pytest.mark.parametrize(("skull_strip", "used"), [("auto", True), ("skip", False)])
+def test_a_failed_scan_shows_its_choices(
+    quick: Counter[str], tmp_path: Path, skull_strip: str, used: bool
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01")
+    image_path(bids, "sub-01", "T1w").unlink()
+    mask = image_path(tmp_path / "prep", "sub-01_space-FLAIR_desc-brain", "mask")
+    mask.parent.mkdir(parents=True)
+    shutil.copyfile(image_path(bids, "sub-01", "FLAIR"), mask)
+    options = "--derivatives", f"prep={tmp_path / 'prep'}", "--skull-strip", skull_strip
+    assert run(bids, tmp_path / "out", *options).code == 70
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert (f"Brain mask: took {mask.name}" in page) == used
+    assert (f"Brain mask: {mask.name} was not used" in page) == (not used)
 
 
 def test_damaged_weights_are_no_start(
@@ -270,6 +304,54 @@ def test_a_failure_takes_its_earlier_results_out_and_a_success_its_log(
     assert not log.exists()
 
 
+def test_a_session_is_counted_once_whichever_run_was_chosen(
+    quick: Counter[str], tmp_path: Path
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01_ses-1_run-1", "sub-01_ses-2", "sub-011_run-1")
+    out = tmp_path / "out"
+    assert run(bids, out).code == 0
+    (out / "logs" / "crash-sub_01_ses_1_run_1-conform_FLAIR.txt").touch()
+    for contrast in ("FLAIR", "T1w"):
+        first = image_path(bids, "sub-01_ses-1_run-1", contrast)
+        first.rename(image_path(bids, "sub-01_ses-1_run-2", contrast))
+    assert run(bids, out, "--participant-label", "01", "--session-label", "1").code == 0
+    page = (out / "sub-01.html").read_text()
+    assert 'id="sub-01_ses-1_run-2"' in page and 'id="sub-01_ses-2"' in page
+    assert "sub-01_ses-1_run-1" not in page
+    assert [path.name for path in (out / "logs").iterdir()] == ["CITATION.md"]
+    figures = {path.name.split("_desc")[0] for path in (out / "sub-01" / "figures").iterdir()}
+    assert figures == {"sub-01_ses-1_run-2", "sub-01_ses-2"}
+    assert run(bids, out, level="group").code == 0
+    rows = [row.split("\t")[:3] for row in (out / "lesions.tsv").read_text().splitlines()[1:]]
+    assert rows == [
+        ["sub-01", "ses-1", "run-2"],
+        ["sub-01", "ses-2", "n/a"],
+        ["sub-011", "n/a", "run-1"],
+    ]
+
+
+def test_numbers_outlive_a_failure_to_draw_them(
+    quick: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("no such luck")
+
+    monkeypatch.setattr(panels, "lesion_mosaic", fail)
+    done = run(make_dataset(tmp_path / "bids", "sub-01"), tmp_path / "out")
+    assert done.code == 1
+    assert "0 complete, 1 failed" in done.text
+    assert "sub-01 failed at draw " in done.text
+    [row] = [line.split() for line in done.text.splitlines() if "│" in line]
+    measured = stats(done.out, "sub-01")
+    assert measured is not None
+    assert [row[1], row[3], row[5]] == ["sub-01", "FAILED", f"{measured['load_ml']:.2f}"]
+    page = (done.out / "sub-01.html").read_text()
+    assert "This scan failed" in page and "no such luck" in page
+    assert "The numbers below were written before the failure" in page
+    assert f"{measured['load_ml']:.2f} <small>ml" in page
+    assert "Table of the lesions (1)" in page
+
+
 def test_a_scan_that_was_not_reached_is_not_called_complete(
     quick: Counter[str], tmp_path: Path
 ) -> None:
@@ -311,8 +393,30 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert_tidy(done.out)
 
 
+def test_damaged_statistics_fail_the_group_level(quick: Counter[str], tmp_path: Path) -> None:
+    bids, out = make_dataset(tmp_path / "bids", "sub-01", "sub-02"), tmp_path / "out"
+    assert run(bids, out).code == 0
+    truncate(out / "sub-01" / "anat" / "sub-01_desc-lesions_stats.json")
+    done = run(bids, out, level="group")
+    assert done.code == 1
+    assert "sub-01_desc-lesions_stats.json is damaged" in done.text
+    assert (out / "lesions.tsv").read_text().splitlines()[1].startswith("sub-02\t")
+
+
 def test_the_work_folder_is_emptied_when_asked(quick: Counter[str], tmp_path: Path) -> None:
     bids = make_dataset(tmp_path / "bids", "sub-01")
     work = tmp_path / "work"
     assert run(bids, tmp_path / "out", "-w", work, "--clean-workdir").code == 0
     assert list(work.iterdir()) == []
+
+
+def test_the_work_of_another_run_is_left_when_the_folder_is_emptied(
+    quick: Counter[str], tmp_path: Path
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01", "sub-02")
+    options = tmp_path / "out", "-w", tmp_path / "work", "--participant-label"
+    assert run(bids, *options, "02").code == 0
+    before = contents(tmp_path / "work")
+    assert run(bids, *options, "01", "--clean-workdir").code == 0
+    assert contents(tmp_path / "work") == before
+    assert not (tmp_path / f"work/version-{VERSION}/cascade_bids/sub_01").exists()

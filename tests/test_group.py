@@ -105,22 +105,21 @@ def _without(key):
         _stats(9.0, icv_ml=True),
     ],
 )
-def test_damaged_statistics_are_named_and_the_others_go_on(tmp_path, caplog, content):
+def test_damaged_statistics_are_named_and_the_others_go_on(tmp_path, content):
     _put(tmp_path, "sub-1", content)
     _put(tmp_path, "sub-2", _stats(2.0))
-    with caplog.at_level(logging.WARNING):
-        report = run_group(tmp_path)
-    assert _rows(tmp_path)["participant_id"].tolist() == ["sub-2"]
     name = "sub-1/anat/sub-1_desc-lesions_stats.json is damaged and left out"
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(name)
-    assert name in report.read_text(encoding="utf-8")
+    with pytest.raises(ScanError, match=name):
+        run_group(tmp_path)
+    assert _rows(tmp_path)["participant_id"].tolist() == ["sub-2"]
+    assert name in (tmp_path / "group.html").read_text(encoding="utf-8")
 
 
 def test_bytes_that_are_no_text_are_damage(tmp_path):
     _put(tmp_path, "sub-1", "").write_bytes(b"\xff\xfe\x00")
     _put(tmp_path, "sub-2", _stats(2.0))
-    run_group(tmp_path)
+    with pytest.raises(ScanError, match="left out"):
+        run_group(tmp_path)
     assert len(_rows(tmp_path)) == 1
 
 

@@ -39,12 +39,12 @@ def find_scans(config: InputConfig) -> list[Scan]:
     """Find the scans of a BIDS dataset and choose one image for each contrast.
 
     A scan is a participant's session that has any of the four contrasts. FLAIR is required: a
-    scan without it is returned with a ``problem``; so is a participant who was asked for by name
-    and has no image at all. Of several images of one contrast the one with the smallest voxels
-    is taken, then the first by name. Images made with a contrast agent, phase images and images
-    with a magnetisation-transfer pulse are never taken. Of several images, one with an unreadable
-    header is passed over; a contrast's only image is kept unseen, so that the scan fails
-    with the reader's message and the others go on.
+    scan without it is returned with a ``problem``; so is a participant who has no image at all,
+    unless only some sessions were asked for, of anyone. Of several images of one contrast the one
+    with the smallest voxels is taken, then the first by name. Images made with a contrast agent,
+    phase images and images with a magnetisation-transfer pulse are never taken. Of several images,
+    one with an unreadable header is passed over; a contrast's only image is kept unseen, so that
+    the scan fails with the reader's message and the others go on.
 
     Parameters
     ----------
@@ -98,14 +98,17 @@ def find_scans(config: InputConfig) -> list[Scan]:
 
     absent = sorted(set(subjects) - {scan.subject for scan in scans}, key=subjects.index)
     hint = _why_nothing(config)
-    if config.participant_labels:
-        problem = f"No image is found. {hint}"
-        scans += [Scan(subject, None, None, problem=problem) for subject in absent]
-    elif absent:
-        logger.warning("No image is found for participant %s. %s", _shorten(absent), hint)
-    if not scans:
+    if not (scans or config.participant_labels):
         raise StartError(f"No scan in {root} can be processed. {hint}")
-    return scans
+    if not config.participant_labels and (config.session_labels or session_filter):
+        # They need not have the sessions that were asked for.
+        if absent:
+            logger.warning("No image is found for participant %s. %s", _shorten(absent), hint)
+        return scans
+    problem = f"No image is found. {hint}"
+    scans += [Scan(subject, None, None, problem=problem) for subject in absent]
+    place = {subject: number for number, subject in enumerate(subjects)}
+    return sorted(scans, key=lambda scan: place[scan.subject])
 
 
 def load_filters(path: Path) -> dict[str, dict[str, Any]]:

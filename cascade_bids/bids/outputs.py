@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +16,7 @@ from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import UsageError
+from cascade_bids.files import appearing
 
 CODE_URL = "https://github.com/cascade-bids/cascade_bids"
 BIDS_VERSION = "1.10.0"
@@ -135,6 +134,8 @@ def write_dataset_description(
 ) -> None:
     """Write dataset_description.json and .bidsignore at the root of the derivatives.
 
+    Links that an earlier run wrote stay, since the BIDS URIs of its sidecars use them.
+
     Parameters
     ----------
     root
@@ -152,27 +153,28 @@ def write_dataset_description(
         If the folder holds another dataset.
     """
     target = root / "dataset_description.json"
-    if target.exists() and not _is_ours(read_json(target, "dataset description")):
+    earlier = read_json(target, "dataset description") if target.exists() else {}
+    if target.exists() and not _is_ours(earlier):
         raise UsageError(
             f"{root} holds another dataset, not derivatives of cascade_bids. "
             "Give another output folder."
         )
-    links = {"raw": _link(root, bids_dir)}
+    links = {**earlier.get("DatasetLinks", {}), "raw": _link(root, bids_dir)}
     links |= {name: _link(root, path) for name, path in derivatives.items()}
-    sources = [{"URL": link} for link in links.values()]
+    sources = {name: {"URL": link} for name, link in links.items()}
     raw = read_description(bids_dir)
     if raw.get("DatasetDOI"):
-        sources[0] = {"DOI": raw["DatasetDOI"]}
+        sources["raw"] = {"DOI": raw["DatasetDOI"]}
     description = {
         "Name": "cascade_bids: multiple-sclerosis lesions",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "cascade_bids", "Version": version, "CodeURL": CODE_URL}],
-        "SourceDatasets": sources,
+        "SourceDatasets": list(sources.values()),
         "DatasetLinks": links,
     }
     write_json(target, description)
-    with _appearing(root / ".bidsignore") as part:
+    with appearing(root / ".bidsignore") as part:
         part.write_bytes((files("cascade_bids") / "data" / "bidsignore").read_bytes())
 
 
@@ -196,7 +198,7 @@ def save(work_file: Path, target: Path, metadata: Mapping[str, Any] | None = Non
     """
     if metadata is not None:
         write_json(target.with_name(target.name.split(".")[0] + ".json"), metadata)
-    with _appearing(target) as part:
+    with appearing(target) as part:
         shutil.copyfile(work_file, part)
     return target
 
@@ -217,7 +219,7 @@ def write_json(target: Path, content: Mapping[str, Any]) -> None:
         If a number is NaN or infinite, which JSON cannot hold.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with _appearing(target) as part:
+    with appearing(target) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -302,15 +304,3 @@ def _link(root: Path, dataset: Path) -> str:
 def _is_ours(description: Mapping[str, Any]) -> bool:
     generators = description.get("GeneratedBy", [])
     return any(generator.get("Name") == "cascade_bids" for generator in generators)
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """Lend a hidden path beside the target, and move it there when it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from safetensors.torch import save as dump_tensors
 from torch import nn
 
 from cascade_bids.errors import StartError, UsageError
+from cascade_bids.files import appearing
 from cascade_bids.network.architectures import ARCHITECTURES
 
 WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
@@ -154,16 +155,17 @@ def save_method(
     Path
         The card.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, (network, entry) in enumerate(stages, start=1):
         content = dump_tensors({k: v.cpu().contiguous() for k, v in network.state_dict().items()})
         file = f"{name}.safetensors" if len(stages) == 1 else f"{name}-stage{number}.safetensors"
-        _write(folder / file, content)
+        with appearing(folder / file) as part:
+            part.write_bytes(content)
         entries.append({**entry, "file": file, "sha256": hashlib.sha256(content).hexdigest()})
     text = json.dumps({"name": name, **card, "stages": entries}, indent=2) + "\n"
     path = folder / f"{name}.json"
-    _write(path, text.encode())
+    with appearing(path) as part:
+        part.write_text(text, encoding="utf-8")
     return path
 
 
@@ -175,9 +177,3 @@ def _read_weights(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StartError(f"the weights {path} are not those of their card; reinstall")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    beside.replace(path)

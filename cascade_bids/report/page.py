@@ -1,7 +1,6 @@
 """Pages, pictures and texts from the templates, written whole or not at all."""
 
 import math
-import os
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from cascade_bids.errors import CascadeBidsError
+from cascade_bids.files import appearing
 
 
 def render(template: str, **values: Any) -> str:
@@ -25,16 +24,8 @@ def write_whole(path: Path, text: str) -> Path:
     CascadeBidsError
         If the folder can't be written to.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CascadeBidsError(
-            f"{path} can't be written ({error}); make room or the folder writable, and run again."
-        ) from error
+    with appearing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 

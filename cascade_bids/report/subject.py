@@ -33,6 +33,8 @@ class ScanReport:
     """Why it failed, in the words of the error; None after success."""
     failed_step: str | None
     """The step that failed, if known."""
+    choices: Sequence[str] = ()
+    """Which images were chosen and why, for a scan without stats, which tell it otherwise."""
 
 
 def write_subject_report(
@@ -125,6 +127,7 @@ def _section(out_dir: Path, scan: ScanReport) -> dict[str, Any]:
         "stats": scan.stats or {},
         "problem": scan.problem,
         "failed_step": scan.failed_step,
+        "choices": (scan.stats or {}).get("choices", scan.choices),
         "figures": figures,
         "lesions": lesions,
         "lesions_problem": lesions_problem,

@@ -20,6 +20,7 @@ from scipy import ndimage
 from scipy.optimize import minimize
 
 from cascade_bids.config import TEMPLATE_SPACE
+from cascade_bids.files import appearing
 
 WMPARC_NAME = "tpl-MNI152NLin6Asym_res-01_atlas-wmparc_dseg.nii.gz"
 """The FreeSurfer labels, in the folder ``atlas`` of the data."""
@@ -179,14 +180,16 @@ def write_atlas(data_dir: Path, out: Path) -> None:
     data_dir : Path
         Has the sources in its folder ``atlas``.
     out : Path
-        An existing folder.
+        The folder; made when missing.
     """
     wmparc, brain = (data_dir / "atlas" / name for name in (WMPARC_NAME, BRAIN_NAME))
     atlas, transform = build_atlas(wmparc, brain)
     packed = gzip.compress(atlas.to_bytes(), 9, mtime=0)
     card = _card([wmparc, brain], packed, transform)
-    _write_whole(out / "atlas.nii.gz", packed)
-    _write_whole(out / "atlas.json", (json.dumps(card, indent=2) + "\n").encode())
+    with appearing(out / "atlas.nii.gz") as part:
+        part.write_bytes(packed)
+    with appearing(out / "atlas.json") as part:
+        part.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def _card(sources: list[Path], packed: bytes, transform: np.ndarray) -> dict[str, Any]:
@@ -208,9 +211,3 @@ def _card(sources: list[Path], packed: bytes, transform: np.ndarray) -> dict[str
         "license": "HCP Pipelines licence, BSD-style (LICENSE in this folder)",
         "license_url": "https://github.com/Washington-University/HCPpipelines/blob/master/LICENSE.md",
     }
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cascade_bids.files import appearing
+
 log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
@@ -166,15 +168,12 @@ def _save_checkpoint(
     best: dict[str, Tensor],
     progress: _Progress,
 ) -> None:
-    """Write beside, then rename, so that a killed run leaves the last whole checkpoint."""
-    beside = path.with_suffix(".part")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "best": best,
-            "progress": vars(progress),
-        },
-        beside,
-    )
-    beside.replace(path)
+    """Write it whole, so that a killed run leaves the last whole checkpoint."""
+    content = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "best": best,
+        "progress": vars(progress),
+    }
+    with appearing(path) as part:
+        torch.save(content, part)

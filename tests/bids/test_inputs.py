@@ -170,12 +170,28 @@ def test_known_participants_are_shortened(dataset: MakeDataset) -> None:
         find_scans(InputConfig(root, participant_labels=("99",)))
 
 
-def test_named_participant_without_images_has_a_problem(dataset: MakeDataset) -> None:
-    root = dataset("sub-1_FLAIR", "sub-2_bold")
-    assert [scan.label for scan in find_scans(InputConfig(root))] == ["sub-1"]
-    good, bad = find_scans(InputConfig(root, participant_labels=("2", "1")))
-    assert (good.label, good.problem) == ("sub-1", None)
+@pytest.mark.parametrize("labels", [(), ("3", "2", "1")])
+def test_participant_without_images_has_a_problem(
+    dataset: MakeDataset, labels: tuple[str, ...]
+) -> None:
+    root = dataset("sub-1_ses-a_FLAIR", "sub-2_bold", "sub-3_FLAIR")
+    good, bad, last = find_scans(InputConfig(root, participant_labels=labels))
+    assert (good.label, good.problem) == ("sub-1_ses-a", None)
+    assert (last.label, last.problem) == ("sub-3", None)
     assert bad.label == "sub-2" and bad.problem is not None and "No image" in bad.problem
+
+
+def test_participant_without_the_session_asked_for_is_no_problem_unless_named(
+    dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = dataset("sub-1_ses-a_FLAIR", "sub-2_ses-b_FLAIR")
+    (good,) = find_scans(InputConfig(root, session_labels=("a",)))
+    assert good.label == "sub-1_ses-a"
+    assert "No image is found for participant 2" in caplog.text
+    (good,) = find_scans(InputConfig(root, filters={"flair": {"session": "a"}}))
+    assert good.label == "sub-1_ses-a"
+    config = InputConfig(root, session_labels=("a",), participant_labels=("1", "2"))
+    assert [scan.problem is None for scan in find_scans(config)] == [True, False]
 
 
 def test_names_that_bids_does_not_know(dataset: MakeDataset) -> None:

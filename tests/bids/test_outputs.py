@@ -24,7 +24,7 @@ from cascade_bids.bids.outputs import (
     write_json,
 )
 from cascade_bids.config import InputConfig
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import CascadeBidsError, UsageError
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 COLUMNS = [
@@ -232,6 +232,16 @@ def test_dataset_description(tmp_path: Path, inputs: InputConfig) -> None:
     assert describe(tmp_path / "out")["SourceDatasets"][0] == {"DOI": doi}
 
 
+def test_links_of_earlier_runs_stay(tmp_path: Path, inputs: InputConfig) -> None:
+    root, raw, prep = tmp_path / "out", inputs.bids_dir, inputs.derivatives["prep"]
+    for derivatives in ({"prep": prep}, {}, {"other": tmp_path}):
+        write_dataset_description(root, bids_dir=raw, derivatives=derivatives, version="0.1.0")
+    description = read(root / "dataset_description.json")
+    links = {"raw": raw.as_uri(), "prep": prep.as_uri(), "other": ".."}
+    assert description["DatasetLinks"] == links
+    assert description["SourceDatasets"] == [{"URL": link} for link in links.values()]
+
+
 def test_another_dataset_is_not_overwritten(inputs: InputConfig) -> None:
     path = inputs.bids_dir / "dataset_description.json"
     before = path.read_bytes()
@@ -267,7 +277,7 @@ def test_save_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("No space left on device")
 
     monkeypatch.setattr("shutil.copyfile", fill_the_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CascadeBidsError, match="No space"):
         save(work, target)
     assert target.read_bytes() == b"first"
     assert sorted(p.name for p in target.parent.iterdir()) == [

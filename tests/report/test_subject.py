@@ -142,6 +142,11 @@ def test_failure_is_told_with_its_step_and_cause(tmp_path):
     assert set(anchors) <= set(page.ids)
 
 
+def test_choices_of_a_failed_scan_are_told(tmp_path):
+    failed = _report(stats=None, problem="cut off", choices=("FLAIR: run 1 was taken.",))
+    assert "Choices FLAIR: run 1 was taken." in _page(tmp_path, failed).text
+
+
 def test_missing_numbers_read_na(tmp_path):
     text = _page(tmp_path, _report(stats={"load_ml": None, "icv_ml": float("nan")})).text
     assert "lesion load n/a ml" in text

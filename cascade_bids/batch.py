@@ -153,7 +153,8 @@ def _outcome(
 def _name_image(problem: str, step: str | None, scan: Scan) -> str:
     """Name the raw image that a step of one contrast stumbled over; the step saw a copy of it."""
     image = scan.images.get(step.split()[-1]) if step else None
-    return problem if image is None or str(image) in problem else f"{image}: {problem}"
+    named = any(str(path) in problem for path in (image, scan.brain_mask) if path is not None)
+    return problem if image is None or named else f"{image}: {problem}"
 
 
 def _forget(scan: Scan, config: ParticipantConfig) -> None:

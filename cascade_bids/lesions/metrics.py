@@ -1,5 +1,7 @@
 """How well two lesion masks, or two transforms, agree."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
@@ -40,11 +42,120 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * int((inside_a & inside_b).sum()) / total if total else 1.0
 
 
-def lesion_detection(pred: np.ndarray, ref: np.ndarray) -> tuple[float, float]:
-    """Give the lesion-wise true and false positive rates [1]_.
+def positive_predictive_value(pred: np.ndarray, ref: np.ndarray) -> float:
+    """Give the part of the predicted voxels that are right, ``|pred ∩ ref| / |pred|`` [1]_.
+
+    Parameters
+    ----------
+    pred, ref : (X, Y, Z) arrays
+        Predicted and reference mask; non-zero is lesion.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 when nothing is predicted (nothing is wrong).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    .. [1] Carass et al. Longitudinal multiple sclerosis lesion segmentation: resource and
+       challenge. NeuroImage 2017;148:77-102. doi 10.1016/j.neuroimage.2016.12.064
+    """
+    predicted, reference = _pair(pred, ref)
+    total = int(predicted.sum())
+    return int((predicted & reference).sum()) / total if total else 1.0
+
+
+def sensitivity(pred: np.ndarray, ref: np.ndarray) -> float:
+    """Give the part of the reference's voxels that are found, ``|pred ∩ ref| / |ref|``.
+
+    It is the positive predictive value with the masks' parts exchanged.
+
+    Parameters
+    ----------
+    pred, ref : (X, Y, Z) arrays
+        Predicted and reference mask; non-zero is lesion.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 when the reference is empty (nothing is missed).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    return positive_predictive_value(ref, pred)
+
+
+@dataclass(frozen=True)
+class LesionCounts:
+    """How many lesions two masks have, and how many of them touch the other mask."""
+
+    found: int
+    """Reference lesions that share a voxel with the prediction."""
+    reference: int
+    """Reference lesions."""
+    true: int
+    """Predicted lesions that share a voxel with the reference."""
+    predicted: int
+    """Predicted lesions."""
+
+    @property
+    def ltpr(self) -> float:
+        """Found reference lesions over all; 1 when there are none (none is missed)."""
+        return self.found / self.reference if self.reference else 1.0
+
+    @property
+    def lfpr(self) -> float:
+        """False predicted lesions over all; 0 when there are none."""
+        return (self.predicted - self.true) / self.predicted if self.predicted else 0.0
+
+    @property
+    def lf1(self) -> float:
+        """Harmonic mean of ``ltpr`` and ``1 - lfpr``, as `lesion_f1` gives it."""
+        return lesion_f1(self.ltpr, 1 - self.lfpr)
+
+
+def count_lesions(pred: np.ndarray, ref: np.ndarray) -> LesionCounts:
+    """Count the lesions of two masks by the any-overlap rule of ISBI-2015 [1]_.
 
     A reference lesion is found, and a predicted lesion is true, when it shares at least one voxel
     with the other mask. Lesions are 26-connected here as everywhere in this package.
+
+    Parameters
+    ----------
+    pred, ref : (X, Y, Z) arrays
+        Predicted and reference mask; non-zero is lesion.
+
+    Returns
+    -------
+    LesionCounts
+        The four numbers, which also give the lesion-wise rates.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    .. [1] Carass et al. Longitudinal multiple sclerosis lesion segmentation: resource and
+       challenge. NeuroImage 2017;148:77-102. doi 10.1016/j.neuroimage.2016.12.064
+    """
+    predicted, reference = _pair(pred, ref)
+    return LesionCounts(
+        *_count_touched(reference, predicted), *_count_touched(predicted, reference)
+    )
+
+
+def lesion_detection(pred: np.ndarray, ref: np.ndarray) -> tuple[float, float]:
+    """Give the lesion-wise true and false positive rates by the rule of `count_lesions`.
 
     Parameters
     ----------
@@ -62,18 +173,39 @@ def lesion_detection(pred: np.ndarray, ref: np.ndarray) -> tuple[float, float]:
     ------
     ValueError
         If the shapes differ.
+    """
+    counts = count_lesions(pred, ref)
+    return counts.ltpr, counts.lfpr
+
+
+def lesion_f1(sensitivity: float, precision: float) -> float:
+    """Give the harmonic mean of a lesion-wise sensitivity and precision.
+
+    For the L-F1 of the any-overlap rule these are LTPR and 1 − LFPR [1]_.
+
+    Parameters
+    ----------
+    sensitivity, precision : float
+        Both in [0, 1].
+
+    Returns
+    -------
+    float
+        ``2 · sensitivity · precision / (sensitivity + precision)``; 0 when both are 0.
 
     References
     ----------
-    .. [1] Carass et al. Longitudinal multiple sclerosis lesion segmentation: resource and
-       challenge. NeuroImage 2017;148:77-102. doi 10.1016/j.neuroimage.2016.12.064
+    .. [1] Zhang et al. ALL-Net: Anatomical information lesion-wise loss function integrated into
+       neural network for multiple sclerosis lesion segmentation. NeuroImage: Clinical
+       2021;32:102854. doi 10.1016/j.nicl.2021.102854
+
+    Examples
+    --------
+    >>> round(lesion_f1(0.533, 1 - 0.122), 3)
+    0.663
     """
-    predicted, reference = _pair(pred, ref)
-    found, all_reference = _count_touched(reference, predicted)
-    true, all_predicted = _count_touched(predicted, reference)
-    ltpr = found / all_reference if all_reference else 1.0
-    lfpr = (all_predicted - true) / all_predicted if all_predicted else 0.0
-    return ltpr, lfpr
+    total = sensitivity + precision
+    return 2 * sensitivity * precision / total if total else 0.0
 
 
 def mean_displacement_mm(

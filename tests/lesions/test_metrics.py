@@ -3,8 +3,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.metrics import f1_score, precision_score, recall_score
 
-from cascade_bids.lesions.metrics import dice, lesion_detection, mean_displacement_mm
+from cascade_bids.lesions.metrics import (
+    LesionCounts,
+    count_lesions,
+    dice,
+    lesion_detection,
+    lesion_f1,
+    mean_displacement_mm,
+    positive_predictive_value,
+    sensitivity,
+)
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 masks = arrays(bool, (5, 4, 6))
@@ -38,6 +48,31 @@ def test_dice_is_symmetric_and_does_not_care_for_orientation(a, b, order, axis):
     assert dice(np.flip(a.transpose(order), axis), np.flip(b.transpose(order), axis)) == expected
 
 
+def test_ppv_and_sensitivity_of_a_mask_that_is_too_large():
+    ref, pred = np.zeros((2, 4, 4, 4), bool)
+    ref[0, 0, :2] = True
+    pred[0, 0] = pred[1, 0] = True
+    assert positive_predictive_value(pred, ref) == 2 / 8
+    assert sensitivity(pred, ref) == 1
+    assert (positive_predictive_value(ref, pred), sensitivity(ref, pred)) == (1, 2 / 8)
+
+
+def test_ppv_and_sensitivity_of_empty_masks():
+    empty, full = np.zeros((2, 2, 2)), np.ones((2, 2, 2))
+    assert (positive_predictive_value(empty, empty), sensitivity(empty, empty)) == (1, 1)
+    assert (positive_predictive_value(full, empty), sensitivity(full, empty)) == (0, 1)
+    assert (positive_predictive_value(empty, full), sensitivity(empty, full)) == (1, 0)
+
+
+@few
+@given(masks.filter(np.any), masks.filter(np.any))
+def test_voxel_measures_agree_with_scikit_learn(pred, ref):
+    given_masks = ref.ravel(), pred.ravel()
+    assert dice(pred, ref) == pytest.approx(f1_score(*given_masks))
+    assert positive_predictive_value(pred, ref) == pytest.approx(precision_score(*given_masks))
+    assert sensitivity(pred, ref) == pytest.approx(recall_score(*given_masks))
+
+
 def test_lesion_detection_counts_lesions_not_voxels():
     ref, pred = np.zeros((2, 12, 5, 5), bool)
     ref[0:4, 0:4, 0:4] = True  # found by one voxel
@@ -46,6 +81,8 @@ def test_lesion_detection_counts_lesions_not_voxels():
     pred[8, 4, 4] = pred[9, 3, 3] = True  # one false lesion, joined by a corner
     pred[11, 0, 0] = True  # another false lesion
     assert lesion_detection(pred, ref) == (1 / 2, 2 / 3)
+    assert count_lesions(pred, ref) == LesionCounts(found=1, reference=2, true=1, predicted=3)
+    assert count_lesions(pred, ref).lf1 == pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3))
 
 
 def test_lesion_detection_without_lesions():
@@ -53,6 +90,9 @@ def test_lesion_detection_without_lesions():
     assert lesion_detection(empty, empty) == (1.0, 0.0)
     assert lesion_detection(full, empty) == (1.0, 1.0)
     assert lesion_detection(empty, full) == (0.0, 0.0)
+    assert count_lesions(empty, empty).lf1 == 1
+    assert count_lesions(full, empty).lf1 == 0
+    assert count_lesions(empty, full).lf1 == 0
 
 
 @few
@@ -63,7 +103,17 @@ def test_lesion_detection_does_not_care_for_orientation(pred, ref, order, axis):
     assert lesion_detection(ref, ref) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("measure", [dice, lesion_detection])
+@pytest.mark.parametrize(
+    ("ltpr", "lfpr", "published"), [(0.533, 0.122, 0.663), (0.917, 0.301, 0.793)]
+)
+def test_lesion_f1_is_that_of_published_results(ltpr, lfpr, published):
+    # ALL-Net on ISBI-2015 and on the Cornell data, doi 10.1016/j.nicl.2021.102854
+    assert lesion_f1(ltpr, 1 - lfpr) == pytest.approx(published, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    "measure", [dice, lesion_detection, positive_predictive_value, sensitivity, count_lesions]
+)
 def test_masks_on_different_grids_are_refused(measure):
     with pytest.raises(ValueError, match="different grids"):
         measure(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)))

@@ -1,19 +1,18 @@
 """The report of a cohort: summary, distributions, trajectories and the table of all scans."""
 
-import json
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from cascade_bids.report.page import render, write_whole
+from cascade_bids.report.page import read_dictionary, render, write_whole
+from cascade_bids.report.plots import COLOURS, embed, plain, plotly_script
+from cascade_bids.report.tables import cell, heads, scan_names
 
 LOADS = {"load_ml": "Lesion load (ml)", "load_percent_icv": "Lesion load (% of ICV)"}
 """The columns that are drawn, with their axis titles."""
@@ -21,17 +20,13 @@ LOADS = {"load_ml": "Lesion load (ml)", "load_percent_icv": "Lesion load (% of I
 DIGITS = {"lesion_count": 0, "icv_ml": 0, "load_percent_icv": 3}
 """Decimals of the columns shown that don't have two."""
 
-COLOUR = "#2f7fc1"
-"""A blue that stands out on white and on black paper."""
-
 FEWEST_FOR_BOX = 5
 """With fewer scans than this, quartiles say less than the dots themselves."""
 
 
 def data_dictionary() -> dict[str, dict[str, str]]:
     """Describe the columns of ``lesions.tsv`` in their order, in the terms of BIDS."""
-    text = (files("cascade_bids") / "data" / "templates" / "lesions.json").read_text("utf-8")
-    return json.loads(text)
+    return read_dictionary("lesions.json")
 
 
 def write_cohort_report(
@@ -57,51 +52,32 @@ def write_cohort_report(
         If the page can't be written.
     """
     described = {name: about for name, about in data_dictionary().items() if name in table}
-    columns = [
-        {
-            "title": _title(about),
-            "description": about["Description"],
-            "is_number": pd.api.types.is_numeric_dtype(table[name]),
-        }
-        for name, about in described.items()
-    ]
     page = render(
         "group.html.j2",
         version=version,
         problems=problems,
         numbers=_numbers(table),
         boxes=len(table) >= FEWEST_FOR_BOX,
-        plotly_js=Markup(f"<script>{get_plotlyjs()}</script>"),
-        distribution=_html(_distribution(table), "distribution"),
+        plotly_js=plotly_script(),
+        distribution=embed(_distribution(table), "distribution"),
         trajectories=_trajectories(table),
-        columns=columns,
+        columns=heads(table, described),
         rows=[
-            [
-                _cell(out.parent, name, row[name], pd.api.types.is_numeric_dtype(table[name]))
-                for name in described
-            ]
+            [_cell(out.parent, table, name, row[name]) for name in described]
             for _, row in table.iterrows()
         ],
     )
     write_whole(out, page)
 
 
-def _title(about: dict[str, str]) -> str:
-    units = {"mL": " (ml)", "%": ""}
-    return about["LongName"] + units.get(about.get("Units", ""), "")
-
-
-def _cell(folder: Path, name: str, value: Any, is_number: bool) -> dict[str, Any]:
-    text = "n/a" if pd.isna(value) else str(value)
-    if is_number and not pd.isna(value):
-        text = f"{value:.{DIGITS.get(name, 2)}f}"
+def _cell(folder: Path, table: pd.DataFrame, name: str, value: Any) -> dict[str, Any]:
     page = f"{value}.html"
-    return {
-        "text": text,
-        "value": "" if pd.isna(value) else value,
-        "is_number": is_number,
-        "link": page if name == "participant_id" and (folder / page).exists() else None,
-    }
+    return cell(
+        value,
+        is_number=pd.api.types.is_numeric_dtype(table[name]),
+        digits=DIGITS.get(name, 2),
+        link=page if name == "participant_id" and (folder / page).exists() else None,
+    )
 
 
 def _numbers(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
@@ -124,15 +100,9 @@ def _numbers(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     return numbers
 
 
-def _names(table: pd.DataFrame) -> pd.Series:
-    """Name each scan as its files begin: ``sub-01_ses-2``."""
-    parts = [name for name in ("participant_id", "session_id", "run_id") if name in table]
-    return table[parts].apply(lambda row: "_".join(row.dropna()), axis=1)
-
-
 def _distribution(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(rows=len(LOADS), vertical_spacing=0.3)
-    names = _names(table)
+    names = scan_names(table)
     for row, (column, title) in enumerate(LOADS.items(), start=1):
         shown = table[column].notna()
         box = len(table) >= FEWEST_FOR_BOX
@@ -144,8 +114,8 @@ def _distribution(table: pd.DataFrame) -> go.Figure:
                 boxpoints="all",
                 jitter=0.5 if box else 0,
                 pointpos=-1.6 if box else 0,
-                marker={"color": COLOUR, "size": 7, "opacity": 0.7},
-                line={"color": COLOUR if box else "rgba(0,0,0,0)", "width": 1.5},
+                marker={"color": COLOURS[0], "size": 7, "opacity": 0.7},
+                line={"color": COLOURS[0] if box else "rgba(0,0,0,0)", "width": 1.5},
                 fillcolor="rgba(47,127,193,0.15)" if box else "rgba(0,0,0,0)",
                 hoveron="points",
                 hovertemplate="%{text}: %{x}<extra></extra>",
@@ -155,7 +125,7 @@ def _distribution(table: pd.DataFrame) -> go.Figure:
         )
         figure.update_xaxes(title_text=title, rangemode="tozero", row=row, col=1)
     figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False)
-    return _plain(figure, height=440)
+    return plain(figure, height=440)
 
 
 def _trajectories(table: pd.DataFrame) -> Markup | None:
@@ -176,7 +146,7 @@ def _trajectories(table: pd.DataFrame) -> Markup | None:
                 x=course.index.tolist(),
                 y=course.tolist(),
                 mode="lines+markers",
-                line={"color": COLOUR, "width": 1.5},
+                line={"color": COLOURS[0], "width": 1.5},
                 marker={"size": 7},
                 opacity=0.7,
                 hovertemplate=f"{participant}, %{{x}}: %{{y:.2f}} ml<extra></extra>",
@@ -184,29 +154,9 @@ def _trajectories(table: pd.DataFrame) -> Markup | None:
         )
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=sessions)
     figure.update_yaxes(title_text=LOADS["load_ml"], rangemode="tozero")
-    return _html(_plain(figure, height=400), "trajectories")
+    return embed(plain(figure, height=400), "trajectories")
 
 
 def _natural(label: str) -> list[tuple[int, str]]:
     """Sort key under which ``ses-10`` follows ``ses-2``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
-
-
-def _plain(figure: go.Figure, *, height: int) -> go.Figure:
-    """Take colours away that the page sets itself, for light and dark paper."""
-    return figure.update_layout(
-        template="none",
-        showlegend=False,
-        height=height,
-        margin={"l": 60, "r": 20, "t": 10, "b": 50},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
-
-
-def _html(figure: go.Figure, name: str) -> Markup:
-    config = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
-    # A fixed id instead of a random one: the same table gives the same page.
-    text = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
-    return Markup(text)

@@ -1,7 +1,9 @@
 """Pages, pictures and texts from the templates, written whole or not at all."""
 
+import json
 import math
 from functools import cache
+from importlib.resources import files
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from cascade_bids.files import appearing
 def render(template: str, **values: Any) -> str:
     """Fill a template of ``data/templates``; in ``.html.j2`` every value is escaped."""
     return _environment().get_template(template).render(**values)
+
+
+def read_dictionary(name: str) -> dict[str, dict[str, str]]:
+    """Read the BIDS data dictionary of a table from ``data/templates``, in the table's order."""
+    text = (files("cascade_bids") / "data" / "templates" / name).read_text("utf-8")
+    return json.loads(text)
 
 
 def write_whole(path: Path, text: str) -> Path:

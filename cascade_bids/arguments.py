@@ -184,6 +184,29 @@ def compare_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def evaluate_parser() -> argparse.ArgumentParser:
+    """Make the parser of the evaluation against reference masks."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids evaluate",
+        description="Score lesion masks against those of a reference, scan by scan.",
+    )
+    parser.add_argument(
+        "prediction", type=Path, metavar="PRED", help="BIDS dataset with the lesion masks to score"
+    )
+    parser.add_argument(
+        "reference", type=Path, metavar="REF", help="BIDS dataset with the reference masks"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="PRED2",
+        help="the masks of another method, to be tested against the first",
+    )
+    _add_verbose(parser)
+    return parser
+
+
 def train_parser() -> argparse.ArgumentParser:
     """Make the parser of the training of a cascade."""
     parser = argparse.ArgumentParser(

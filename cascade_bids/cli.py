@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cascade_bids.arguments import (
     bids_app_parser,
     compare_parser,
+    evaluate_parser,
     phantom_parser,
     segment_parser,
     train_brain_parser,
@@ -93,11 +94,7 @@ def _run_bids_app(options: argparse.Namespace) -> int:
         print(run_group(output_dir))
         return 0
     for name, folder in _written_folders(options.output_dir, options.work_dir).items():
-        if folder.is_relative_to(bids_dir):
-            raise UsageError(
-                f"{name} {folder} lies inside the input, which is never written to; "
-                "choose a folder outside it"
-            )
+        _require_outside(name, folder, bids_dir)
     from cascade_bids.batch import run_participants
     from cascade_bids.bids.inputs import load_filters
 
@@ -136,6 +133,14 @@ def _written_folders(output_dir: Path, work_dir: Path | None) -> dict[str, Path]
         if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
             raise UsageError(f"{name} {folder}: {nearest} is no folder that can be written to")
     return folders
+
+
+def _require_outside(name: str, folder: Path, dataset: Path) -> None:
+    if folder.is_relative_to(dataset):
+        raise UsageError(
+            f"{name} {folder} lies inside the input, which is never written to; "
+            "choose a folder outside it"
+        )
 
 
 def _participant_config(
@@ -192,6 +197,27 @@ def _run_compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run_evaluate(options: argparse.Namespace) -> int:
+    out = _written_folders(options.out, None)["output_dir"]
+    for dataset in filter(None, (options.prediction, options.reference, options.compare)):
+        _require_outside("--out", out, dataset.resolve())
+    from rich.console import Console
+    from rich.table import Table
+
+    from cascade_bids.evaluation import evaluate
+
+    result = evaluate(options.prediction, options.reference, out, other=options.compare)
+    table = Table("mean over the scans", *result.cohort["predictions"])
+    for measure in ("dsc", "ltpr", "lfpr", "lf1", "hd95_mm", "isbi2015_score", "miccai2008_score"):
+        means = (p["measures"][measure]["mean"] for p in result.cohort["predictions"].values())
+        table.add_row(measure, *("n/a" if mean is None else f"{mean:.3f}" for mean in means))
+    Console().print(table)
+    for failure in result.failures:
+        print(failure)
+    print(f"{len(result.table)} scored, {len(result.failures)} failed; results in {out}")
+    return 1 if result.failures else 0
+
+
 def _run_train(options: argparse.Namespace) -> int:
     from cascade_bids.training.cascade import train_method
 
@@ -240,5 +266,6 @@ COMMANDS: dict[
     "train-brain": (train_brain_parser, _run_train_brain),
     "phantom": (phantom_parser, _run_phantom),
     "compare-loads": (compare_parser, _run_compare),
+    "evaluate": (evaluate_parser, _run_evaluate),
 }
 """Commands beside the BIDS App: what they understand and what they do."""

@@ -60,12 +60,14 @@ def test_help_does_not_wait_for_libraries() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr == ""
-    for command in ("segment", "train", "phantom", "compare-loads"):
+    for command in ("segment", "train", "phantom", "compare-loads", "evaluate"):
         assert command in done.stdout
     assert "not a medical device" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("command", ["segment", "train", "train-brain", "phantom", "compare-loads"])
+@pytest.mark.parametrize(
+    "command", ["segment", "train", "train-brain", "phantom", "compare-loads", "evaluate"]
+)
 def test_every_command_has_help(command: str, tmp_path: Path) -> None:
     done = call(tmp_path, command, "--help")
     assert done.code == 0

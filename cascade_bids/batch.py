@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 FIGURES = {
     "brain": "The FLAIR after bias correction, with the outline of the brain.",
     "lesions": "Lesions on the FLAIR. Of each slab of the brain the slice with the largest lesion "
-    "area is shown.",
+    "area is shown. Slices bear the coordinates of the scanner; the table of lesions gives those "
+    "of MNI.",
 }
 """Figures of a scan by name, with their captions, in the order of the report."""
 
@@ -90,7 +91,8 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
             causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
             raise StartError(f"no scan can be processed:\n{causes}")
         workflow = init_participant_wf(ready, config, card)
-        failures = run_workflow(workflow, ready, config.resources, config.output_dir / "logs")
+        logs = config.output_dir / "logs"
+        run_workflow(workflow, ready, config.resources, logs, failures)
     finally:
         outcomes = [_outcome(scan, config, failures) for scan in scans]
         _write_reports(outcomes, config, card)

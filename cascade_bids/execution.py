@@ -20,8 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def run_workflow(
-    workflow: Workflow, scans: Sequence[Scan], resources: ResourceConfig, log_dir: Path
-) -> dict[str, tuple[str, str]]:
+    workflow: Workflow,
+    scans: Sequence[Scan],
+    resources: ResourceConfig,
+    log_dir: Path,
+    failures: dict[str, tuple[str, str]],
+) -> None:
     """Run the journeys of scans; one that fails does not stop the others.
 
     Parameters
@@ -34,11 +38,9 @@ def run_workflow(
         What the run may use.
     log_dir
         Where crash files are kept.
-
-    Returns
-    -------
-    dict
-        For each scan that failed, by workflow name, the step and the cause.
+    failures
+        Gets step and cause of each scan that fails, by workflow name; those that have failed
+        until then even if the run is interrupted.
     """
     with _work_dir(resources, scans) as work_dir, _crash_dir(work_dir) as crash_dir:
         workflow.base_dir = str(work_dir / f"version-{VERSION}")
@@ -62,7 +64,8 @@ def run_workflow(
             if not any(crash_dir.iterdir()):
                 raise
             log.debug("workflow ended with %s", error)
-        return _read_crashes(crash_dir, log_dir)
+        finally:
+            failures.update(_read_crashes(crash_dir, log_dir))
 
 
 def workflow_name(scan: Scan) -> str:

@@ -74,7 +74,8 @@ def test_a_step_that_is_killed_fails_its_scan_alone(
     tmp_path: Path, resources: ResourceConfig
 ) -> None:
     workflow, scans = make_workflow(tmp_path, die, outlive, finish)
-    failures = run_workflow(workflow, scans, resources, tmp_path / "logs")
+    failures: dict[str, tuple[str, str]] = {}
+    run_workflow(workflow, scans, resources, tmp_path / "logs", failures)
     assert list(failures) == ["sub_01"]
     step, cause = failures["sub_01"]
     assert step == "first"
@@ -91,7 +92,8 @@ def test_a_step_without_a_folder_fails_its_scan_alone(
     in_the_way.parent.mkdir(parents=True)
     in_the_way.touch()
     workflow, scans = make_workflow(tmp_path, finish, finish)
-    failures = run_workflow(workflow, scans, resources, tmp_path / "logs")
+    failures: dict[str, tuple[str, str]] = {}
+    run_workflow(workflow, scans, resources, tmp_path / "logs", failures)
     assert list(failures) == ["sub_01"]
     assert str(in_the_way) in failures["sub_01"][1]
 
@@ -99,7 +101,8 @@ def test_a_step_without_a_folder_fails_its_scan_alone(
 def test_the_first_failure_ends_the_run_when_asked(tmp_path: Path) -> None:
     resources = ResourceConfig(work_dir=tmp_path / "work", nprocs=2, stop_on_first_crash=True)
     workflow, scans = make_workflow(tmp_path, refuse, outlive, finish)
-    failures = run_workflow(workflow, scans, resources, tmp_path / "logs")
+    failures: dict[str, tuple[str, str]] = {}
+    run_workflow(workflow, scans, resources, tmp_path / "logs", failures)
     assert failures == {"sub_01": ("first", "this image is empty")}
     # What had begun has ended, and nothing more begins.
     assert (tmp_path / "survived").exists()
@@ -116,5 +119,5 @@ def test_no_crash_files_are_left_in_the_work_folder(
     workflow, scans = make_workflow(tmp_path, finish)
     monkeypatch.setattr(workflow, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_workflow(workflow, scans, resources, tmp_path / "logs")
+        run_workflow(workflow, scans, resources, tmp_path / "logs", {})
     assert list((tmp_path / "work").iterdir()) == []

@@ -105,8 +105,14 @@ def find_scans(config: InputConfig) -> list[Scan]:
         if absent:
             logger.warning("No image is found for participant %s. %s", _shorten(absent), hint)
         return scans
-    problem = f"No image is found. {hint}"
-    scans += [Scan(subject, None, None, problem=problem) for subject in absent]
+    for subject in absent:
+        problem = f"No image is found. {hint}"
+        if not re.fullmatch(r"[0-9A-Za-z+]+", subject):
+            problem = (
+                f'"{subject}" is no label that BIDS knows: rename the folder sub-{subject} and its '
+                "files, with letters and digits only."
+            )
+        scans.append(Scan(subject, None, None, problem=problem))
     place = {subject: number for number, subject in enumerate(subjects)}
     return sorted(scans, key=lambda scan: place[scan.subject])
 

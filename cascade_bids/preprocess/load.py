@@ -64,7 +64,7 @@ def load_mask(path: Path) -> nib.Nifti1Image:
         When the file is damaged or no NIfTI image, or the mask is not 3D or empty.
     """
     image = load_image(path)
-    remedy = "give a whole brain mask with --derivatives, or leave it out"
+    remedy = "give a whole mask, or leave it out"
     try:
         image = nib.squeeze_image(image)
         inside = np.asarray(image.dataobj) >= 0.5

@@ -112,7 +112,7 @@ def test_finest_voxels_win_then_the_first_name(
     write_image(path_of(root, "sub-1_acq-a_FLAIR.nii.gz"), (0.5, 0.5, 4.1))
     write_image(path_of(root, "sub-1_run-2_FLAIR.nii.gz"), (0.5, 0.5, 3.0))
     write_image(path_of(root, "sub-1_run-3_T1w.nii.gz"), (-1.2, 1.2, 1.2))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="cascade_bids"):
         (scan,) = find_scans(InputConfig(root))
     assert names(scan) == {"FLAIR": "sub-1_run-2_FLAIR", "T1w": "sub-1_run-2_T1w"}
     assert scan.run == "2"

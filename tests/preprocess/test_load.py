@@ -65,7 +65,7 @@ def test_what_is_no_number_is_no_brain(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros_like(MASK), r"mask\.nii is empty; give a whole brain mask with --derivatives"),
+        (np.zeros_like(MASK), r"mask\.nii is empty; give a whole mask"),
         (np.stack([MASK, MASK], axis=-1), r"mask\.nii has shape \(6, 7, 5, 2\)"),
         (MASK[..., 1], r"mask\.nii has shape \(6, 7\)"),
     ],
@@ -82,5 +82,5 @@ def test_a_mask_that_breaks_off_is_refused(tmp_path):
     path = tmp_path / "mask.nii"
     nib.save(nib.Nifti1Image(MASK, np.eye(4)), path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ScanError, match=r"(?s)mask\.nii is damaged .*--derivatives"):
+    with pytest.raises(ScanError, match=r"(?s)mask\.nii is damaged .*give a whole mask"):
         load_mask(path)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
-from cascade_bids.network.architectures import PatchNetwork
-from cascade_bids.network.dense import evaluate_dense
+from cascade_bids.network.architectures import PatchClassifier
+from cascade_bids.network.dense import evaluate
 from cascade_bids.network.weights import WEIGHTS_DIR, load_card, load_network
 
 
@@ -52,7 +52,7 @@ class CandidateRule:
 class Stage:
     """One network of a cascade and the rule for its candidates."""
 
-    network: PatchNetwork
+    network: PatchClassifier
     """In evaluation mode, on the device that it runs on."""
     candidates: CandidateRule
     """What it is asked about."""
@@ -71,7 +71,7 @@ def load_stages(name: str, *, device: torch.device, folder: Path = WEIGHTS_DIR) 
     stages = []
     for number, entry in enumerate(load_card(name, folder)["stages"]):
         network = load_network(name, number, device=device, folder=folder)
-        if not isinstance(network, PatchNetwork) or "candidates" not in entry:
+        if not isinstance(network, PatchClassifier) or "candidates" not in entry:
             raise StartError(f"{name!r} is no method that finds lesions; see cascade-bids --help")
         stages.append(Stage(network, CandidateRule(**entry["candidates"])))
     return stages
@@ -111,8 +111,10 @@ def run_cascade(
     images: Mapping[str, np.ndarray],
     brain: np.ndarray,
     contrasts: Sequence[str],
+    *,
+    combination: str = "last",
 ) -> np.ndarray:
-    """Run every stage on the candidates that the rule before it leaves.
+    """Run every stage on the candidates that its rule leaves.
 
     Parameters
     ----------
@@ -124,21 +126,54 @@ def run_cascade(
         (X, Y, Z) bool.
     contrasts
         What the networks take, in this order.
+    combination
+        ``last`` or ``product``, see `combine`.
 
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) float32 in [0, 1]: the last stage's probability inside its candidates, 0
-        elsewhere.
+        (X, Y, Z) float32 in [0, 1], 0 outside the candidates.
 
     Raises
     ------
     ScanError
         When the scan lacks a contrast.
     """
-    volume = stack_contrasts(images, contrasts)
+    return run_stages(
+        stages, stack_contrasts(images, contrasts), images["FLAIR"], brain, combination=combination
+    )
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    volume: Tensor,
+    flair: np.ndarray,
+    brain: np.ndarray,
+    *,
+    combination: str,
+) -> np.ndarray:
+    """Do what `run_cascade` does on contrasts that are stacked already, (C, X, Y, Z) float32."""
     probability = np.zeros(brain.shape, dtype=np.float32)
-    for stage in stages:
-        candidates = stage.candidates.select(images["FLAIR"], brain, probability)
-        probability = evaluate_dense(stage.network, volume, candidates)
+    for number, stage in enumerate(stages):
+        candidates = stage.candidates.select(flair, brain, probability)
+        found = evaluate(stage.network, volume, candidates)
+        probability = found if number == 0 else combine(probability, found, combination)
     return probability
+
+
+def combine(before: np.ndarray, found: np.ndarray, combination: str) -> np.ndarray:
+    """Put the probability of a stage together with that of the stages before it.
+
+    Parameters
+    ----------
+    before, found
+        (X, Y, Z) float32 in [0, 1].
+    combination
+        ``last`` forgets what was before, ``product`` multiplies.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32 in [0, 1].
+    """
+    return before * found if combination == "product" else found

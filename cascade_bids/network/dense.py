@@ -1,4 +1,4 @@
-"""Evaluate a patch network at every voxel of a volume.
+"""Evaluate a patch network at every candidate of a volume, densely where that is possible.
 
 A patch network without padding equals a fully convolutional one: leave out the strides of its
 pooling layers and dilate all later layers by them, and one pass gives every voxel's value (Sermanet
@@ -13,10 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cascade_bids.network.architectures import PatchNetwork
+from cascade_bids.network.architectures import PatchClassifier, PatchNetwork
 
 TILE = 64
 """Voxels along each side of a tile; bounds the memory that a pass takes (about 1 GB)."""
+
+
+PATCHES_AT_ONCE = 512
+"""Patches in a batch; bounds the memory of patch-by-patch evaluation (under 1 GB)."""
+
+
+def evaluate(network: PatchClassifier, volume: Tensor, candidates: np.ndarray) -> np.ndarray:
+    """Give each candidate its lesion probability: densely, or patch by patch if the network pads.
+
+    Parameters and result as `evaluate_dense`.
+    """
+    if isinstance(network, PatchNetwork):
+        return evaluate_dense(network, volume, candidates)
+    return evaluate_patches(network, volume, candidates)
 
 
 def evaluate_dense(network: PatchNetwork, volume: Tensor, candidates: np.ndarray) -> np.ndarray:
@@ -51,15 +65,15 @@ def evaluate_dense(network: PatchNetwork, volume: Tensor, candidates: np.ndarray
 
 
 def evaluate_patches(
-    network: PatchNetwork, volume: Tensor, candidates: np.ndarray, *, batch_size: int = 512
+    network: PatchClassifier, volume: Tensor, candidates: np.ndarray
 ) -> np.ndarray:
-    """Do the same as `evaluate_dense`, one patch a candidate: slow, kept as its yardstick."""
+    """Do the same as `evaluate_dense`, one patch a candidate: slow, and right for any network."""
     device = next(network.parameters()).device
     voxels = torch.from_numpy(np.argwhere(candidates))
     patches = PatchReader(volume, network.patch_size)
     found = []
     with torch.inference_mode():
-        for chunk in voxels.split(batch_size):
+        for chunk in voxels.split(PATCHES_AT_ONCE):
             logits = network(patches.read(chunk).to(device))
             found.append(torch.softmax(logits, dim=1)[:, 1].cpu())
     probability = np.zeros(candidates.shape, dtype=np.float32)
@@ -77,10 +91,18 @@ class PatchReader:
         (C, X, Y, Z) float32.
     size
         Voxels along each side; odd.
+    border
+        Zeros that the volume already has around it; with half of `size` or more it isn't copied.
+        Voxels are counted from behind them.
     """
 
-    def __init__(self, volume: Tensor, size: int) -> None:
-        windows = F.pad(volume, [size // 2] * 6)
+    def __init__(self, volume: Tensor, size: int, *, border: int = 0) -> None:
+        spare = border - size // 2
+        if spare < 0:
+            volume, spare = F.pad(volume, [-spare] * 6), 0
+        windows = volume
+        for axis in (1, 2, 3):
+            windows = windows.narrow(axis, spare, volume.shape[axis] - 2 * spare)
         for axis in (1, 2, 3):
             windows = windows.unfold(axis, size, 1)
         self._windows = windows

@@ -71,11 +71,13 @@ class FindLesions(SimpleInterface):
             contrast: np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
             for contrast, path in zip(self.inputs.contrasts, self.inputs.in_files, strict=True)
         }
+        card = load_card(self.inputs.method)
         probability = run_cascade(
             load_stages(self.inputs.method, device=device),
             images,
             np.asarray(brain.dataobj) > 0,
-            load_card(self.inputs.method)["contrasts"],
+            card["contrasts"],
+            combination=card["combination"],
         )
         path = Path(runtime.cwd) / "probability.nii.gz"
         nib.Nifti1Image(probability, brain.affine).to_filename(path)

@@ -35,9 +35,9 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR, *, task: str | None = None)
     Parameters
     ----------
     name
-        Method, for example ``valverde2017``.
+        Method, for example ``valverde2017``, or the path of a card (``….json``) anywhere.
     folder
-        Where cards and weights lie.
+        Where cards and weights lie, unless `name` is a path.
     task
         What it must be for, if that matters.
 
@@ -53,11 +53,17 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR, *, task: str | None = None)
     StartError
         When it cannot be read.
     """
+    name, folder = _locate(name, folder)
     cards = {path.stem: _read_card(path) for path in sorted(folder.glob("*.json"))}
     known = {name: card for name, card in cards.items() if task in (None, card.get("task"))}
     if name not in known:
         raise UsageError(f"no method named {name!r} in {folder}; there are: {', '.join(known)}")
     return known[name]
+
+
+def _locate(name: str, folder: Path) -> tuple[str, Path]:
+    """Tell name and folder of a method that may be given by the path of its card."""
+    return (Path(name).stem, Path(name).parent) if name.endswith(".json") else (name, folder)
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -90,7 +96,9 @@ def check_weights(name: str, folder: Path = WEIGHTS_DIR) -> None:
     UsageError
         When there is no such method.
     """
-    for entry in load_card(name, folder)["stages"]:
+    card = load_card(name, folder)
+    folder = _locate(name, folder)[1]
+    for entry in card["stages"]:
         _read_weights(folder / entry["file"], entry["sha256"])
 
 
@@ -121,7 +129,7 @@ def load_network(
         When the weights are missing, damaged, or not those that the card describes.
     """
     entry = load_card(name, folder)["stages"][stage]
-    path = folder / entry["file"]
+    path = _locate(name, folder)[1] / entry["file"]
     content = _read_weights(path, entry["sha256"])
     try:
         network = ARCHITECTURES[entry["architecture"]](**entry["arguments"])

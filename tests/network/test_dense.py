@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cascade_bids.network import dense
-from cascade_bids.network.architectures import PatchNetwork
+from cascade_bids.network.architectures import Msseg2016Network, NicmslesionsNetwork, PatchNetwork
 from cascade_bids.network.dense import (
     PatchReader,
     dilate,
@@ -54,8 +54,9 @@ def test_dense_equals_patch_by_patch(shape, contrasts, density, tile, seed):
     volume, candidates = make_case(shape, contrasts, density, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "TILE", tile)
+        patch.setattr(dense, "PATCHES_AT_ONCE", 100)
         at_once = evaluate_dense(network, volume, candidates)
-    one_by_one = evaluate_patches(network, volume, candidates, batch_size=100)
+        one_by_one = evaluate_patches(network, volume, candidates)
     assert at_once.dtype == one_by_one.dtype == np.float32
     assert at_once.shape == shape
     np.testing.assert_allclose(at_once, one_by_one, rtol=0, atol=1e-4)
@@ -180,3 +181,34 @@ def test_dilated_layers_share_their_weights():
 def test_what_has_no_dense_counterpart_is_refused(layer):
     with pytest.raises(TypeError, match="no dense counterpart"):
         dilate(nn.Sequential(layer))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "same_as"),
+    [
+        (PatchNetwork, evaluate_dense),
+        (NicmslesionsNetwork, evaluate_patches),
+        (Msseg2016Network, evaluate_patches),
+    ],
+)
+def test_each_network_is_evaluated_in_the_way_that_is_right_for_it(architecture, same_as):
+    torch.manual_seed(0)
+    network = architecture(channels_in=2).eval()
+    volume, candidates = make_case((14, 13, 12), 2, 0.1, 0)
+    found = dense.evaluate(network, volume, candidates)
+    np.testing.assert_array_equal(found, same_as(network, volume, candidates))
+    assert not found[~candidates].any()
+    assert np.ptp(found[candidates]) > 0
+
+
+@pytest.mark.parametrize("border", [0, 2, 5, 9])
+def test_a_stored_border_changes_no_patch(border):
+    volume = torch.randn(2, 9, 8, 7, generator=torch.Generator().manual_seed(0))
+    voxels = torch.tensor([[0, 0, 0], [8, 7, 6], [4, 3, 2]])
+    expected = PatchReader(volume, 11).read(voxels)
+    padded = torch.nn.functional.pad(volume, [border] * 6)
+    reader = PatchReader(padded, 11, border=border)
+    assert torch.equal(reader.read(voxels), expected)
+    if border >= 5:  # nothing is copied, so that a volume may stay on disk
+        padded[:] = 0
+        assert not reader.read(voxels).any()

@@ -57,7 +57,7 @@ def main() -> None:
     ]
     rows = [compare_scan(scan, options.output_dir, reference) for scan in scans]
     print(pd.DataFrame(rows).round(3).to_string(index=False))
-    scores = pd.DataFrame(load_card("valverde2017")["leave_one_out"]).T
+    scores = pd.DataFrame(load_card("valverde2017")["cross_validation"]["scans"]).T
     print("\nvalverde2017, leave-one-out scores of its card:\n" + scores.to_string())
 
 

@@ -26,25 +26,7 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         help="participant: find lesions in every scan; group: the table and report of the cohort",
     )
     parser.add_argument("--version", action="version", version=f"cascade_bids {VERSION}")
-    choose = parser.add_argument_group("which images")
-    choose.add_argument(
-        "--participant-label",
-        "--participant_label",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="LABEL",
-        help="participants to process, with or without sub- (default: all)",
-    )
-    choose.add_argument(
-        "--session-label",
-        "--session_label",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="LABEL",
-        help="sessions to process, with or without ses- (default: all)",
-    )
+    choose = _add_choice(parser)
     choose.add_argument(
         "--bids-filter-file",
         type=Path,
@@ -82,42 +64,39 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    choose = parser.add_argument_group("which images")
+    choose.add_argument(
+        "--participant-label",
+        "--participant_label",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="LABEL",
+        help="participants to process, with or without sub- (default: all)",
+    )
+    choose.add_argument(
+        "--session-label",
+        "--session_label",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="LABEL",
+        help="sessions to process, with or without ses- (default: all)",
+    )
+    return choose
+
+
 def _add_processing(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--method",
         default=MethodConfig.method,
-        help="which networks find the lesions (default: %(default)s)",
+        help="which networks find the lesions: a name, or the card (.json) of a method of your own "
+        "(default: %(default)s)",
     )
-    how.add_argument(
-        "--skull-strip",
-        choices=("auto", "skip"),
-        default="auto",
-        help="auto: extract the brain; skip: the images show only brain (default: %(default)s)",
-    )
-    how.add_argument(
-        "--random-seed",
-        type=_not_negative,
-        default=0,
-        metavar="N",
-        help="seed of the voxels that registration samples (default: %(default)s)",
-    )
-    cores = _count_cores()
-    machine = parser.add_argument_group("the machine")
-    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    machine.add_argument(
-        "--nprocs",
-        type=_positive,
-        default=cores,
-        metavar="N",
-        help="steps that run at the same time (default: all cores, here %(default)s)",
-    )
-    machine.add_argument(
-        "--omp-nthreads",
-        type=_positive,
-        metavar="N",
-        help="threads of one step (default: as --nprocs)",
-    )
+    _add_preparation(how)
+    machine = _add_machine(parser)
     machine.add_argument(
         "-w",
         "--work-dir",
@@ -132,7 +111,48 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--stop-on-first-crash", action="store_true", help="don't go on after a scan failed"
     )
+
+
+def _add_preparation(how: argparse._ArgumentGroup) -> None:
+    how.add_argument(
+        "--skull-strip",
+        choices=("auto", "skip"),
+        default="auto",
+        help="auto: extract the brain; skip: the images show only brain (default: %(default)s)",
+    )
+    how.add_argument(
+        "--random-seed",
+        type=_not_negative,
+        default=0,
+        metavar="N",
+        help="seed of all that is random (default: %(default)s)",
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    cores = _count_cores()
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where networks run; auto takes a GPU where there is one (default: %(default)s)",
+    )
+    machine.add_argument(
+        "--nprocs",
+        type=_positive,
+        default=cores,
+        metavar="N",
+        help="steps that run at the same time (default: all cores, here %(default)s)",
+    )
+    machine.add_argument(
+        "--omp-nthreads",
+        type=_positive,
+        metavar="N",
+        help="threads of one step (default: as --nprocs)",
+    )
     _add_verbose(machine)
+    return machine
 
 
 def _add_verbose(parser: argparse._ActionsContainer) -> None:
@@ -155,8 +175,11 @@ def segment_parser() -> argparse.ArgumentParser:
             type=Path,
             metavar="FILE",
             required=contrast == "FLAIR",
+            help=f"the {contrast} image (.nii or .nii.gz)",
         )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the results go"
+    )
     _add_processing(parser)
     return parser
 
@@ -208,23 +231,94 @@ def evaluate_parser() -> argparse.ArgumentParser:
 
 
 def train_parser() -> argparse.ArgumentParser:
-    """Make the parser of the training of a cascade."""
+    """Make the parser of the training of a method."""
     parser = argparse.ArgumentParser(
-        prog="cascade-bids train",
-        description="Train a cascade from scratch, scored by leaving each scan out in turn.",
+        prog="cascade-bids train", description="Train a published method on labelled scans."
+    )
+    _add_labelled(parser)
+    parser.add_argument("--name", help="what the trained method is called (default: as --method)")
+    return parser
+
+
+def crossval_parser() -> argparse.ArgumentParser:
+    """Make the parser of cross-validation."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids crossval",
+        description="Train on all participants but those of one fold, and score those; repeat.",
+    )
+    _add_labelled(parser)
+    parser.add_argument(
+        "--folds", default="loo", metavar="loo|N", help="leave one participant out, or N folds"
+    )
+    return parser
+
+
+def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> None:
+    parser.add_argument("dataset", type=Path, help="BIDS dataset of images and lesion masks")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new files go here")
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="folder of sub-…_label-lesion_mask.nii.gz (default: the dataset)",
+    )
+    _add_choice(parser)
+    how = parser.add_argument_group("how")
+    if adapts:
+        how.add_argument("--from", dest="source", required=True, metavar="METHOD")
+    else:
+        how.add_argument("--method", default=MethodConfig.method, help="(default: %(default)s)")
+        how.add_argument(
+            "--contrasts",
+            nargs="+",
+            choices=CONTRASTS,
+            default=["FLAIR", "T1w"],
+            help="channels, in this order (default: FLAIR T1w)",
+        )
+    how.add_argument(
+        "--max-minutes",
+        type=float,
+        metavar="N",
+        help="training time of one cascade (default: until the loss stops falling)",
+    )
+    _add_preparation(how)
+    _add_work_dir(_add_machine(parser))
+
+
+def finetune_parser() -> argparse.ArgumentParser:
+    """Make the parser of the adaptation to a scanner."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids finetune",
+        description="Train the last layers of a method anew on as little as one labelled scan.",
+    )
+    _add_labelled(parser, adapts=True)
+    parser.add_argument("--name", required=True, help="what the adapted method is called")
+    return parser
+
+
+def import_parser() -> argparse.ArgumentParser:
+    """Make the parser that takes over models of nicMSlesions."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids import-nicmslesions",
+        description="Turn a trained nicMSlesions model into a method.",
+    )
+    parser.add_argument("model_dir", type=Path, help="folder of model_1.hdf5 and model_2.hdf5")
+    parser.add_argument("--name", required=True, help="what the method is to be called")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="for weights and card (default: among those of the program, for --method NAME; from "
+        "elsewhere, --method DIR/NAME.json)",
     )
     parser.add_argument(
-        "dataset", type=Path, help="BIDS dataset of brain-extracted images with lesion masks"
+        "--contrasts",
+        nargs="+",
+        choices=CONTRASTS,
+        default=[],
+        help="channels, in the order of the training (default: T1w FLAIR)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the weights")
-    parser.add_argument("--name", default="valverde2017", help="of the method")
-    parser.add_argument(
-        "--contrasts", nargs="+", choices=CONTRASTS, default=["FLAIR", "T1w"], help="FLAIR first"
-    )
-    parser.add_argument(
-        "--participant-label", nargs="+", action="extend", default=[], metavar="LABEL"
-    )
-    _add_training(parser)
+    _add_verbose(parser)
     return parser
 
 
@@ -236,11 +330,13 @@ def train_brain_parser() -> argparse.ArgumentParser:
     parser.add_argument("scans", type=Path, help="BIDS dataset of T1w heads, MUSE labels beside")
     parser.add_argument("head_labels", type=Path, help="folder of head*_dseg.nii.gz label maps")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the weights")
-    _add_training(parser)
+    _add_work_dir(parser)
+    parser.add_argument("--random-seed", type=_not_negative, default=0, metavar="N")
+    _add_verbose(parser)
     return parser
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
+def _add_work_dir(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-w",
         "--work-dir",
@@ -249,8 +345,6 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="checkpoints and curves; the same folder goes on where a training broke off",
     )
-    parser.add_argument("--random-seed", type=_not_negative, default=0, metavar="N")
-    _add_verbose(parser)
 
 
 def _count_cores() -> int:

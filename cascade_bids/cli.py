@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from cascade_bids.arguments import (
     bids_app_parser,
     compare_parser,
+    crossval_parser,
     evaluate_parser,
+    finetune_parser,
+    import_parser,
     phantom_parser,
     segment_parser,
     train_brain_parser,
@@ -31,6 +34,7 @@ from cascade_bids.errors import CascadeBidsError, UsageError
 
 if TYPE_CHECKING:
     from cascade_bids.batch import Outcome
+    from cascade_bids.training.train import TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,7 +154,7 @@ def _participant_config(
         output_dir=output_dir,
         inputs=inputs,
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
-        method=MethodConfig(options.method),
+        method=MethodConfig(_absolute_card(options.method)),
         resources=ResourceConfig(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
@@ -160,6 +164,11 @@ def _participant_config(
             stop_on_first_crash=options.stop_on_first_crash,
         ),
     )
+
+
+def _absolute_card(method: str) -> str:
+    """Make the path of a card absolute, since the steps run in folders of their own."""
+    return str(Path(method).resolve()) if method.endswith(".json") else method
 
 
 def _tell_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
@@ -201,12 +210,17 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     out = _written_folders(options.out, None)["output_dir"]
     for dataset in filter(None, (options.prediction, options.reference, options.compare)):
         _require_outside("--out", out, dataset.resolve())
+    return _evaluate(options.prediction, options.reference, out, options.compare)
+
+
+def _evaluate(prediction: Path, reference: Path, out: Path, other: Path | None = None) -> int:
+    """Score masks, print the means, and give the exit code."""
     from rich.console import Console
     from rich.table import Table
 
     from cascade_bids.evaluation import evaluate
 
-    result = evaluate(options.prediction, options.reference, out, other=options.compare)
+    result = evaluate(prediction, reference, out, other=other)
     table = Table("mean over the scans", *result.cohort["predictions"])
     for measure in ("dsc", "ltpr", "lfpr", "lf1", "hd95_mm", "isbi2015_score", "miccai2008_score"):
         means = (p["measures"][measure]["mean"] for p in result.cohort["predictions"].values())
@@ -219,18 +233,71 @@ def _run_evaluate(options: argparse.Namespace) -> int:
 
 
 def _run_train(options: argparse.Namespace) -> int:
-    from cascade_bids.training.cascade import train_method
+    from cascade_bids.training.train import train_method
 
-    card = train_method(
-        options.dataset,
-        options.out,
-        work_dir=options.work_dir,
-        name=options.name,
-        contrasts=options.contrasts,
-        participants=[label.removeprefix("sub-") for label in options.participant_label],
-        seed=options.random_seed,
+    name = options.name or options.method
+    config = _train_config(options, options.method, options.contrasts)
+    print(train_method(config, name, options.out))
+    return 0
+
+
+def _run_crossval(options: argparse.Namespace) -> int:
+    from cascade_bids.training.train import cross_validate
+
+    config = _train_config(options, options.method, options.contrasts)
+    out = options.out.resolve()
+    predictions, references = cross_validate(config, options.folds, out)
+    return _evaluate(predictions, references, out)
+
+
+def _run_finetune(options: argparse.Namespace) -> int:
+    from cascade_bids.network.weights import FIND_LESIONS, load_card
+    from cascade_bids.training.finetune import finetune
+
+    card = load_card(options.source, task=FIND_LESIONS)
+    config = _train_config(options, card["name"], card["contrasts"])
+    print(finetune(config, options.source, options.name, options.out))
+    return 0
+
+
+def _train_config(
+    options: argparse.Namespace, method: str, contrasts: Sequence[str]
+) -> "TrainConfig":
+    from cascade_bids.training.train import TrainConfig
+
+    return TrainConfig(
+        inputs=InputConfig(
+            bids_dir=options.dataset.resolve(),
+            participant_labels=tuple(options.participant_label),
+            session_labels=tuple(options.session_label),
+            validate=False,
+        ),
+        method=method,
+        contrasts=tuple(contrasts),
+        masks_dir=options.masks and options.masks.resolve(),
+        preprocess=PreprocessConfig(options.skull_strip, options.random_seed),
+        resources=ResourceConfig(
+            work_dir=options.work_dir.resolve(),
+            device=options.device,
+            nprocs=options.nprocs,
+            omp_nthreads=options.omp_nthreads or options.nprocs,
+        ),
+        max_minutes=options.max_minutes,
     )
-    print(card)
+
+
+def _run_import(options: argparse.Namespace) -> int:
+    from cascade_bids.network.imports import import_nicmslesions
+    from cascade_bids.network.weights import WEIGHTS_DIR
+
+    print(
+        import_nicmslesions(
+            options.model_dir,
+            options.name,
+            options.out or WEIGHTS_DIR,
+            contrasts=options.contrasts,
+        )
+    )
     return 0
 
 
@@ -263,6 +330,9 @@ COMMANDS: dict[
 ] = {
     "segment": (segment_parser, _run_segment),
     "train": (train_parser, _run_train),
+    "crossval": (crossval_parser, _run_crossval),
+    "finetune": (finetune_parser, _run_finetune),
+    "import-nicmslesions": (import_parser, _run_import),
     "train-brain": (train_brain_parser, _run_train_brain),
     "phantom": (phantom_parser, _run_phantom),
     "compare-loads": (compare_parser, _run_compare),

@@ -53,7 +53,7 @@ class MethodConfig:
     """Which networks find the lesions."""
 
     method: str = "valverde2017"
-    """Name of a method in the weights folder."""
+    """Name of a method in the weights folder, or the path of a card."""
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,17 @@ def test_flags_come_to_the_config(
     assert resources.stop_on_first_crash
 
 
+def test_a_card_may_be_given_by_a_relative_path(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps run in folders of their own."""
+    asked: list[ParticipantConfig] = []
+    monkeypatch.setattr(batch, "run_participants", lambda config: asked.append(config) or [])
+    monkeypatch.chdir(tmp_path)
+    assert run(bids, tmp_path / "out", "--method", "mylab/mine.json").code == 0
+    assert asked[0].method.method == str(tmp_path / "mylab" / "mine.json")
+
+
 def test_repeated_flags_add_up(bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[ParticipantConfig] = []
     monkeypatch.setattr(batch, "run_participants", lambda config: asked.append(config) or [])

@@ -77,7 +77,9 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
 
         return call
 
-    def find_bright(stages: object, images: dict, inside: np.ndarray, _: object) -> np.ndarray:
+    def find_bright(
+        stages: object, images: dict, inside: np.ndarray, _: object, *, combination: str
+    ) -> np.ndarray:
         return np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
 
     def extract(image: nib.Nifti1Image, device: object) -> nib.Nifti1Image:

@@ -1,120 +1,123 @@
-"""Labelled scans to learn from: images, brain and lesions on one grid."""
+"""Labelled scans to learn from: images, brain and lesions on the network grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from torch import Tensor
 
-from cascade_bids.bids.dataset import Image, index_images
-from cascade_bids.errors import UsageError
-from cascade_bids.network.cascade import stack_contrasts
-from cascade_bids.preprocess.intensity import normalise_intensity, tissue_mask
-from cascade_bids.preprocess.steps import nonzero_mask
+from cascade_bids.bids.scan import Scan
+from cascade_bids.errors import ScanError, UsageError
+from cascade_bids.network.dense import PatchReader
+
+BORDER = 8
+"""Zeros around a stored volume, so that patches of up to 17 voxels are read without a copy."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One scan on a 1 mm RAS+ grid, brain-extracted, with its lesions outlined by raters."""
+    """One labelled scan on the network grid; its arrays stay on disk until they are read."""
 
     label: str
     """Name of the scan."""
-    volume: Tensor
-    """(C, X, Y, Z) float32, normalised contrasts."""
-    flair: np.ndarray
-    """(X, Y, Z) float32, the normalised FLAIR."""
-    brain: np.ndarray
-    """(X, Y, Z) bool."""
-    lesions: np.ndarray
-    """(X, Y, Z) bool."""
+    subject: str
+    """Its participant."""
+    folder: Path
+    """Where its arrays are."""
+    contrasts: tuple[str, ...]
+    """Channels of the volume."""
+
+    @property
+    def padded(self) -> Tensor:
+        """(C, X + 2 B, Y + 2 B, Z + 2 B) float32, normalised, `BORDER` zeros around."""
+        # Copy-on-write, since PyTorch warns of arrays that it must not write to.
+        return torch.from_numpy(np.load(self.folder / "volume.npy", mmap_mode="c"))
+
+    @property
+    def volume(self) -> Tensor:
+        """(C, X, Y, Z) float32, normalised."""
+        inner = slice(BORDER, -BORDER)
+        return self.padded[:, inner, inner, inner]
+
+    @property
+    def flair(self) -> np.ndarray:
+        """(X, Y, Z) float32, the normalised FLAIR."""
+        return self.volume[self.contrasts.index("FLAIR")].numpy()
+
+    @property
+    def brain(self) -> np.ndarray:
+        """(X, Y, Z) bool."""
+        return np.load(self.folder / "brain.npy")
+
+    @property
+    def lesions(self) -> np.ndarray:
+        """(X, Y, Z) bool."""
+        return np.load(self.folder / "lesions.npy")
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4) of the network grid."""
+        return np.load(self.folder / "affine.npy")
+
+    def patches(self, size: int) -> PatchReader:
+        """Open the volume to read patches of `size` voxels a side around voxels."""
+        return PatchReader(self.padded, size, border=BORDER)
 
 
-def load_cases(
-    dataset: Path, contrasts: Sequence[str], participants: Sequence[str] = ()
-) -> list[Case]:
-    """Load the labelled scans of a dataset of brain-extracted images in one space.
-
-    Parameters
-    ----------
-    dataset
-        BIDS dataset, raw or derivative; each scan's images and its ``label-lesion_mask`` lie on
-        one 1 mm grid. Images made with a contrast agent are passed over.
-    contrasts
-        What the network takes.
-    participants
-        Which participants, without ``sub-``; all that have every contrast and a mask when empty.
-
-    Returns
-    -------
-    list of Case
-        In natural order.
+def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
+    """Find the lesion mask of a scan, in a dataset or in one flat folder.
 
     Raises
     ------
     UsageError
-        When a named participant lacks an image or a mask, or when there is no case at all.
+        When there is more than one.
     """
-    images = index_images(
-        dataset.absolute(),
-        subjects=None,
-        validate=False,
-        database_dir=None,
-        suffixes=(*contrasts, "mask"),
+    anat = folder.joinpath(
+        f"sub-{scan.subject}", *([f"ses-{scan.session}"] if scan.session else []), "anat"
     )
-    scans: dict[str, dict[str, Path]] = {}
-    for image in images:
-        role = _role(image, contrasts)
-        if role is not None:
-            scans.setdefault(_scan_label(image), {})[role] = image.path
-    cases = []
-    for label, files in scans.items():
-        participant = label.split("_")[0].removeprefix("sub-")
-        if participants and participant not in participants:
-            continue
-        missing = [role for role in (*contrasts, "lesions") if role not in files]
-        if missing and participants:
-            raise UsageError(f"{label} in {dataset} has no {', '.join(missing)} to learn from")
-        if not missing:
-            cases.append(_load_case(label, files, contrasts))
-    if not cases:
-        raise UsageError(f"no scan in {dataset} has {', '.join(contrasts)} and a label-lesion_mask")
-    return cases
-
-
-def _role(image: Image, contrasts: Sequence[str]) -> str | None:
-    entities = image.entities
-    if "ceagent" in entities or not image.path.name.endswith((".nii", ".nii.gz")):
-        return None
-    if entities.get("suffix") == "mask" and entities.get("label") == "lesion":
-        return "lesions"
-    suffix = entities.get("suffix")
-    return suffix if suffix in contrasts else None
-
-
-def _scan_label(image: Image) -> str:
-    entities = image.entities
-    session = f"_ses-{entities['session']}" if "session" in entities else ""
-    return f"sub-{entities['subject']}{session}"
-
-
-def _load_case(label: str, files: dict[str, Path], contrasts: Sequence[str]) -> Case:
-    loaded = {role: nib.as_closest_canonical(nib.load(path)) for role, path in files.items()}
-    grids = {image.shape for image in loaded.values()}
-    if len(grids) != 1:
-        raise UsageError(f"the images of {label} lie on different grids: {sorted(grids)}")
-    spacing = nib.affines.voxel_sizes(loaded["FLAIR"].affine)
-    if not np.allclose(spacing, 1, atol=0.05):
-        raise UsageError(f"the images of {label} have voxels of {spacing} mm; 1 mm is needed")
-    brain = np.asarray(nonzero_mask(loaded["FLAIR"]).dataobj) > 0
-    values = {c: np.asarray(loaded[c].dataobj) for c in contrasts}
-    tissue = tissue_mask(values["FLAIR"], brain)
-    scores = {c: normalise_intensity(values[c], tissue, brain) for c in contrasts}
-    return Case(
-        label,
-        stack_contrasts(scores, contrasts),
-        scores["FLAIR"],
-        brain,
-        np.asarray(loaded["lesions"].dataobj) > 0,
+    where = anat if anat.is_dir() else folder
+    stem = f"sub-{scan.subject}" + (f"_ses-{scan.session}" if scan.session else "")
+    found = sorted(
+        path
+        for path in where.glob(f"{stem}_*label-lesion_mask.nii*")
+        if "_desc-change" not in path.name
     )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UsageError(f"{scan.label} has several lesion masks in {where}: {names}; keep one")
+    return found[0] if found else None
+
+
+def save_case(
+    folder: Path, images: Sequence[nib.Nifti1Image], brain: nib.Nifti1Image, lesions: Any
+) -> None:
+    """Store a case's arrays; the volume last, so that it is there only when all is.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    images
+        (X, Y, Z) normalised images on the network grid, in the order of the channels.
+    brain, lesions
+        Masks on the same grid.
+
+    Raises
+    ------
+    ScanError
+        When no lesion voxel lies in the brain.
+    """
+    inside = np.asarray(brain.dataobj) > 0
+    found = (np.asarray(lesions.dataobj) > 0) & inside
+    if not found.any():
+        raise ScanError("the lesion mask has no voxel in the brain; does it lie on the FLAIR?")
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "brain.npy", inside)
+    np.save(folder / "lesions.npy", found)
+    np.save(folder / "affine.npy", brain.affine)
+    stacked = np.stack([np.asarray(image.dataobj, dtype=np.float32) for image in images])
+    np.save(folder / "volume.npy", np.pad(stacked, [(0, 0), *[(BORDER, BORDER)] * 3]))

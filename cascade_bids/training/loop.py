@@ -1,6 +1,5 @@
 """One training loop for every network: epochs, early stopping, checkpoints, curves."""
 
-import csv
 import logging
 import math
 import time
@@ -12,10 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from cascade_bids.files import appearing
+from cascade_bids.training.curves import write_curves
 
 log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
+
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "AdamW": torch.optim.AdamW,
+    "Adam": torch.optim.Adam,
+    "Adadelta": torch.optim.Adadelta,
+}
+
+
+def constant(part: float) -> float:
+    """Leave the learning rate as it is."""
+    return 1.0
+
+
+def cosine(part: float) -> float:
+    """Let the learning rate fall to 0 as half a cosine over the training."""
+    return 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
+
+
+def steps(part: float) -> float:
+    """Divide the learning rate by 10 at 50, 70 and 90 % of the training."""
+    return 0.1 ** sum(part >= milestone for milestone in (0.5, 0.7, 0.9))
 
 
 @dataclass(frozen=True)
@@ -23,13 +45,26 @@ class Schedule:
     """How long and how fast a network learns."""
 
     max_epochs: int
-    """Epochs at the most; the learning rate falls to 0 over them as half a cosine."""
+    """Epochs at the most."""
     patience: int
     """Epochs without a better validation loss after which training ends."""
     learning_rate: float
-    """First learning rate of Adam."""
+    """First learning rate."""
+    decay: Callable[[float], float] = cosine
+    """Part of the training that is over to a factor of the learning rate."""
+    optimiser: str = "AdamW"
+    """One of `OPTIMISERS`."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+    max_minutes: float | None = None
+    """Minutes at the most, to the end of an epoch; the same budget for networks of any size."""
     mixed_precision: bool = False
     """Whether the forward pass runs in bfloat16."""
+
+    def part(self, epoch: int, seconds: float) -> float:
+        """Say which part of the training is over."""
+        by_time = seconds / 60 / self.max_minutes if self.max_minutes else 0.0
+        return max(epoch / self.max_epochs, by_time)
 
 
 @dataclass
@@ -66,7 +101,7 @@ def fit(
     schedule
         How long and how fast.
     folder
-        Where ``checkpoint.pt`` and ``curves.tsv`` go. A checkpoint found there is continued.
+        Where ``checkpoint.pt`` and the curves (TSV, PNG) go. A checkpoint found there is continued.
 
     Returns
     -------
@@ -75,7 +110,8 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    optimiser = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimiser = OPTIMISERS[schedule.optimiser](learned, lr=schedule.learning_rate)
     best = {k: v.clone() for k, v in model.state_dict().items()}
     progress = _Progress()
     if checkpoint.exists():
@@ -90,12 +126,12 @@ def fit(
         started = time.monotonic()
         # Dropout draws from the global generator: a continued run must draw what a whole one does.
         torch.manual_seed(seed + progress.epoch)
-        rate = schedule.learning_rate * _cosine(progress.epoch / schedule.max_epochs)
+        rate = schedule.learning_rate * schedule.decay(
+            schedule.part(progress.epoch, progress.seconds)
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
-        trained = _train_epoch(
-            model, batches(progress.epoch), loss, optimiser, device, schedule.mixed_precision
-        )
+        trained = _train_epoch(model, batches(progress.epoch), loss, optimiser, device, schedule)
         model.eval()
         with torch.inference_mode():
             validated = validate(model)
@@ -107,14 +143,16 @@ def fit(
         row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
         progress.curves.append((str(progress.epoch), *row))
         _save_checkpoint(checkpoint, model, optimiser, best, progress)
-        _write_curves(folder / "curves.tsv", progress)
+        write_curves(folder, progress.curves)
         log.info(
-            "epoch %d: training loss %.4f, validation loss %.4f, best %.4f, %.1f min",
+            "epoch %d: training loss %.4f, validation loss %.4f, best %.4f, %.1f min, at most %.0f "
+            "more",
             progress.epoch,
             trained,
             validated,
             progress.best_loss,
             progress.seconds / 60,
+            _minutes_left(progress, schedule),
         )
     model.load_state_dict(best)
     model.eval()
@@ -123,13 +161,18 @@ def fit(
 
 def _finished(progress: _Progress, schedule: Schedule) -> bool:
     return (
-        progress.epoch >= schedule.max_epochs
+        schedule.part(progress.epoch, progress.seconds) >= 1
         or progress.epoch - 1 - progress.best_epoch >= schedule.patience
     )
 
 
-def _cosine(part: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * part))
+def _minutes_left(progress: _Progress, schedule: Schedule) -> float:
+    """Say how long training lasts if the loss goes on falling, by the mean epoch so far."""
+    minutes = progress.seconds / 60
+    left = (schedule.max_epochs - progress.epoch) * minutes / progress.epoch
+    return (
+        left if schedule.max_minutes is None else max(0, min(left, schedule.max_minutes - minutes))
+    )
 
 
 def _train_epoch(
@@ -138,27 +181,24 @@ def _train_epoch(
     loss: Callable[[Tensor, Tensor], Tensor],
     optimiser: torch.optim.Optimizer,
     device: torch.device,
-    mixed_precision: bool,
+    schedule: Schedule,
 ) -> float:
     model.train()
     total, count = 0.0, 0
+    optimiser.zero_grad(set_to_none=True)
     for inputs, targets in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=schedule.mixed_precision):
             output = model(inputs.to(device))
         value = loss(output.float(), targets.to(device))
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        optimiser.step()
+        (value / schedule.accumulate).backward()
         total += float(value.detach())
         count += 1
+        if count % schedule.accumulate == 0:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+    if count % schedule.accumulate:
+        optimiser.step()
     return total / max(count, 1)
-
-
-def _write_curves(path: Path, progress: _Progress) -> None:
-    with path.open("w", newline="") as handle:
-        writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
-        writer.writerow(["epoch", "training_loss", "validation_loss", "seconds"])
-        writer.writerows(progress.curves)
 
 
 def _save_checkpoint(

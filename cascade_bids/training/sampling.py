@@ -1,6 +1,6 @@
 """Which voxels a stage learns from: all lesion voxels and as many others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cascade_bids.network.dense import PatchReader
-from cascade_bids.training.augment import uniform
 from cascade_bids.training.loop import Batch
 
 SLAB_MM = 12
@@ -22,18 +21,22 @@ class VoxelSet:
     patches: PatchReader
     """Cuts the patches out of the scan."""
     lesions: np.ndarray
-    """(N, 3) int64, lesion voxels."""
+    """(N, 3) int16, lesion voxels."""
     others: np.ndarray
-    """(M, 3) int64, voxels without lesion that the stage is asked about."""
+    """(M, 3) int16, voxels without lesion that the stage is asked about."""
 
     def half(self, *, validation: bool) -> "VoxelSet":
-        """Keep every fourth slab for validation, or the other three for training.
+        """Keep about every fourth slab for validation, or the others for training.
 
         Neighbouring patches overlap, so voxels drawn at random for validation would have been seen
-        in training; whole slabs are not.
+        in training; whole slabs are not. Of the slabs that hold lesions the second is held out,
+        then every fourth; a scan with lesions in one slab only is learned from as a whole.
         """
+        filled = np.unique(self.lesions[:, 2] // SLAB_MM)
+        empty = np.setdiff1d(np.unique(self.others[:, 2] // SLAB_MM), filled)
+        held_out = np.concatenate([filled[1::4], empty[1::4] if len(filled) > 1 else []])
         kept = [
-            voxels[((voxels[:, 2] // SLAB_MM) % 4 == 3) == validation]
+            voxels[np.isin(voxels[:, 2] // SLAB_MM, held_out) == validation]
             for voxels in (self.lesions, self.others)
         ]
         return VoxelSet(self.patches, *kept)
@@ -44,10 +47,12 @@ def balanced_batches(
     *,
     patches: int,
     batch_size: int,
-    rng: torch.Generator,
-    augmented: bool,
+    seed: int,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None,
 ) -> Iterator[Batch]:
     """Draw lesion voxels and as many others, anew for every epoch.
+
+    Only the patches of one batch are in memory.
 
     Parameters
     ----------
@@ -57,50 +62,62 @@ def balanced_batches(
         How many patches at the most; all lesion voxels and as many others when there are fewer.
     batch_size
         Patches in a batch.
-    rng
-        Source of randomness.
-    augmented
-        Whether patches are mirrored and their intensities moved at random.
+    seed
+        Of what is drawn and of the augmentation.
+    augment
+        Changes patches (N, C, S, S, S) at random; None for validation.
 
     Yields
     ------
     tuple of Tensor
         Patches (N, C, S, S, S) float32 and targets (N,) int64, 1 for lesion.
     """
-    lesions = _index(sets, "lesions")
-    others = _index(sets, "others")
-    count = min(patches // 2, len(lesions))
-    drawn = torch.cat(
-        [
-            lesions[torch.randperm(len(lesions), generator=rng)[:count]],
-            others[torch.randperm(len(others), generator=rng)[:count]],
-        ]
-    )
-    target = torch.cat([torch.ones(count), torch.zeros(len(drawn) - count)]).long()
-    order = torch.randperm(len(drawn), generator=rng)
-    for chunk in order.split(batch_size):
-        rows = drawn[chunk]
-        first = sets[0].patches.read(rows[:0, 1:])
-        inputs = torch.empty((len(rows), *first.shape[1:]))
-        for number, voxels in enumerate(sets):
-            mine = rows[:, 0] == number
-            inputs[mine] = voxels.patches.read(rows[mine, 1:])
-        yield (_augment(inputs, rng) if augmented else inputs), target[chunk]
+    rng = np.random.default_rng(seed)
+    lesions = _draw([voxels.lesions for voxels in sets], patches // 2, rng)
+    others = _draw([voxels.others for voxels in sets], len(lesions), rng)
+    drawn = np.concatenate([lesions, others])
+    target = np.arange(len(drawn)) < len(lesions)
+    order = rng.permutation(len(drawn))
+    noise = torch.Generator().manual_seed(seed)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        inputs = _read(sets, drawn[chosen])
+        if augment is not None:
+            inputs = augment(inputs, noise)
+        yield inputs, torch.from_numpy(target[chosen]).long()
 
 
-def _index(sets: Sequence[VoxelSet], name: str) -> Tensor:
-    """Stack the voxels of all scans: (N, 4) number of the scan and voxel."""
-    parts = []
+def _draw(voxels: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw rows (K, 4) of all scans together: number of the scan and voxel."""
+    ends = np.cumsum([len(one) for one in voxels])
+    total = int(ends[-1])
+    places = rng.choice(total, min(count, total), replace=False, shuffle=False)
+    scans = np.searchsorted(ends, places, side="right")
+    rows = np.empty((len(places), 4), dtype=np.int64)
+    for number, one in enumerate(voxels):
+        mine = scans == number
+        rows[mine, 0] = number
+        rows[mine, 1:] = one[places[mine] - (ends[number] - len(one))]
+    return rows
+
+
+def _read(sets: Sequence[VoxelSet], rows: np.ndarray) -> Tensor:
+    parts = [voxels.patches.read(torch.from_numpy(rows[:0, 1:])) for voxels in sets[:1]]
+    inputs = torch.empty((len(rows), *parts[0].shape[1:]))
     for number, voxels in enumerate(sets):
-        found = getattr(voxels, name)
-        parts.append(np.column_stack([np.full(len(found), number), found]))
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+        mine = np.flatnonzero(rows[:, 0] == number)
+        inputs[torch.from_numpy(mine)] = voxels.patches.read(torch.from_numpy(rows[mine, 1:]))
+    return inputs
 
 
-def _augment(patches: Tensor, rng: torch.Generator) -> Tensor:
-    """Mirror along random axes, and move gain and offset of each contrast a little."""
-    axes = [axis for axis in (2, 3, 4) if uniform(0, 1, rng) < 0.5]
-    shape = (*patches.shape[:2], 1, 1, 1)
-    gain = 1 + 0.1 * torch.randn(shape, generator=rng)
-    offset = 0.1 * torch.randn(shape, generator=rng)
-    return patches.flip(axes) * gain + offset
+def axial_flips(patches: Tensor, rng: torch.Generator) -> Tensor:
+    """Turn half of the patches by 180° in the axial plane, mirror them, or both, as published.
+
+    Valverde et al. 2017, section 2.4. Patches are (N, C, X, Y, Z) in RAS+.
+    """
+    changed = patches.clone()
+    kinds = torch.randint(6, (len(patches),), generator=rng)
+    for kind, axes in enumerate(((2, 3), (2,), (3,))):
+        mine = kinds == kind
+        changed[mine] = patches[mine].flip(axes)
+    return changed

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cascade_bids.training.loop import Schedule, fit
+from cascade_bids.training import loop
+from cascade_bids.training.loop import Schedule, constant, cosine, fit, steps
 
 
 class BrokenError(Exception):
@@ -65,7 +66,11 @@ def test_a_toy_problem_is_learned(tmp_path):
     rows = curves(tmp_path)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
     assert min(float(row["validation_loss"]) for row in rows) == pytest.approx(best, abs=1e-5)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "curves.tsv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint.pt",
+        "curves.png",
+        "curves.tsv",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +152,60 @@ def test_the_learning_rate_falls_to_0(tmp_path):
     train(make_model(), tmp_path, validate=watching, schedule=Schedule(12, 12, 1e-2))
     moves = [float((b - a).norm()) for a, b in itertools.pairwise(states)]
     assert moves[-1] < 0.2 * moves[0]
+
+
+@pytest.mark.parametrize(
+    ("decay", "factors"),
+    [
+        (constant, [1, 1, 1, 1, 1]),
+        (cosine, [1, 0.5, 0.2061, 0.0245, 0]),
+        (steps, [1, 0.1, 0.01, 0.001, 0.001]),
+    ],
+)
+def test_learning_rates_decay_as_named(decay, factors):
+    assert [decay(part) for part in (0, 0.5, 0.7, 0.9, 1)] == pytest.approx(factors, abs=1e-4)
+
+
+def test_gradients_of_several_batches_make_one_step(tmp_path):
+    """Four batches of 8 are one of 32, as long as all are equally large."""
+    plain = nn.Linear(3, 1)
+    divided = nn.Linear(3, 1)
+    divided.load_state_dict(plain.state_dict())
+
+    def quarters(epoch):
+        for x, y in batches(epoch):
+            yield from zip(x.split(8), y.split(8), strict=True)
+
+    train(plain, tmp_path / "a", schedule=Schedule(2, 2, 1e-2))
+    split = Schedule(2, 2, 1e-2, accumulate=4)
+    train(divided, tmp_path / "b", batches=quarters, schedule=split)
+    for one, other in zip(plain.parameters(), divided.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_gradients_that_are_left_over_count_too(tmp_path):
+    model = nn.Linear(3, 1)
+    before = model.weight.detach().clone()
+    train(model, tmp_path, schedule=Schedule(1, 1, 1e-2, accumulate=1000))
+    assert not torch.equal(model.weight, before)
+
+
+def test_a_budget_of_minutes_ends_training(tmp_path, monkeypatch):
+    """Each epoch seems to take half a minute."""
+    ticks = itertools.count(step=30)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+    train(make_model(), tmp_path, schedule=Schedule(50, 50, 1e-2, max_minutes=2))
+    assert len(curves(tmp_path)) == 4
+    train(make_model(), tmp_path, schedule=Schedule(50, 50, 1e-2, max_minutes=3))
+    assert len(curves(tmp_path)) == 6  # a larger budget goes on
+
+
+def test_frozen_parameters_stay(tmp_path):
+    model = make_model()
+    first = next(model.parameters()).requires_grad_(False)
+    before = first.clone()
+    train(model, tmp_path)
+    assert torch.equal(first, before)
 
 
 def test_bfloat16_learns_too(tmp_path):

@@ -1,0 +1,54 @@
+"""Leave-one-out scores of every published method, trained for equally long: one table.
+
+Usage: python benchmarks/methods.py BIDS_DIR WORK_DIR [--max-minutes N] [--participant-label …]
+
+BIDS_DIR holds brain-extracted images with lesion masks. A run with the same work folder goes on
+where it broke off.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+CONTRASTS = {
+    "valverde2017": ("FLAIR", "T1w"),
+    "nicmslesions": ("T1w", "FLAIR"),
+    "msseg2016": ("FLAIR", "T1w", "T2w"),
+}
+"""What each method is given, in the order of its channels."""
+
+
+def cross_validate(method: str, options: argparse.Namespace) -> pd.DataFrame:
+    """Train and score one method; give its rows of the table."""
+    out = options.work_dir / method / "out"
+    command = ["cascade-bids", "crossval", str(options.bids_dir), "--method", method]
+    command += ["--contrasts", *CONTRASTS[method], "--skull-strip", "skip", "-v"]
+    command += ["--max-minutes", str(options.max_minutes), "--out", str(out)]
+    command += ["--work-dir", str(options.work_dir / method / "work")]
+    if options.participant_label:
+        command += ["--participant-label", *options.participant_label]
+    program = Path(sys.executable).with_name(command[0])
+    subprocess.run([program, *command[1:]], check=True)
+    table = pd.read_csv(out / "evaluation.tsv", sep="\t", dtype={"participant_id": str})
+    table.insert(0, "trained_as", method)
+    return table
+
+
+def main() -> None:
+    """Print all metrics, a column for each method and scan."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("work_dir", type=Path)
+    parser.add_argument("--max-minutes", type=float, default=10, help="of training for each fold")
+    parser.add_argument("--participant-label", nargs="+", default=[])
+    parser.add_argument("--methods", nargs="+", choices=CONTRASTS, default=list(CONTRASTS))
+    options = parser.parse_args()
+    tables = [cross_validate(method, options) for method in options.methods]
+    print(pd.concat(tables).T.to_string(header=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""One-shot adaptation: train the last layers of a method anew on as little as one labelled scan.
+
+Valverde et al. 2019, doi 10.1016/j.nicl.2018.101638.
+"""
+
+import logging
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from cascade_bids.errors import UsageError
+from cascade_bids.network.architectures import PatchClassifier
+from cascade_bids.network.cascade import Stage, load_stages
+from cascade_bids.network.weights import load_card
+from cascade_bids.training.cascade import draw_voxels, fit_stage, save_cascade
+from cascade_bids.training.recipes import RECIPES, Recipe
+from cascade_bids.training.train import TrainConfig, stage_schedule, start_training
+
+log = logging.getLogger(__name__)
+
+FEW_SAMPLES, MANY_SAMPLES = 10_000, 100_000
+"""Below the first number of patches one dense layer is trained, below the second two."""
+
+
+class Adapting(nn.Module):
+    """A patch network of which only the last layers learn.
+
+    Parameters
+    ----------
+    network
+        The trained network; its other parameters are frozen.
+    layers
+        How many dense layers before the output learn, at least 1.
+
+    Notes
+    -----
+    The frozen layers stay in evaluation mode: their batch norms keep the statistics that they were
+    trained with, which a few patches of one scan would spoil.
+    """
+
+    def __init__(self, network: PatchClassifier, layers: int) -> None:
+        super().__init__()
+        self.network = network
+        network.requires_grad_(False)
+        names = [name for name, _ in network.layers.named_children()]
+        learning = {name for group in network.dense_layers[:layers] for name in group}
+        learning.add(names[-1])
+        first = min(names.index(name) for name in learning)
+        # The dropout in front of the first layer that learns belongs to its training.
+        if isinstance(network.layers[first - 1], nn.Dropout | nn.Dropout3d):
+            first -= 1
+        self._frozen = list(network.layers)[:first]
+        for module in list(network.layers)[first:]:
+            module.requires_grad_(True)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map patches (N, C, S, S, S) to logits (N, 2)."""
+        return self.network(patches)
+
+    def train(self, mode: bool = True) -> "Adapting":
+        """Switch only the learning layers to training mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path:
+    """Adapt a method to the scanner of a few labelled scans, and write weights and card.
+
+    Parameters
+    ----------
+    config
+        What to learn from; its method and contrasts are those of the source.
+    source
+        Name or card of the method to start from.
+    name
+        What the adapted method is called.
+    out_dir
+        Where weights and card go.
+
+    Returns
+    -------
+    Path
+        The card.
+
+    Raises
+    ------
+    UsageError
+        When the source has no dense layers to adapt, or there is nothing to learn from.
+    StartError
+        When a scan cannot be prepared.
+    """
+    device, cases = start_training(config)
+    card = load_card(source)
+    recipe = recipe_of(card["stages"][0]["architecture"])
+    stages: list[Stage] = []
+    counts = []
+    for number, stage in enumerate(load_stages(source, device=device), start=1):
+        folder = config.work_dir / "adapted" / f"stage{number}"
+        sets = draw_voxels(
+            cases,
+            recipe.stages[number - 1].learn,
+            folder,
+            card["combination"],
+            stages,
+            stage.network.patch_size,
+        )
+        samples = 2 * sum(len(voxels.lesions) for voxels in sets)
+        layers = min(count_layers(samples), len(stage.network.dense_layers))
+        log.info("stage %d: %d samples, %d dense layers learn", number, samples, layers)
+        fit_stage(
+            Adapting(stage.network, layers),
+            sets,
+            recipe,
+            folder,
+            schedule=stage_schedule(recipe, config),
+            seed=config.preprocess.random_seed + number,
+        )
+        counts.append(layers)
+        stages.append(stage)
+    facts = {
+        "adapted_from": card["name"],
+        "dense_layers_trained": counts,
+        "seed": config.preprocess.random_seed,
+        "training_scans": [case.label for case in cases],
+    }
+    return save_cascade(name, stages, recipe, facts, card["contrasts"], out_dir)
+
+
+def count_layers(samples: int) -> int:
+    """Say how many dense layers so many patches can teach.
+
+    Examples
+    --------
+    >>> [count_layers(samples) for samples in (900, 20_000, 400_000)]
+    [1, 2, 3]
+    """
+    return 1 + (samples >= FEW_SAMPLES) + (samples >= MANY_SAMPLES)
+
+
+def recipe_of(architecture: str) -> Recipe:
+    """Find the published recipe that an architecture belongs to.
+
+    Raises
+    ------
+    UsageError
+        When there is none.
+    """
+    for recipe in RECIPES.values():
+        if recipe.architecture == architecture:
+            return recipe
+    raise UsageError(f"a method of {architecture} networks can't be adapted")

@@ -1,0 +1,49 @@
+"""The Nipype interface that ends the journey of a labelled scan."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+
+class _SaveCaseInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True)
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
+    order = traits.List(traits.Str(), mandatory=True, desc="contrasts in the order of channels")
+    brain = File(exists=True, mandatory=True)
+    lesions = File(exists=True, mandatory=True)
+    folder = traits.Str(mandatory=True)
+
+
+class _SaveCaseOutput(TraitedSpec):
+    folder = traits.Str()
+
+
+class SaveCase(SimpleInterface):
+    """`cases.save_case`."""
+
+    input_spec = _SaveCaseInput
+    output_spec = _SaveCaseOutput
+    # Nipype does not see whether the arrays are still there.
+    _always_run = True
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.training.cases import save_case
+
+        files = dict(zip(self.inputs.contrasts, self.inputs.in_files, strict=True))
+        save_case(
+            Path(self.inputs.folder),
+            [nib.Nifti1Image.from_filename(files[contrast]) for contrast in self.inputs.order],
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            nib.Nifti1Image.from_filename(self.inputs.lesions),
+        )
+        self._results["folder"] = self.inputs.folder
+        return runtime

@@ -1,0 +1,120 @@
+"""Bring labelled scans to the network grid as a participant run does, wired with Nipype."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nipype import Node, Workflow
+
+from cascade_bids.bids.inputs import find_scans
+from cascade_bids.bids.scan import Scan
+from cascade_bids.config import CONTRASTS, InputConfig, PreprocessConfig, ResourceConfig
+from cascade_bids.errors import StartError, UsageError
+from cascade_bids.execution import run_workflow, workflow_name
+from cascade_bids.preparation import connect_grid, connect_preparation
+from cascade_bids.preprocess.nodes import ResampleMask
+from cascade_bids.training.cases import Case, find_lesion_mask
+from cascade_bids.training.nodes import SaveCase
+
+log = logging.getLogger(__name__)
+
+
+def prepare_cases(
+    inputs: InputConfig,
+    contrasts: Sequence[str],
+    *,
+    masks_dir: Path | None,
+    preprocess: PreprocessConfig,
+    resources: ResourceConfig,
+) -> list[Case]:
+    """Bring the labelled scans of a dataset to the network grid, as a participant run does.
+
+    Parameters
+    ----------
+    inputs
+        Dataset and participants. A scan without a lesion mask is passed over.
+    contrasts
+        What the networks take, in their order; the FLAIR among them.
+    masks_dir
+        Folder that holds the ``label-lesion_mask`` images; the dataset itself when None.
+    preprocess, resources
+        As of a participant run; the work folder is needed and keeps the cases.
+
+    Returns
+    -------
+    list of Case
+        In natural order.
+
+    Raises
+    ------
+    UsageError
+        When the contrasts are without FLAIR, or no scan has all contrasts and a mask, or a named
+        participant lacks one.
+    StartError
+        When a scan cannot be prepared; the message names each.
+    """
+    if "FLAIR" not in contrasts:
+        raise UsageError("--contrasts must name FLAIR, which every scan is aligned to")
+    if resources.work_dir is None:
+        raise UsageError("training needs a work folder (-w)")
+    masks_dir = masks_dir or inputs.bids_dir
+    labelled: dict[str, tuple[Scan, Path]] = {}
+    for scan in find_scans(inputs):
+        mask = find_lesion_mask(scan, masks_dir)
+        missing = [c for c in contrasts if c not in scan.images] + ([] if mask else ["mask"])
+        if mask and not missing:
+            labelled[scan.label] = (scan, mask)
+        elif inputs.participant_labels:
+            raise UsageError(f"{scan.label} has no {', '.join(missing)} to learn from")
+        else:
+            log.info("%s is passed over, it has no %s", scan.label, ", ".join(missing))
+    if not labelled:
+        raise UsageError(
+            f"no scan in {inputs.bids_dir} has {', '.join(contrasts)} and a lesion mask "
+            f"(…_label-lesion_mask.nii.gz) in {masks_dir}"
+        )
+    return _run(labelled, contrasts, preprocess, resources, resources.work_dir)
+
+
+def _run(
+    labelled: Mapping[str, tuple[Scan, Path]],
+    contrasts: Sequence[str],
+    preprocess: PreprocessConfig,
+    resources: ResourceConfig,
+    work_dir: Path,
+) -> list[Case]:
+    cases = {
+        label: Case(label, scan.subject, work_dir / "cases" / label, tuple(contrasts))
+        for label, (scan, _) in labelled.items()
+    }
+    workflow = Workflow("cascade_bids")
+    for label, (scan, mask) in labelled.items():
+        workflow.add_nodes([_init_case_wf(scan, mask, cases[label], preprocess, resources)])
+    scans = [scan for scan, _ in labelled.values()]
+    failures: dict[str, tuple[str, str]] = {}
+    run_workflow(workflow, scans, resources, work_dir / "logs", failures)
+    if failures:
+        labels = {workflow_name(scan): scan.label for scan in scans}
+        causes = [f"  {labels[name]} at {step}: {why}" for name, (step, why) in failures.items()]
+        raise StartError("some scans can't be learned from:\n" + "\n".join(causes))
+    return list(cases.values())
+
+
+def _init_case_wf(
+    scan: Scan, mask: Path, case: Case, preprocess: PreprocessConfig, resources: ResourceConfig
+) -> Workflow:
+    """Wire the journey of a labelled scan to the network grid."""
+    wf = Workflow(workflow_name(scan))
+    contrasts = sorted(case.contrasts, key=CONTRASTS.index)
+    prepared = connect_preparation(wf, scan, preprocess, resources, contrasts)
+    prepare = connect_grid(wf, "network", prepared)
+    # The mask is taken to lie on the FLAIR, whatever its own grid.
+    lesions = Node(ResampleMask(in_file=str(mask)), "resample_lesions")
+    wf.connect(prepare, "brain", lesions, "grid")
+    wf.connect(prepared.align, "rigid", lesions, "transform")
+    save = Node(SaveCase(folder=str(case.folder), contrasts=contrasts), "save_case")
+    save.inputs.order = list(case.contrasts)
+    wf.connect(prepare, "out_files", save, "in_files")
+    wf.connect(prepare, "brain", save, "brain")
+    wf.connect(lesions, "out_file", save, "lesions")
+    return wf

@@ -1,0 +1,95 @@
+"""Lesion voxels and as many others, from all scans, and never from both sides of a border."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade_bids.network.dense import PatchReader
+from cascade_bids.training.sampling import SLAB_MM, VoxelSet, axial_flips, balanced_batches
+
+SHAPE = (10, 10, 8 * SLAB_MM)
+
+
+def make_set(number, lesions, others, seed=0):
+    """A scan whose voxels hold its number and their height, so that patches tell where they are."""
+    volume = torch.zeros(2, *SHAPE)
+    volume[0] = number
+    volume[1] = torch.arange(SHAPE[2])
+    rng = np.random.default_rng(seed)
+    place = rng.permutation(np.argwhere(np.ones(SHAPE)))[: lesions + others].astype(np.int16)
+    return VoxelSet(PatchReader(volume, 3), place[:lesions], place[lesions:])
+
+
+def draw(sets, **changes):
+    arguments = {"patches": 100, "batch_size": 16, "seed": 0, "augment": None} | changes
+    drawn = list(balanced_batches(sets, **arguments))
+    return torch.cat([x for x, _ in drawn]), torch.cat([y for _, y in drawn]), drawn
+
+
+def centres(inputs):
+    return [(int(p[0, 1, 1, 1]), int(p[1, 1, 1, 1])) for p in inputs]
+
+
+def test_half_of_the_patches_are_of_lesions():
+    sets = [make_set(1, 40, 300), make_set(2, 10, 100)]
+    inputs, target, drawn = draw(sets)
+    assert inputs.shape == (100, 2, 3, 3, 3)
+    assert target.tolist().count(1) == 50
+    assert [len(y) for _, y in drawn] == [16] * 6 + [4]
+    heights = {number: set(s.lesions[:, 2].tolist()) for number, s in enumerate(sets, start=1)}
+    for (number, height), label in zip(centres(inputs), target.tolist(), strict=True):
+        if label:
+            assert height in heights[number]
+    assert {number for number, _ in centres(inputs)} == {1, 2}
+
+
+def test_no_more_others_than_there_are():
+    _, target, _ = draw([make_set(1, 40, 7)])
+    assert target.tolist().count(1) == 40
+    assert target.tolist().count(0) == 7
+
+
+def test_every_epoch_draws_anew_and_every_seed_alike():
+    sets = [make_set(1, 400, 400)]
+    one, again, other = (draw(sets, seed=seed)[0] for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_no_voxel_is_drawn_twice():
+    voxels = make_set(1, 60, 60)
+    inputs, _, _ = draw([voxels], patches=120)
+    assert len(inputs) == 120
+    everything = np.concatenate([voxels.lesions, voxels.others])[:, 2]
+    assert sorted(height for _, height in centres(inputs)) == sorted(everything.tolist())
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(lesions=st.integers(1, 300), others=st.integers(0, 300), seed=st.integers(0, 99))
+def test_halves_share_no_slab_and_lose_no_voxel(lesions, others, seed):
+    whole = make_set(1, lesions, others, seed)
+    learned, checked = (whole.half(validation=v) for v in (False, True))
+    for name in ("lesions", "others"):
+        parts = [getattr(half, name) for half in (learned, checked)]
+        assert sum(map(len, parts)) == len(getattr(whole, name))
+    slabs = [
+        {int(z) // SLAB_MM for z in np.concatenate([half.lesions, half.others])[:, 2]}
+        for half in (learned, checked)
+    ]
+    assert not slabs[0] & slabs[1]
+    assert len(learned.lesions) > 0
+    spread = len(np.unique(whole.lesions[:, 2] // SLAB_MM))
+    assert (len(checked.lesions) > 0) == (spread > 1)
+
+
+def test_patches_are_turned_in_the_axial_plane_alone():
+    patches = torch.arange(27.0).reshape(1, 1, 3, 3, 3).expand(600, 1, 3, 3, 3).clone()
+    found = axial_flips(patches, torch.Generator().manual_seed(0))
+    kinds = {tuple(p.flatten().tolist()) for p in found}
+    p = patches[0]
+    allowed = [p, p.flip((1, 2)), p.flip(1), p.flip(2)]
+    assert kinds == {tuple(a.flatten().tolist()) for a in allowed}
+    same = sum(torch.equal(a, b) for a, b in zip(found, patches, strict=True))
+    assert same == pytest.approx(300, abs=60)

@@ -1,7 +1,8 @@
 """What the tests of several rooms share: images stored in other ways, and the public data."""
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -72,3 +73,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the public imaging data is not in {folder}")
     return folder
+
+
+@pytest.fixture
+def quick() -> Iterator[Counter[str]]:
+    """Stand-ins for networks and registration in this process, and how often each was called."""
+    from .tiny_heads import stand_ins
+
+    with stand_ins() as calls:
+        yield calls

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -17,15 +16,9 @@ from cascade_bids import batch
 from cascade_bids.arguments import segment_parser
 from cascade_bids.config import VERSION, ParticipantConfig
 
-from .tiny_heads import LESION, LESION_ML, call, contents, make_dataset, make_head, run, stand_ins
+from .tiny_heads import LESION, LESION_ML, call, contents, make_dataset, make_head, run
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
-
-
-@pytest.fixture
-def quick() -> Iterator[Counter[str]]:
-    with stand_ins() as calls:
-        yield calls
 
 
 @pytest.fixture

@@ -131,6 +131,12 @@ def stats(out: Path, label: str) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def truncate(path: Path) -> None:
+    """Cut a file in the middle, as a broken transfer does."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 def assert_tidy(out: Path) -> None:
     """Nothing half-written is left behind."""
     names = {path.name for path in out.rglob("*")}

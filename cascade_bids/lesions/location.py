@@ -98,15 +98,7 @@ def locate_lesions(
        in elderly persons. Biol Psychiatry 2008;64:273-280.
     .. [4] Wiltgen et al. LST-AI. NeuroImage Clin 2024;42:103611. doi 10.1016/j.nicl.2024.103611
     """
-    if labels.ndim != 3:
-        raise ValueError(f"a lesion label map has 3 axes, this one {labels.ndim}")
-    to_atlas = np.asarray(world_to_atlas) @ np.asarray(affine)
-    if not np.isfinite(to_atlas).all():
-        raise ValueError("the transform to the atlas holds values that are not finite")
-    voxels = np.argwhere(labels > 0)
-    numbers, lesion = np.unique(labels[tuple(voxels.T)], return_inverse=True)
-    points = apply_affine(to_atlas, voxels)
-
+    numbers, lesion, points = _lesion_points(labels, affine, world_to_atlas)
     regions = np.asarray(atlas.dataobj)
     infratentorial = np.isin(_nearest_region(points, regions, atlas.affine), INFRATENTORIAL)
     below = np.bincount(lesion, infratentorial, len(numbers)) > np.bincount(lesion) / 2
@@ -123,6 +115,26 @@ def locate_lesions(
         "deep_white_matter",
     )
     return dict(zip(numbers.tolist(), locations.tolist(), strict=True))
+
+
+def _lesion_points(
+    labels: np.ndarray, affine: np.ndarray, world_to_atlas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give the lesions' numbers, which of these each lesion voxel has, and its point in the atlas.
+
+    Raises
+    ------
+    ValueError
+        If `labels` is not 3D, or a transform is not finite.
+    """
+    if labels.ndim != 3:
+        raise ValueError(f"a lesion label map has 3 axes, this one {labels.ndim}")
+    to_atlas = np.asarray(world_to_atlas) @ np.asarray(affine)
+    if not np.isfinite(to_atlas).all():
+        raise ValueError("the transform to the atlas holds values that are not finite")
+    voxels = np.argwhere(labels > 0)
+    numbers, lesion = np.unique(labels[tuple(voxels.T)], return_inverse=True)
+    return numbers, lesion, apply_affine(to_atlas, voxels)
 
 
 def _nearest_region(points: np.ndarray, regions: np.ndarray, affine: np.ndarray) -> np.ndarray:

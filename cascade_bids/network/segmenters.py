@@ -1,0 +1,274 @@
+"""Networks that map a crop of a scan to a map: ALL-Net on a 3D U-Net or a 2.5D Tiramisu.
+
+ALL-Net is Zhang et al., NeuroImage: Clinical 2021 (doi 10.1016/j.nicl.2021.102854). Its AnaConv
+tells the last convolutions where in the head a voxel lies; its lesion-wise loss trains a second
+output, the sphere head.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cascade_bids.network.unet import UNetBackbone
+
+ANATOMY_CHANNELS = 6
+"""Channels that say where a voxel lies: its position (3) and its distances (3)."""
+
+
+class SegmentationNetwork(nn.Module):
+    """A network that maps a crop to logits on the same grid.
+
+    Parameters
+    ----------
+    channels_in
+        Contrasts of the input.
+    anatomy
+        Whether `ANATOMY_CHANNELS` further channels, all of order 1, follow the contrasts.
+    spheres
+        Whether there is a second output channel, the sphere head.
+    window
+        Voxels of the crop along each axis, in training and in use.
+    """
+
+    channels_in: int
+    anatomy: bool
+    spheres: bool
+    window: tuple[int, int, int]
+
+    def __init__(
+        self, channels_in: int, anatomy: bool, spheres: bool, window: Sequence[int]
+    ) -> None:
+        super().__init__()
+        x, y, z = window
+        self.channels_in, self.anatomy, self.spheres = channels_in, anatomy, spheres
+        self.window = (x, y, z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a crop to logits.
+
+        Parameters
+        ----------
+        x
+            (N, C, X, Y, Z) float32: the contrasts, then the anatomy channels if `anatomy`.
+
+        Returns
+        -------
+        Tensor
+            (N, 1 or 2, X, Y, Z) float32: lesion, and sphere if `spheres`.
+        """
+        raise NotImplementedError
+
+
+class LesionUNet(SegmentationNetwork):
+    """A 3D U-Net with the last convolutions of ALL-Net; other parameters as the base class.
+
+    Parameters
+    ----------
+    widths
+        Feature channels of each resolution, finest first. Each but the first halves the crop.
+
+    Raises
+    ------
+    ValueError
+        When the window cannot be halved that often.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        anatomy: bool,
+        spheres: bool,
+        window: Sequence[int] = (128, 128, 48),
+        widths: Sequence[int] = (16, 32, 64, 128),
+    ) -> None:
+        super().__init__(channels_in, anatomy, spheres, window)
+        self.backbone = UNetBackbone(channels_in, widths)
+        if any(size % self.backbone.divisor for size in window):
+            raise ValueError(
+                f"with {len(widths)} resolutions each side of the window must be divisible by "
+                f"{self.backbone.divisor}, not {tuple(window)}"
+            )
+        self.last = _last_convolutions(
+            nn.Conv3d, widths[0], widths[0], anatomy=anatomy, spheres=spheres
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the base class; the sides must be divisible by ``backbone.divisor``."""
+        features = self.backbone.features(x[:, : self.channels_in])
+        return self.last(torch.cat([features, x[:, self.channels_in :]], dim=1))
+
+
+class LesionTiramisu(SegmentationNetwork):
+    """A 2.5D Tiramisu with the last convolutions of ALL-Net; other parameters as the base class.
+
+    Each slice of a crop with its neighbours is one image for a `Tiramisu`. One network sees the
+    slices of all three planes (Zhang et al., MICCAI 2019, doi 10.1007/978-3-030-32248-9_38): in
+    training those of one plane, drawn at random for each pass from torch's global generator; in
+    evaluation all, and the logits of the three planes are averaged.
+
+    Parameters
+    ----------
+    stack
+        Slices in one image; odd. Beyond the border of the crop they are 0.
+    first, growth, layers
+        As of `Tiramisu`.
+
+    Raises
+    ------
+    ValueError
+        When `stack` is even.
+
+    Notes
+    -----
+    Anatomy channels come from the middle slice, and the last convolutions are 2D like the others.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        anatomy: bool,
+        spheres: bool,
+        window: Sequence[int] = (128, 128, 48),
+        stack: int = 3,
+        first: int = 16,
+        growth: int = 12,
+        layers: Sequence[int] = (2, 2, 3, 4),
+    ) -> None:
+        super().__init__(channels_in, anatomy, spheres, window)
+        if stack % 2 == 0:
+            raise ValueError(f"a stack has a middle slice, so its size must be odd, not {stack}")
+        self.stack = stack
+        self.backbone = Tiramisu(stack * channels_in, first, growth, layers)
+        self.last = _last_convolutions(
+            nn.Conv2d, self.backbone.channels_out, first, anatomy=anatomy, spheres=spheres
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the base class, for a crop of any size."""
+        if self.training:
+            return self._plane(x, int(torch.randint(3, ())))
+        return (self._plane(x, 0) + self._plane(x, 1) + self._plane(x, 2)) / 3
+
+    def _plane(self, x: Tensor, axis: int) -> Tensor:
+        """Give the logits that the slices across one axis lead to."""
+        # Slices first; in-plane axes in cyclic order, so that no plane differs from the others.
+        order = (0, 2 + axis, 1, 2 + (axis + 1) % 3, 2 + (axis + 2) % 3)
+        x = x.permute(order)
+        contrasts, anatomy = x[:, :, : self.channels_in], x[:, :, self.channels_in :]
+        beyond = self.stack // 2
+        padded = F.pad(contrasts, [0] * 6 + [beyond, beyond])
+        stacks = padded.unfold(1, self.stack, 1).movedim(-1, 2)
+        features = self.backbone(stacks.flatten(2, 3).flatten(0, 1))
+        logits = self.last(torch.cat([features, anatomy.flatten(0, 1)], dim=1))
+        back = sorted(range(5), key=order.__getitem__)
+        return logits.unflatten(0, x.shape[:2]).permute(back)
+
+
+class Tiramisu(nn.Module):
+    """A fully convolutional DenseNet (Jégou et al. 2017, doi 10.1109/CVPRW.2017.156) in 2D.
+
+    Parameters
+    ----------
+    channels_in
+        Channels of the input.
+    first
+        Feature channels of the first convolution.
+    growth
+        Feature channels that each dense layer adds.
+    layers
+        Dense layers of each resolution, finest first; the last are those of the bottleneck.
+
+    Notes
+    -----
+    As published: batch norm, dropout of 0.2, a way up that carries only new features, and a last
+    dense block that keeps all. Only the numbers of layers and features are smaller.
+    """
+
+    channels_out: int
+    """Feature channels of the output."""
+
+    def __init__(self, channels_in: int, first: int, growth: int, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, first, 3, padding=1, bias=False)
+        self.divisor = 2 ** (len(layers) - 1)
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        channels, skips = first, []
+        for count in layers[:-1]:
+            self.down.append(_DenseBlock(channels, growth, count))
+            channels += count * growth
+            skips.append(channels)
+            self.shrink.append(_dense_layer(channels, channels, 1))
+        self.bottleneck = _DenseBlock(channels, growth, layers[-1])
+        fresh = layers[-1] * growth
+        for skip, count in zip(reversed(skips), reversed(layers[:-1]), strict=True):
+            self.grow.append(
+                nn.ConvTranspose2d(fresh, fresh, 3, stride=2, padding=1, output_padding=1)
+            )
+            self.up.append(_DenseBlock(fresh + skip, growth, count))
+            self.channels_out = fresh + skip + count * growth
+            fresh = count * growth
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, X, Y) of any size to features (N, channels_out, X, Y)."""
+        height, width = x.shape[2:]
+        x = F.pad(x, [0, -width % self.divisor, 0, -height % self.divisor])
+        x, skips = self.first(x), []
+        for block, shrink in zip(self.down, self.shrink, strict=True):
+            x = torch.cat([x, block(x)], dim=1)
+            skips.append(x)
+            x = F.max_pool2d(shrink(x), 2)
+        fresh = self.bottleneck(x)
+        for block, grow in zip(self.up, self.grow, strict=True):
+            x = torch.cat([grow(fresh), skips.pop()], dim=1)
+            fresh = block(x)
+        return torch.cat([x, fresh], dim=1)[:, :, :height, :width]
+
+
+class _DenseBlock(nn.Module):
+    """Layers that each see all features before them; gives only the new ones."""
+
+    def __init__(self, channels_in: int, growth: int, count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _dense_layer(channels_in + number * growth, growth, 3) for number in range(count)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        for layer in self.layers:
+            found.append(layer(torch.cat([x, *found], dim=1)))
+        return torch.cat(found, dim=1)
+
+
+def _dense_layer(channels_in: int, channels_out: int, size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.BatchNorm2d(channels_in),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=False),
+        nn.Dropout(0.2),
+    )
+
+
+def _last_convolutions(
+    convolution: type[nn.Conv2d] | type[nn.Conv3d],
+    channels_in: int,
+    width: int,
+    *,
+    anatomy: bool,
+    spheres: bool,
+) -> nn.Sequential:
+    """Make the convolutions behind the backbone, AnaConv if they see anatomy, and the heads.
+
+    Nothing is normalised in them: an instance norm would take away where in the head a crop lies.
+    """
+    seen = channels_in + (ANATOMY_CHANNELS if anatomy else 0)
+    return nn.Sequential(
+        convolution(seen, width, 3, padding=1),
+        nn.LeakyReLU(0.01, inplace=True),
+        convolution(width, width, 3, padding=1),
+        nn.LeakyReLU(0.01, inplace=True),
+        convolution(width, 2 if spheres else 1, 1),
+    )

@@ -1,0 +1,45 @@
+"""The loss of networks that segment: voxels, and lesions as spheres."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+ALPHA = 0.25
+"""Weight of sphere voxels in the focal loss; all others weigh 1 - ALPHA."""
+
+GAMMA = 2.0
+"""How much less the focal loss weighs voxels that are right already."""
+
+
+def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum the cross-entropy and soft Dice loss of lesions and the lesion-wise loss, equally.
+
+    The lesion-wise loss is that of ALL-Net (Zhang et al. 2021, doi 10.1016/j.nicl.2021.102854): the
+    focal loss (Lin et al. 2017, doi 10.1109/ICCV.2017.324) against lesions that are spheres of one
+    size (`cascade_bids.lesions.spheres`).
+
+    Parameters
+    ----------
+    logits
+        (N, K, X, Y, Z) float32; channel 0 lesions, channel 1 spheres if K is 2.
+    target
+        (N, K, X, Y, Z) float32 of 0 and 1.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Notes
+    -----
+    The Dice loss is taken over the whole batch, since a crop without a lesion has none of its own.
+    """
+    # MONAI takes many seconds to import, and only training by crops needs it.
+    from monai.losses import DiceLoss, FocalLoss
+
+    lesions, true_lesions = logits[:, :1], target[:, :1]
+    loss = F.binary_cross_entropy_with_logits(lesions, true_lesions)
+    loss = loss + DiceLoss(sigmoid=True, batch=True)(lesions, true_lesions)
+    if logits.shape[1] == 2:
+        focal: Tensor = FocalLoss(gamma=GAMMA, alpha=ALPHA)(logits[:, 1:], target[:, 1:])
+        loss = loss + focal
+    return loss

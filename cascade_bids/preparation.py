@@ -15,6 +15,7 @@ from cascade_bids.preprocess.nodes import (
     AlignToTemplate,
     Conform,
     CorrectBias,
+    MeasureAnatomy,
     NonzeroMask,
     Prepare,
     RegisterRigid,
@@ -113,6 +114,32 @@ def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | No
     else:
         node.inputs.grid = str(grid)
     return node
+
+
+def connect_anatomy(wf: Workflow, prepared: Prepared, prepare: Node) -> Source:
+    """Measure the anatomical coordinates of a scan that has a T1w, on the network grid.
+
+    Parameters
+    ----------
+    wf
+        The scan's workflow.
+    prepared
+        From `connect_preparation`.
+    prepare
+        From `connect_grid`, of the network grid.
+
+    Returns
+    -------
+    Source
+        One image with `preprocess.anatomy.ANATOMY` along its fourth axis.
+    """
+    interface = MeasureAnatomy(contrasts=list(prepared.corrected))
+    node = Node(interface, "measure_anatomy", mem_gb=1)
+    wf.connect(prepare, "out_files", node, "in_files")
+    wf.connect(prepare, "brain", node, "brain")
+    wf.connect(prepared.align, "rigid", node, "rigid")
+    wf.connect(prepared.align, "affine", node, "affine")
+    return node, "out_file"
 
 
 def merge_sources(wf: Workflow, name: str, sources: Sequence[Source]) -> Source | None:

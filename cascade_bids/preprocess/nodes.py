@@ -219,6 +219,37 @@ class Prepare(SimpleInterface):
         return runtime
 
 
+class _AnatomyInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="normalised images")
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files, T1w and FLAIR among")
+    brain = File(exists=True, mandatory=True, desc="brain mask on the same grid")
+    rigid = File(exists=True, mandatory=True, desc="template to FLAIR")
+    affine = File(exists=True, mandatory=True, desc="template to FLAIR")
+
+
+class MeasureAnatomy(SimpleInterface):
+    """`anatomy.measure_anatomy`; the maps are the fourth axis of one image."""
+
+    input_spec = _AnatomyInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.anatomy import measure_anatomy
+
+        files = dict(zip(self.inputs.contrasts, self.inputs.in_files, strict=True))
+        brain = nib.Nifti1Image.from_filename(self.inputs.brain)
+        maps = measure_anatomy(
+            nib.Nifti1Image.from_filename(files["T1w"]),
+            nib.Nifti1Image.from_filename(files["FLAIR"]),
+            brain,
+            rigid=read_transform(Path(self.inputs.rigid)),
+            affine=read_transform(Path(self.inputs.affine)),
+        )
+        image = nib.Nifti1Image(np.moveaxis(maps, 0, -1), brain.affine)
+        self._results["out_file"] = _save(image, runtime.cwd, "anatomy.nii.gz")
+        return runtime
+
+
 class _ProbabilityInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="probability map on the network grid")
     rigid = File(exists=True, mandatory=True, desc="network grid to FLAIR")

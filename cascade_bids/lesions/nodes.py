@@ -19,6 +19,7 @@ from cascade_bids.transforms import read_transform
 
 class _LabelInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="probability map")
+    spheres = File(exists=True, desc="sphere map; splits confluent lesions if given")
     threshold = traits.Float(mandatory=True)
     min_lesion_mm3 = traits.Float(mandatory=True)
 
@@ -29,13 +30,14 @@ class _LabelOutput(TraitedSpec):
 
 
 class LabelLesions(SimpleInterface):
-    """`postprocess.label_lesions`."""
+    """`postprocess.label_lesions`, and `separation.separate_lesions` if there is a sphere map."""
 
     input_spec = _LabelInput
     output_spec = _LabelOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.lesions.postprocess import label_lesions
+        from cascade_bids.lesions.separation import separate_lesions
         from cascade_bids.lesions.volumes import voxel_volume_mm3
 
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
@@ -45,6 +47,13 @@ class LabelLesions(SimpleInterface):
             min_lesion_mm3=self.inputs.min_lesion_mm3,
             voxel_mm3=voxel_volume_mm3(image.affine),
         )
+        if self.inputs.spheres:
+            labels = separate_lesions(
+                labels,
+                np.asarray(nib.Nifti1Image.from_filename(self.inputs.spheres).dataobj),
+                affine=image.affine,
+                min_lesion_mm3=self.inputs.min_lesion_mm3,
+            )
         for name, data in {"mask": (labels > 0).astype(np.uint8), "labels": labels}.items():
             header = image.header.copy()
             header.set_data_dtype(data.dtype)

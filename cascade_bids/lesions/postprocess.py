@@ -47,12 +47,42 @@ def label_lesions(
         raise ValueError(f"impossible volumes: {min_lesion_mm3=}, {voxel_mm3=}")
 
     components, _ = ndimage.label(probability >= threshold, structure=CONNECTED)
+    return number_lesions(components, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
+
+
+def number_lesions(
+    components: np.ndarray, *, min_lesion_mm3: float, voxel_mm3: float
+) -> np.ndarray:
+    """Drop small lesions and number the others from 1 by descending volume.
+
+    Parameters
+    ----------
+    components : (X, Y, Z) int array
+        A number of its own for each lesion, in any order; 0 outside lesions.
+    min_lesion_mm3 : float
+        Smallest volume of a lesion that is kept, mm³, at least 0.
+    voxel_mm3 : float
+        Volume of a voxel, mm³, above 0.
+
+    Returns
+    -------
+    (X, Y, Z) int32 array
+        0 outside the lesions that are kept, else the lesion's number; of equals, the one with the
+        first voxel in array order comes first.
+    """
     found, first, counts = np.unique(
         components[components > 0], return_index=True, return_counts=True
     )
-    numbers = np.zeros(len(found) + 1, dtype=np.int32)
-    # Affines are often stored in single precision: ten voxels of 0.9999999 mm³ are 10 mm³.
-    large = np.flatnonzero(counts * voxel_mm3 >= min_lesion_mm3 * (1 - 1e-6))
+    numbers = np.zeros(components.max(initial=0) + 1, dtype=np.int32)
+    large = np.flatnonzero(counts >= min_voxels(min_lesion_mm3, voxel_mm3))
     order = large[np.lexsort((first[large], -counts[large]))]
     numbers[found[order]] = np.arange(1, len(order) + 1)
     return numbers[components]
+
+
+def min_voxels(min_lesion_mm3: float, voxel_mm3: float) -> float:
+    """Give the least number of voxels that has a volume.
+
+    Affines are often stored in single precision: ten voxels of 0.9999999 mm³ are 10 mm³.
+    """
+    return min_lesion_mm3 / voxel_mm3 * (1 - 1e-6)

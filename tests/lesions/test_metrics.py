@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from monai.metrics import compute_dice, compute_panoptic_quality
+from skimage.measure import label
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from cascade_bids.lesions.metrics import (
@@ -18,6 +21,9 @@ from cascade_bids.lesions.metrics import (
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 masks = arrays(bool, (5, 4, 6))
+sparse = arrays(bool, (9, 8, 7), elements=st.integers(0, 7).map(lambda number: number == 0))
+CORE, WHOLE = np.zeros((2, 5, 5, 5), bool)
+CORE[1:3, 1:3, 1:3] = WHOLE[1:4, 1:4, 1:4] = True
 matrices = arrays(np.float64, (3, 4), elements=st.floats(-2, 2, width=16))
 
 
@@ -73,6 +79,15 @@ def test_voxel_measures_agree_with_scikit_learn(pred, ref):
     assert sensitivity(pred, ref) == pytest.approx(recall_score(*given_masks))
 
 
+@few
+@given(masks, masks)
+def test_dice_agrees_with_monai(a, b):
+    batch = [torch.from_numpy(mask)[None, None] for mask in (a, b)]
+    # MONAI leaves the Dice of two empty masks open unless it is told to take 1, as it is here.
+    options = {"include_background": True, "ignore_empty": False}
+    assert dice(a, b) == pytest.approx(compute_dice(*batch, **options).item())
+
+
 def test_lesion_detection_counts_lesions_not_voxels():
     ref, pred = np.zeros((2, 12, 5, 5), bool)
     ref[0:4, 0:4, 0:4] = True  # found by one voxel
@@ -101,6 +116,48 @@ def test_lesion_detection_does_not_care_for_orientation(pred, ref, order, axis):
     turned = [np.flip(mask.transpose(order), axis) for mask in (pred, ref)]
     assert lesion_detection(*turned) == lesion_detection(pred, ref)
     assert lesion_detection(ref, ref) == (1.0, 0.0)
+
+
+def match_in_monai(pred, ref, iou):
+    """Count matched, false and missed lesions, by scikit-image's lesions and MONAI's matching."""
+    instances = [torch.from_numpy(label(mask, connectivity=3)) for mask in (pred, ref)]
+    # MONAI can't do without lesions in either mask.
+    assert all(lesions.any() for lesions in instances)
+    counts = compute_panoptic_quality(
+        *instances, match_iou_threshold=iou, output_confusion_matrix=True
+    )
+    return [int(count) for count in counts[:3]]
+
+
+@few
+@given(sparse.filter(np.any), sparse.filter(np.any))
+def test_lesion_counts_agree_with_the_matching_of_monai(pred, ref):
+    """MONAI pairs each lesion with one other at most; here one may find several.
+
+    So the number of its pairs, at any overlap, is at most that of found and of true lesions. They
+    are equal where no lesion touches two others. The totals are always the same.
+    """
+    counts = count_lesions(pred, ref)
+    pairs, false, missed = match_in_monai(pred, ref, iou=1e-6)
+    assert (pairs + missed, pairs + false) == (counts.reference, counts.predicted)
+    assert pairs <= min(counts.found, counts.true)
+    assert (pairs == 0) == (counts.found == 0) == (counts.true == 0)
+
+
+@few
+@given(arrays(bool, (3, 3, 3)).filter(np.any), arrays(bool, (3, 3, 3)))
+def test_lesion_counts_are_those_of_monai_where_each_touches_one_other(first, second):
+    """Each lesion in a cell of its own, larger in the prediction."""
+    ref, pred = (np.kron(cells, block) > 0 for cells, block in ((first, CORE), (second, WHOLE)))
+    counts = count_lesions(pred, ref)
+    found = int((first & second).sum())
+    assert counts == LesionCounts(found, int(first.sum()), found, int(second.sum()))
+    if second.any():
+        pairs, false, missed = match_in_monai(pred, ref, iou=1e-6)
+        assert (counts.found, counts.predicted - counts.true) == (pairs, false)
+        assert counts.reference - counts.found == missed
+        # By the usual rule of panoptic quality, more than half, 8 of 27 voxels are too few.
+        assert match_in_monai(pred, ref, iou=0.5)[0] == 0
 
 
 @pytest.mark.parametrize(

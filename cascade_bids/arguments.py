@@ -95,6 +95,11 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
         help="which networks find the lesions: a name, or the card (.json) of a method of your own "
         "(default: %(default)s)",
     )
+    how.add_argument(
+        "--separate-lesions",
+        action="store_true",
+        help="number confluent lesions one by one; for methods with a sphere head, such as ALL-Net",
+    )
     _add_preparation(how)
     machine = _add_machine(parser)
     machine.add_argument(
@@ -275,11 +280,18 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             default=["FLAIR", "T1w"],
             help="channels, in this order (default: FLAIR T1w)",
         )
+        how.add_argument(
+            "--seeds",
+            type=_positive,
+            metavar="N",
+            help="how many networks vote (allnet only; default: 5)",
+        )
     how.add_argument(
         "--max-minutes",
         type=float,
         metavar="N",
-        help="training time of one cascade (default: until the loss stops falling)",
+        help="training time of all networks of a fold together (default: until the loss stops "
+        "falling)",
     )
     _add_preparation(how)
     _add_work_dir(_add_machine(parser))

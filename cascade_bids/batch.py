@@ -12,7 +12,7 @@ from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ParticipantConfig
-from cascade_bids.errors import StartError
+from cascade_bids.errors import StartError, UsageError
 from cascade_bids.execution import run_workflow, workflow_name
 from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card
@@ -61,7 +61,7 @@ def run_participants(config: ParticipantConfig) -> list[Outcome]:
     Raises
     ------
     UsageError
-        When input, labels, method or device do not exist.
+        When input, labels, method or device do not exist, or the method can't do what is asked.
     StartError
         When no scan can be processed, or the weights are unreadable.
     """
@@ -103,6 +103,11 @@ def _check_start(config: ParticipantConfig) -> Mapping[str, Any]:
     """Check device, method and weights before anything is written; give the method's card."""
     prepare_device(config.resources.device, config.resources.omp_nthreads)
     card = load_card(config.method.method, task=FIND_LESIONS)
+    if config.method.separate_lesions and not card.get("sphere_head"):
+        raise UsageError(
+            f"--separate-lesions needs the sphere map of a method with a sphere head, which "
+            f"{card['name']} has not; leave the option out, or choose another --method"
+        )
     for name in (config.method.method, "brain"):
         check_weights(name)
     return card
@@ -238,4 +243,5 @@ def _boilerplate(config: ParticipantConfig, card: Mapping[str, Any]) -> str:
         method=card["name"],
         contrasts=card["contrasts"],
         skull_strip=config.preprocess.skull_strip,
+        separate_lesions=config.method.separate_lesions,
     )

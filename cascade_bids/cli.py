@@ -88,6 +88,9 @@ def _prepare_process(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("cascade_bids").setLevel(level)
+    # What a training tells now and then shall be seen without -v, and the rest with it.
+    progress = logging.getLogger("cascade_bids.training.progress")
+    progress.setLevel(max(level - 10, logging.DEBUG))
 
 
 def _run_bids_app(options: argparse.Namespace) -> int:
@@ -154,7 +157,7 @@ def _participant_config(
         output_dir=output_dir,
         inputs=inputs,
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
-        method=MethodConfig(_absolute_card(options.method)),
+        method=MethodConfig(_absolute_card(options.method), options.separate_lesions),
         resources=ResourceConfig(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
@@ -242,7 +245,7 @@ def _run_train(options: argparse.Namespace) -> int:
 
 
 def _run_crossval(options: argparse.Namespace) -> int:
-    from cascade_bids.training.train import cross_validate
+    from cascade_bids.training.crossval import cross_validate
 
     config = _train_config(options, options.method, options.contrasts)
     out = options.out.resolve()
@@ -277,12 +280,13 @@ def _train_config(
         masks_dir=options.masks and options.masks.resolve(),
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed),
         resources=ResourceConfig(
-            work_dir=options.work_dir.resolve(),
             device=options.device,
             nprocs=options.nprocs,
             omp_nthreads=options.omp_nthreads or options.nprocs,
         ),
+        work_dir=options.work_dir.resolve(),
         max_minutes=options.max_minutes,
+        seeds=getattr(options, "seeds", None),
     )
 
 

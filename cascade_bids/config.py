@@ -54,6 +54,8 @@ class MethodConfig:
 
     method: str = "valverde2017"
     """Name of a method in the weights folder, or the path of a card."""
+    separate_lesions: bool = False
+    """Whether confluent lesions are split at the peaks of the method's sphere map."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,15 @@ ENTITY_COLUMNS = {
 }
 """Column to the entity and to the prefix that its values carry, as in BIDS tables."""
 
-SETTINGS = ("method", "version", "weights_sha256", "threshold", "min_lesion_mm3")
-"""What must be equal in all scans for their loads to be comparable."""
+SETTINGS = (
+    "method",
+    "version",
+    "weights_sha256",
+    "threshold",
+    "min_lesion_mm3",
+    "separate_lesions",
+)
+"""What must be equal in all scans for their loads and numbers of lesions to be comparable."""
 
 
 def run_group(output_dir: Path) -> Path:
@@ -169,6 +176,6 @@ def _mixed(scans: list[dict[str, Any]]) -> list[str]:
         if len(values) > 1:
             problems.append(
                 f"The scans were not all processed with the same {name} ({', '.join(values)}); "
-                "their loads are not comparable. Process them again with one."
+                "their lesions are not comparable. Process them again with one."
             )
     return problems

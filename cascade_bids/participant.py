@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from nipype import Node, Workflow
 
@@ -14,7 +15,13 @@ from cascade_bids.execution import workflow_name
 from cascade_bids.lesions.nodes import LabelLesions, MeasureLesions
 from cascade_bids.network.nodes import FindLesions
 from cascade_bids.network.weights import weights_id
-from cascade_bids.preparation import Source, connect_grid, connect_preparation, merge_sources
+from cascade_bids.preparation import (
+    Source,
+    connect_anatomy,
+    connect_grid,
+    connect_preparation,
+    merge_sources,
+)
 from cascade_bids.preprocess.nodes import ResampleProbability
 from cascade_bids.report.nodes import Mosaic
 
@@ -58,7 +65,8 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     config
         What the run was asked.
     card
-        Of the method: its contrasts, threshold and smallest lesion.
+        Of the method: its contrasts, threshold and smallest lesion, and whether its networks take
+        anatomical coordinates.
 
     Returns
     -------
@@ -76,9 +84,11 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     align, registrations = prepared.align, prepared.registrations
     preproc = connect_grid(wf, "flair", prepared, grid=scan.images["FLAIR"])
     prepare = connect_grid(wf, "network", prepared)
-    find = _init_cascade(wf, config, contrasts, prepare)
-    measured = _init_measures(wf, scan, rules, (find, align, preproc))
-    masks = _init_output_spaces(wf, scan, spaces, rules, (find, align), registrations)
+    anatomy = connect_anatomy(wf, prepared, prepare) if card.get("anatomy") else None
+    find = _init_cascade(wf, config, contrasts, prepare, anatomy)
+    found = _Found(find, align, rules, config.method.separate_lesions)
+    measured = _init_measures(wf, scan, found, preproc)
+    masks = _init_output_spaces(wf, scan, spaces, found, registrations)
 
     facts = _facts(scan, config, card)
     sink = SaveScan(scan=scan, config=config, facts=facts, contrasts=contrasts, spaces=spaces)
@@ -103,7 +113,11 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
 
 
 def _init_cascade(
-    wf: Workflow, config: ParticipantConfig, contrasts: Sequence[str], prepare: Node
+    wf: Workflow,
+    config: ParticipantConfig,
+    contrasts: Sequence[str],
+    prepare: Node,
+    anatomy: Source | None,
 ) -> Node:
     """Run the cascade on the network grid."""
     threads = config.resources.omp_nthreads
@@ -117,25 +131,56 @@ def _init_cascade(
     find = Node(cascade, "find_lesions", mem_gb=2, n_procs=threads)
     wf.connect(prepare, "out_files", find, "in_files")
     wf.connect(prepare, "brain", find, "brain")
+    if anatomy is not None:
+        wf.connect(*anatomy, find, "anatomy")
     return find
 
 
-def _init_measures(
-    wf: Workflow, scan: Scan, rules: Mapping[str, float], found: tuple[Node, Node, Node]
-) -> dict[str, Source]:
-    """Label and measure the lesions on the raw FLAIR's grid; give the outputs by name."""
-    find, align, preproc = found
-    grid = str(scan.images["FLAIR"])
-    probability = Node(ResampleProbability(grid=grid), "resample_probability")
-    wf.connect(find, "out_file", probability, "in_file")
-    wf.connect(align, "rigid", probability, "rigid")
-    label = Node(LabelLesions(**rules), "label_lesions")
+class _Found(NamedTuple):
+    """What the cascade found on the network grid, and what makes lesions of it elsewhere."""
+
+    find: Node
+    align: Node
+    rules: Mapping[str, float]
+    separate: bool
+
+
+def _init_labels(
+    wf: Workflow,
+    found: _Found,
+    space: str = "",
+    grid: Path | None = None,
+    to_flair: Source | None = None,
+) -> tuple[Node, Node]:
+    """Resample the cascade's maps to a space and number the lesions there; give both nodes."""
+    suffix = f"_{space}" if space else ""
+
+    def resample(name: str, output: str) -> Node:
+        node = Node(ResampleProbability(), f"resample_{name}{suffix}")
+        if grid is not None:
+            node.inputs.grid = str(grid)
+        wf.connect(found.find, output, node, "in_file")
+        wf.connect(found.align, "rigid", node, "rigid")
+        if to_flair is not None:
+            wf.connect(*to_flair, node, "to_flair")
+        return node
+
+    probability = resample("probability", "out_file")
+    label = Node(LabelLesions(**found.rules), f"label_lesions{suffix}")
     wf.connect(probability, "out_file", label, "in_file")
+    if found.separate:
+        wf.connect(resample("spheres", "spheres"), "out_file", label, "spheres")
+    return probability, label
+
+
+def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> dict[str, Source]:
+    """Label and measure the lesions on the raw FLAIR's grid; give the outputs by name."""
+    probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
     measure = Node(MeasureLesions(), "measure_lesions")
     wf.connect(label, "labels", measure, "labels")
     wf.connect(probability, "out_file", measure, "probability")
     wf.connect(preproc, "brain", measure, "brain")
-    wf.connect(align, "affine", measure, "template_to_flair")
+    wf.connect(found.align, "affine", measure, "template_to_flair")
     return {
         "lesion_mask": (label, "mask"),
         "lesion_dseg": (label, "labels"),
@@ -149,24 +194,17 @@ def _init_output_spaces(
     wf: Workflow,
     scan: Scan,
     spaces: Sequence[str],
-    rules: Mapping[str, float],
-    found: tuple[Node, Node],
+    found: _Found,
     registrations: Mapping[str, Source],
 ) -> list[Source]:
     """Resample the probability to each further space and apply the rules of size again there."""
-    find, align = found
     masks: list[Source] = []
     for space in spaces:
-        resample = Node(ResampleProbability(), f"resample_probability_{space}")
-        wf.connect(find, "out_file", resample, "in_file")
-        wf.connect(align, "rigid", resample, "rigid")
         if space == "T1w":
-            resample.inputs.grid = str(scan.images["T1w"])
-            wf.connect(*registrations["T1w"], resample, "to_flair")
+            grid, to_flair = scan.images["T1w"], registrations["T1w"]
         else:
-            wf.connect(align, "affine", resample, "to_flair")
-        label = Node(LabelLesions(**rules), f"label_lesions_{space}")
-        wf.connect(resample, "out_file", label, "in_file")
+            grid, to_flair = None, (found.align, "affine")
+        _, label = _init_labels(wf, found, space, grid, to_flair)
         masks.append((label, "mask"))
     return masks
 
@@ -200,6 +238,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
         "weights_sha256": weights_id(config.method.method),
         "threshold": card["threshold"],
         "min_lesion_mm3": card["min_lesion_mm3"],
+        "separate_lesions": config.method.separate_lesions,
         "random_seed": config.preprocess.random_seed,
         "skull_strip": config.preprocess.skull_strip,
         "warnings": _warnings(scan, config),

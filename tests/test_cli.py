@@ -79,7 +79,7 @@ def test_flags_come_to_the_config(
         f"--bids-filter-file {filters} --derivatives fmriprep={tmp_path} "
         f"--bids-database-dir {tmp_path}/db --output-spaces T1w MNI152NLin2009aSym "
         "--skull-strip skip --random-seed 5 --device cpu --nprocs 3 --omp-nthreads 2 "
-        f"-w {tmp_path}/work --clean-workdir --stop-on-first-crash"
+        f"-w {tmp_path}/work --clean-workdir --stop-on-first-crash --separate-lesions"
     )
     assert run(bids, tmp_path / "out", *flags.split()).code == 0
     [config] = asked
@@ -95,6 +95,7 @@ def test_flags_come_to_the_config(
     assert config.preprocess.skull_strip == "skip"
     assert config.preprocess.random_seed == 5
     assert config.preprocess.output_spaces == ("T1w", "MNI152NLin2009aSym")
+    assert config.method.separate_lesions
     assert config.resources.device == "cpu"
     resources = config.resources
     assert (resources.nprocs, resources.omp_nthreads) == (3, 2)

@@ -26,6 +26,7 @@ def _stats(load_ml, **changes):
         "weights_sha256": "ab" * 32,
         "threshold": 0.5,
         "min_lesion_mm3": 10.0,
+        "separate_lesions": False,
     }
     return {**stats, **changes}
 
@@ -136,7 +137,13 @@ def test_participants_and_sessions_without_statistics_are_named(tmp_path, caplog
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("method", "allnet"), ("version", "0.2.0"), ("threshold", 0.4), ("weights_sha256", "cd" * 32)],
+    [
+        ("method", "allnet"),
+        ("version", "0.2.0"),
+        ("threshold", 0.4),
+        ("weights_sha256", "cd" * 32),
+        ("separate_lesions", True),
+    ],
 )
 def test_mixed_settings_are_told(tmp_path, setting, value):
     _put(tmp_path, "sub-1", _stats(1.0))

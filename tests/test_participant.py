@@ -1,5 +1,6 @@
 """The journey of a scan as a graph: built, looked at, and not run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -154,6 +155,20 @@ def test_the_rules_of_the_card_and_the_seed_reach_their_steps(tmp_path: Path) ->
     assert workflow.get_node("extract_brain_FLAIR").inputs.weights == weights_id("brain")
 
 
+def test_a_method_that_wants_to_know_where_it_is_gets_anatomical_maps(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w")
+    workflow = init_scan_wf(scan, make_config(tmp_path), {**CARD, "anatomy": True})
+    assert nodes(workflow) == FLAIR_ALONE | T1W_BESIDE | {"measure_anatomy"}
+    assert sources(workflow, "measure_anatomy") == {
+        "in_files": "prepare_network_grid",
+        "brain": "prepare_network_grid",
+        "rigid": "align_to_template",
+        "affine": "align_to_template",
+    }
+    assert workflow.get_node("measure_anatomy").inputs.contrasts == ["FLAIR", "T1w"]
+    assert sources(workflow, "find_lesions")["anatomy"] == "measure_anatomy"
+
+
 def test_an_image_that_the_method_does_not_use_is_ignored(tmp_path: Path) -> None:
     scan = make_scan(tmp_path, "FLAIR", "T1w", "T2w", "PDw")
     workflow = init_scan_wf(scan, make_config(tmp_path), CARD)
@@ -232,6 +247,20 @@ def test_further_spaces_apply_the_rules_again_there(tmp_path: Path) -> None:
         "in2": f"label_lesions_{MNI}",
     }
     assert workflow.get_node("save_scan").inputs.spaces == ["T1w", MNI]
+
+
+def test_separation_brings_the_sphere_map_wherever_lesions_are_numbered(tmp_path: Path) -> None:
+    scan = make_scan(tmp_path, "FLAIR", "T1w")
+    config = make_config(tmp_path, "T1w", MNI)
+    config = replace(config, method=MethodConfig(separate_lesions=True))
+    workflow = init_scan_wf(scan, config, CARD)
+    for suffix in ("", "_T1w", f"_{MNI}"):
+        name = f"resample_spheres{suffix}"
+        assert sources(workflow, f"label_lesions{suffix}")["spheres"] == name
+        probability = f"resample_probability{suffix}"
+        assert sources(workflow, name) == sources(workflow, probability)
+        assert workflow.get_node(name).inputs.grid == workflow.get_node(probability).inputs.grid
+    assert workflow.get_node("save_scan").inputs.facts["separate_lesions"] is True
 
 
 def test_t1w_space_brings_the_t1w_in_though_the_method_does_not(tmp_path: Path) -> None:

@@ -78,9 +78,16 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         return call
 
     def find_bright(
-        stages: object, images: dict, inside: np.ndarray, _: object, *, combination: str
-    ) -> np.ndarray:
-        return np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
+        stages: object,
+        images: dict,
+        inside: np.ndarray,
+        _: object,
+        *,
+        combination: str,
+        anatomy: object,
+    ) -> cascade.LesionMaps:
+        found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
+        return cascade.LesionMaps(found, None)
 
     def extract(image: nib.Nifti1Image, device: object) -> nib.Nifti1Image:
         bright = (np.asarray(image.dataobj) > 150).astype(np.float32)

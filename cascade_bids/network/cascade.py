@@ -1,8 +1,10 @@
-"""The cascade: a list of stages, each asked only about what the one before found suspicious."""
+"""The stages of a method: a cascade asks each what the one before suspects, an ensemble votes."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor
 from cascade_bids.errors import ScanError, StartError
 from cascade_bids.network.architectures import PatchClassifier
 from cascade_bids.network.dense import evaluate
+from cascade_bids.network.segmenters import SegmentationNetwork
 from cascade_bids.network.weights import WEIGHTS_DIR, load_card, load_network
+from cascade_bids.network.windows import evaluate_windows
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,21 @@ class CandidateRule:
 
 @dataclass(frozen=True)
 class Stage:
-    """One network of a cascade and the rule for its candidates."""
+    """One network of a method and the rule for its candidates."""
 
-    network: PatchClassifier
+    network: PatchClassifier | SegmentationNetwork
     """In evaluation mode, on the device that it runs on."""
     candidates: CandidateRule
     """What it is asked about."""
+
+
+class LesionMaps(NamedTuple):
+    """What networks say of every voxel."""
+
+    probability: np.ndarray
+    """(X, Y, Z) float32 in [0, 1], of a lesion; 0 outside the candidates."""
+    spheres: np.ndarray | None
+    """The same of a sphere around a lesion's centre, from networks with a sphere head, or None."""
 
 
 def load_stages(name: str, *, device: torch.device, folder: Path = WEIGHTS_DIR) -> list[Stage]:
@@ -66,12 +79,14 @@ def load_stages(name: str, *, device: torch.device, folder: Path = WEIGHTS_DIR) 
     UsageError
         When there is no such method.
     StartError
-        When its weights are unreadable or no cascade of patch networks.
+        When its weights are unreadable or find no lesions.
     """
     stages = []
     for number, entry in enumerate(load_card(name, folder)["stages"]):
         network = load_network(name, number, device=device, folder=folder)
-        if not isinstance(network, PatchClassifier) or "candidates" not in entry:
+        if "candidates" not in entry or not isinstance(
+            network, PatchClassifier | SegmentationNetwork
+        ):
             raise StartError(f"{name!r} is no method that finds lesions; see cascade-bids --help")
         stages.append(Stage(network, CandidateRule(**entry["candidates"])))
     return stages
@@ -113,7 +128,8 @@ def run_cascade(
     contrasts: Sequence[str],
     *,
     combination: str = "last",
-) -> np.ndarray:
+    anatomy: np.ndarray | None = None,
+) -> LesionMaps:
     """Run every stage on the candidates that its rule leaves.
 
     Parameters
@@ -127,21 +143,24 @@ def run_cascade(
     contrasts
         What the networks take, in this order.
     combination
-        ``last`` or ``product``, see `combine`.
+        ``last``, ``product`` or ``vote``, see `combine`.
+    anatomy
+        (6, X, Y, Z) float32 maps that the networks take behind the contrasts, or None.
 
     Returns
     -------
-    numpy.ndarray
-        (X, Y, Z) float32 in [0, 1], 0 outside the candidates.
+    LesionMaps
+        On the network grid.
 
     Raises
     ------
     ScanError
         When the scan lacks a contrast.
     """
-    return run_stages(
-        stages, stack_contrasts(images, contrasts), images["FLAIR"], brain, combination=combination
-    )
+    volume = stack_contrasts(images, contrasts)
+    if anatomy is not None:
+        volume = torch.cat([volume, torch.from_numpy(anatomy)])
+    return run_stages(stages, volume, images["FLAIR"], brain, combination=combination)
 
 
 def run_stages(
@@ -151,29 +170,46 @@ def run_stages(
     brain: np.ndarray,
     *,
     combination: str,
-) -> np.ndarray:
+) -> LesionMaps:
     """Do what `run_cascade` does on contrasts that are stacked already, (C, X, Y, Z) float32."""
-    probability = np.zeros(brain.shape, dtype=np.float32)
-    for number, stage in enumerate(stages):
-        candidates = stage.candidates.select(flair, brain, probability)
-        found = evaluate(stage.network, volume, candidates)
-        probability = found if number == 0 else combine(probability, found, combination)
-    return probability
+    found: list[LesionMaps] = []
+    for stage in stages:
+        before = [maps.probability for maps in found]
+        previous = combine(before, combination) if before else np.zeros(brain.shape, np.float32)
+        candidates = stage.candidates.select(flair, brain, previous)
+        found.append(_ask(stage.network, volume, candidates))
+    spheres = [maps.spheres for maps in found if maps.spheres is not None]
+    return LesionMaps(
+        combine([maps.probability for maps in found], combination),
+        combine(spheres, combination) if spheres else None,
+    )
 
 
-def combine(before: np.ndarray, found: np.ndarray, combination: str) -> np.ndarray:
-    """Put the probability of a stage together with that of the stages before it.
+def _ask(
+    network: PatchClassifier | SegmentationNetwork, volume: Tensor, candidates: np.ndarray
+) -> LesionMaps:
+    if isinstance(network, SegmentationNetwork):
+        maps = evaluate_windows(network, volume, candidates)
+        return LesionMaps(maps[0], maps[1] if network.spheres else None)
+    return LesionMaps(evaluate(network, volume, candidates), None)
+
+
+def combine(found: Sequence[np.ndarray], combination: str) -> np.ndarray:
+    """Put the maps of all stages together.
 
     Parameters
     ----------
-    before, found
-        (X, Y, Z) float32 in [0, 1].
+    found
+        (X, Y, Z) float32 in [0, 1] of each stage, first to last.
     combination
-        ``last`` forgets what was before, ``product`` multiplies.
+        ``last`` takes the last, ``product`` multiplies them, ``vote`` takes the median of each
+        voxel: of an odd number of maps it is above a threshold where most of them are.
 
     Returns
     -------
     numpy.ndarray
         (X, Y, Z) float32 in [0, 1].
     """
-    return before * found if combination == "product" else found
+    if combination == "vote":
+        return np.median(np.stack(found), axis=0)
+    return functools.reduce(np.multiply, found) if combination == "product" else found[-1]

@@ -47,10 +47,15 @@ class ExtractBrain(SimpleInterface):
         return runtime
 
 
+class _FindLesionsOutput(_ImageOutput):
+    spheres = File(exists=True, desc="sphere map, of a method with a sphere head")
+
+
 class _FindLesionsInput(_NetworkInput):
     in_files = InputMultiObject(File(exists=True), mandatory=True)
     contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
     brain = File(exists=True, mandatory=True)
+    anatomy = File(exists=True, desc="maps along a fourth axis, for networks that take them")
     method = traits.Str(mandatory=True)
 
 
@@ -58,7 +63,7 @@ class FindLesions(SimpleInterface):
     """`cascade.run_cascade`."""
 
     input_spec = _FindLesionsInput
-    output_spec = _ImageOutput
+    output_spec = _FindLesionsOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.network.cascade import load_stages, run_cascade
@@ -71,15 +76,23 @@ class FindLesions(SimpleInterface):
             contrast: np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
             for contrast, path in zip(self.inputs.contrasts, self.inputs.in_files, strict=True)
         }
+        anatomy = None
+        if self.inputs.anatomy:
+            image = nib.Nifti1Image.from_filename(self.inputs.anatomy)
+            anatomy = np.moveaxis(np.asarray(image.dataobj, dtype=np.float32), -1, 0)
         card = load_card(self.inputs.method)
-        probability = run_cascade(
+        found = run_cascade(
             load_stages(self.inputs.method, device=device),
             images,
             np.asarray(brain.dataobj) > 0,
             card["contrasts"],
             combination=card["combination"],
+            anatomy=anatomy,
         )
-        path = Path(runtime.cwd) / "probability.nii.gz"
-        nib.Nifti1Image(probability, brain.affine).to_filename(path)
-        self._results["out_file"] = str(path)
+        maps = {"out_file": found.probability, "spheres": found.spheres}
+        for output, values in maps.items():
+            if values is not None:
+                path = Path(runtime.cwd) / f"{output}.nii.gz"
+                nib.Nifti1Image(values, brain.affine).to_filename(path)
+                self._results[output] = str(path)
         return runtime

@@ -82,7 +82,12 @@ def write_subject_report(
 
 
 def render_boilerplate(
-    *, version: str, method: str, contrasts: Sequence[str], skull_strip: str
+    *,
+    version: str,
+    method: str,
+    contrasts: Sequence[str],
+    skull_strip: str,
+    separate_lesions: bool = False,
 ) -> str:
     """Write the methods text of a run, with its references, as Markdown.
 
@@ -96,6 +101,8 @@ def render_boilerplate(
         BIDS suffixes of the images that the networks saw.
     skull_strip
         ``auto`` or ``skip``, as in `cascade_bids.config.PreprocessConfig`.
+    separate_lesions
+        Whether confluent lesions were split.
 
     Examples
     --------
@@ -108,7 +115,12 @@ def render_boilerplate(
     *first, last = contrasts
     used = f"the {', '.join(first)} and {last} images" if first else f"the {last} image"
     text = render(
-        "CITATION.md.j2", version=version, method=method, contrasts=used, skull_strip=skull_strip
+        "CITATION.md.j2",
+        version=version,
+        method=method,
+        contrasts=used,
+        skull_strip=skull_strip,
+        separate_lesions=separate_lesions,
     )
     return text.replace("\n\n\n", "\n\n")
 

@@ -19,6 +19,7 @@ from cascade_bids.network.brain import SPACING_MM, WINDOW, normalise
 from cascade_bids.network.weights import save_method
 from cascade_bids.training import augment
 from cascade_bids.training.loop import Batch, Schedule, fit
+from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.synthesis import flair_from_t1w, random_contrast
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def train_brain(
         When a folder holds no heads.
     """
     torch.manual_seed(seed)
+    say("reading the heads")
     heads = [*load_scans(ixi_dir), *load_label_maps(head_labels_dir)]
     kept = _held_out(heads)
     learned = [head for head in heads if head.name not in {k.name for k in kept}]
@@ -105,16 +107,19 @@ def train_brain(
         learning_rate=3e-3,
         mixed_precision=True,
     )
-    fit(
-        network,
-        batches=lambda epoch: _batches(learned, seed=seed * 100_003 + epoch),
-        loss=overlap_loss,
-        validate=lambda model: float(
-            np.mean([float(overlap_loss(model(x[None, None]), y[None, None])) for x, y in checks])
-        ),
-        schedule=schedule,
-        folder=work_dir,
-    )
+    with show_training("brain extraction", networks=1):
+        fit(
+            network,
+            batches=lambda epoch: _batches(learned, seed=seed * 100_003 + epoch),
+            loss=overlap_loss,
+            validate=lambda model: float(
+                np.mean(
+                    [float(overlap_loss(model(x[None, None]), y[None, None])) for x, y in checks]
+                )
+            ),
+            schedule=schedule,
+            folder=work_dir,
+        )
     arguments = {"channels_in": CHANNELS_IN, "widths": list(WIDTHS)}
     return save_method(
         "brain",

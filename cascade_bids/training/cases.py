@@ -1,8 +1,8 @@
 """Labelled scans to learn from: images, brain and lesions on the network grid."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import nibabel as nib
@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cascade_bids.bids.dataset import parse_entities
+from cascade_bids.bids.outputs import output_path
 from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import ScanError, UsageError
+from cascade_bids.lesions.spheres import lesion_spheres
 from cascade_bids.network.dense import PatchReader
 
 BORDER = 8
@@ -29,17 +32,23 @@ class Case:
     folder: Path
     """Where its arrays are."""
     contrasts: tuple[str, ...]
-    """Channels of the volume."""
+    """First channels of the volume; anatomical coordinates may follow."""
+
+    @property
+    def scan(self) -> Scan:
+        """Participant, session and run, without the images."""
+        entities = parse_entities(PurePath(self.label))
+        return Scan(entities["subject"], entities.get("session"), entities.get("run"))
 
     @property
     def padded(self) -> Tensor:
-        """(C, X + 2 B, Y + 2 B, Z + 2 B) float32, normalised, `BORDER` zeros around."""
+        """(C, X + 2 B, Y + 2 B, Z + 2 B) float32, `volume` with `BORDER` zeros around."""
         # Copy-on-write, since PyTorch warns of arrays that it must not write to.
         return torch.from_numpy(np.load(self.folder / "volume.npy", mmap_mode="c"))
 
     @property
     def volume(self) -> Tensor:
-        """(C, X, Y, Z) float32, normalised."""
+        """(C, X, Y, Z) float32: the normalised contrasts, and the anatomical coordinates if any."""
         inner = slice(BORDER, -BORDER)
         return self.padded[:, inner, inner, inner]
 
@@ -51,12 +60,17 @@ class Case:
     @property
     def brain(self) -> np.ndarray:
         """(X, Y, Z) bool."""
-        return np.load(self.folder / "brain.npy")
+        return np.load(self.folder / "brain.npy", mmap_mode="r")
 
     @property
     def lesions(self) -> np.ndarray:
         """(X, Y, Z) bool."""
-        return np.load(self.folder / "lesions.npy")
+        return np.load(self.folder / "lesions.npy", mmap_mode="r")
+
+    @property
+    def spheres(self) -> np.ndarray:
+        """(X, Y, Z) bool, see `lesions.spheres.lesion_spheres`."""
+        return np.load(self.folder / "spheres.npy", mmap_mode="r")
 
     @property
     def affine(self) -> np.ndarray:
@@ -76,24 +90,37 @@ def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
     UsageError
         When there is more than one.
     """
-    anat = folder.joinpath(
-        f"sub-{scan.subject}", *([f"ses-{scan.session}"] if scan.session else []), "anat"
-    )
+    anat = output_path(folder, scan, "lesion_mask").parent
     where = anat if anat.is_dir() else folder
-    stem = f"sub-{scan.subject}" + (f"_ses-{scan.session}" if scan.session else "")
-    found = sorted(
+    session = replace(scan, run=None)
+    found = [
         path
-        for path in where.glob(f"{stem}_*label-lesion_mask.nii*")
-        if "_desc-change" not in path.name
-    )
+        for path in sorted(where.glob(f"{session.label}_*mask.nii*"))
+        if _is_lesion_mask(parse_entities(PurePath(path.name)), scan)
+    ]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise UsageError(f"{scan.label} has several lesion masks in {where}: {names}; keep one")
     return found[0] if found else None
 
 
+def _is_lesion_mask(entities: Mapping[str, str], scan: Scan) -> bool:
+    return (
+        (entities.get("suffix"), entities.get("label")) == ("mask", "lesion")
+        and entities.get("session") == scan.session
+        and entities.get("run") in (None, scan.run)
+        # What is new since an earlier session is not all that there is.
+        and entities.get("desc") != "change"
+    )
+
+
 def save_case(
-    folder: Path, images: Sequence[nib.Nifti1Image], brain: nib.Nifti1Image, lesions: Any
+    folder: Path,
+    images: Sequence[nib.Nifti1Image],
+    brain: nib.Nifti1Image,
+    lesions: Any,
+    *,
+    anatomy: nib.Nifti1Image | None,
 ) -> None:
     """Store a case's arrays; the volume last, so that it is there only when all is.
 
@@ -105,6 +132,8 @@ def save_case(
         (X, Y, Z) normalised images on the network grid, in the order of the channels.
     brain, lesions
         Masks on the same grid.
+    anatomy
+        (X, Y, Z, 6) maps on the same grid that become the last channels, or None.
 
     Raises
     ------
@@ -118,6 +147,10 @@ def save_case(
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "brain.npy", inside)
     np.save(folder / "lesions.npy", found)
+    np.save(folder / "spheres.npy", lesion_spheres(found, nib.affines.voxel_sizes(brain.affine)))
     np.save(folder / "affine.npy", brain.affine)
     stacked = np.stack([np.asarray(image.dataobj, dtype=np.float32) for image in images])
+    if anatomy is not None:
+        maps = np.asarray(anatomy.dataobj, dtype=np.float32)
+        stacked = np.concatenate([stacked, np.moveaxis(maps, -1, 0)])
     np.save(folder / "volume.npy", np.pad(stacked, [(0, 0), *[(BORDER, BORDER)] * 3]))

@@ -9,10 +9,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from cascade_bids.errors import UsageError
-from cascade_bids.network.architectures import PatchClassifier
+from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
 from cascade_bids.network.cascade import Stage, load_stages
-from cascade_bids.network.weights import load_card
-from cascade_bids.training.cascade import draw_voxels, fit_stage, save_cascade
+from cascade_bids.network.weights import load_card, weights_id
+from cascade_bids.training.cascade import save_cascade
+from cascade_bids.training.patches import draw_voxels, fit_patches
+from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import RECIPES, Recipe
 from cascade_bids.training.train import TrainConfig, stage_schedule, start_training
 
@@ -91,34 +93,31 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
     StartError
         When a scan cannot be prepared.
     """
-    device, cases = start_training(config)
     card = load_card(source)
     recipe = recipe_of(card["stages"][0]["architecture"])
+    device, cases = start_training(config, source=weights_id(source))
     stages: list[Stage] = []
     counts = []
-    for number, stage in enumerate(load_stages(source, device=device), start=1):
-        folder = config.work_dir / "adapted" / f"stage{number}"
-        sets = draw_voxels(
-            cases,
-            recipe.stages[number - 1].learn,
-            folder,
-            card["combination"],
-            stages,
-            stage.network.patch_size,
-        )
-        samples = 2 * sum(len(voxels.lesions) for voxels in sets)
-        layers = min(count_layers(samples), len(stage.network.dense_layers))
-        log.info("stage %d: %d samples, %d dense layers learn", number, samples, layers)
-        fit_stage(
-            Adapting(stage.network, layers),
-            sets,
-            recipe,
-            folder,
-            schedule=stage_schedule(recipe, config),
-            seed=config.preprocess.random_seed + number,
-        )
-        counts.append(layers)
-        stages.append(stage)
+    with show_training("", len(card["stages"])):
+        for number, stage in enumerate(load_stages(source, device=device), start=1):
+            folder, network = config.work_dir / "adapted" / f"stage{number}", stage.network
+            if not isinstance(network, PatchClassifier):
+                raise TypeError(f"{type(network).__name__} does not classify patches")
+            learn, size = recipe.stages[number - 1].learn, network.patch_size
+            sets = draw_voxels(cases, learn, folder, card["combination"], stages, size)
+            samples = 2 * sum(len(voxels.lesions) for voxels in sets)
+            layers = min(count_layers(samples), len(network.dense_layers))
+            log.info("stage %d: %d samples, %d dense layers learn", number, samples, layers)
+            fit_patches(
+                Adapting(network, layers),
+                sets,
+                recipe,
+                folder,
+                schedule=stage_schedule(recipe, config),
+                seed=config.preprocess.random_seed + number,
+            )
+            counts.append(layers)
+            stages.append(stage)
     facts = {
         "adapted_from": card["name"],
         "dense_layers_trained": counts,
@@ -145,9 +144,12 @@ def recipe_of(architecture: str) -> Recipe:
     Raises
     ------
     UsageError
-        When there is none.
+        When there is none, or its networks have no dense layers to train anew.
     """
-    for recipe in RECIPES.values():
-        if recipe.architecture == architecture:
-            return recipe
-    raise UsageError(f"a method of {architecture} networks can't be adapted")
+    recipe = next((r for r in RECIPES.values() if r.architecture == architecture), None)
+    if recipe is None or not issubclass(ARCHITECTURES[architecture], PatchClassifier):
+        raise UsageError(
+            f"a method of {architecture} networks can't be adapted, since only the dense layers of "
+            "networks on patches are; train one from scratch instead (cascade-bids train)"
+        )
+    return recipe

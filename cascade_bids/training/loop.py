@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cascade_bids.files import appearing
 from cascade_bids.training.curves import write_curves
+from cascade_bids.training.progress import Epoch, watch_network
 
 log = logging.getLogger(__name__)
 
@@ -122,38 +123,31 @@ def fit(
         log.info("continuing %s after epoch %d", checkpoint, progress.epoch)
     device = next(model.parameters()).device
     seed = torch.initial_seed()
-    while not _finished(progress, schedule):
-        started = time.monotonic()
-        # Dropout draws from the global generator: a continued run must draw what a whole one does.
-        torch.manual_seed(seed + progress.epoch)
-        rate = schedule.learning_rate * schedule.decay(
-            schedule.part(progress.epoch, progress.seconds)
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        trained = _train_epoch(model, batches(progress.epoch), loss, optimiser, device, schedule)
-        model.eval()
-        with torch.inference_mode():
-            validated = validate(model)
-        if validated < progress.best_loss:
-            progress.best_loss, progress.best_epoch = validated, progress.epoch
-            best = {k: v.clone() for k, v in model.state_dict().items()}
-        progress.epoch += 1
-        progress.seconds += time.monotonic() - started
-        row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
-        progress.curves.append((str(progress.epoch), *row))
-        _save_checkpoint(checkpoint, model, optimiser, best, progress)
-        write_curves(folder, progress.curves)
-        log.info(
-            "epoch %d: training loss %.4f, validation loss %.4f, best %.4f, %.1f min, at most %.0f "
-            "more",
-            progress.epoch,
-            trained,
-            validated,
-            progress.best_loss,
-            progress.seconds / 60,
-            _minutes_left(progress, schedule),
-        )
+    with watch_network() as tell:
+        if progress.epoch:
+            tell(_describe(progress, schedule))
+        while not _finished(progress, schedule):
+            started = time.monotonic()
+            # Dropout draws from the global generator: a continued run must draw what a whole one
+            # does.
+            torch.manual_seed(seed + progress.epoch)
+            _set_rate(optimiser, progress, schedule)
+            trained = _train_epoch(
+                model, batches(progress.epoch), loss, optimiser, device, schedule
+            )
+            model.eval()
+            with torch.inference_mode():
+                validated = validate(model)
+            if validated < progress.best_loss:
+                progress.best_loss, progress.best_epoch = validated, progress.epoch
+                best = {k: v.clone() for k, v in model.state_dict().items()}
+            progress.epoch += 1
+            progress.seconds += time.monotonic() - started
+            row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
+            progress.curves.append((str(progress.epoch), *row))
+            _save_checkpoint(checkpoint, model, optimiser, best, progress)
+            write_curves(folder, progress.curves)
+            tell(_describe(progress, schedule))
     model.load_state_dict(best)
     model.eval()
     return progress.best_loss
@@ -163,6 +157,25 @@ def _finished(progress: _Progress, schedule: Schedule) -> bool:
     return (
         schedule.part(progress.epoch, progress.seconds) >= 1
         or progress.epoch - 1 - progress.best_epoch >= schedule.patience
+    )
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, progress: _Progress, schedule: Schedule) -> None:
+    part = schedule.part(progress.epoch, progress.seconds)
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.learning_rate * schedule.decay(part)
+
+
+def _describe(progress: _Progress, schedule: Schedule) -> Epoch:
+    _, trained, validated, _ = progress.curves[-1]
+    return Epoch(
+        number=progress.epoch,
+        training_loss=float(trained),
+        validation_loss=float(validated),
+        best_loss=progress.best_loss,
+        minutes=progress.seconds / 60,
+        minutes_left=_minutes_left(progress, schedule),
+        part=min(1.0, schedule.part(progress.epoch, progress.seconds)),
     )
 
 

@@ -20,6 +20,7 @@ class _SaveCaseInput(BaseInterfaceInputSpec):
     order = traits.List(traits.Str(), mandatory=True, desc="contrasts in the order of channels")
     brain = File(exists=True, mandatory=True)
     lesions = File(exists=True, mandatory=True)
+    anatomy = File(exists=True, desc="maps along a fourth axis")
     folder = traits.Str(mandatory=True)
 
 
@@ -38,12 +39,14 @@ class SaveCase(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.training.cases import save_case
 
+        anatomy = self.inputs.anatomy
         files = dict(zip(self.inputs.contrasts, self.inputs.in_files, strict=True))
         save_case(
             Path(self.inputs.folder),
             [nib.Nifti1Image.from_filename(files[contrast]) for contrast in self.inputs.order],
             nib.Nifti1Image.from_filename(self.inputs.brain),
             nib.Nifti1Image.from_filename(self.inputs.lesions),
+            anatomy=nib.Nifti1Image.from_filename(anatomy) if anatomy else None,
         )
         self._results["folder"] = self.inputs.folder
         return runtime

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cascade_bids.errors import UsageError
 from cascade_bids.network.cascade import CandidateRule
-from cascade_bids.training.loop import Schedule, constant
+from cascade_bids.training.loop import Schedule, constant, steps
 from cascade_bids.training.sampling import axial_flips
 
 
@@ -36,9 +36,9 @@ class Recipe:
     schedule: Schedule
     """How each stage is trained."""
     batch_size: int
-    """Patches in a batch."""
+    """Patches or crops in a batch."""
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
-    """What changes the patches at random."""
+    """What changes patches at random; crops have their own, see `crops.augment_crop`."""
     combination: str = "last"
     """How the stages' probabilities become one; see `cascade_bids.network.cascade.combine`."""
     threshold: float = 0.5
@@ -48,23 +48,47 @@ class Recipe:
     arguments: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the architecture."""
 
+    @property
+    def anatomy(self) -> bool:
+        """Whether the networks take anatomical coordinates beside the contrasts."""
+        return bool(self.arguments.get("anatomy"))
+
 
 _BRIGHT = CandidateRule(flair_above_z=0.5)
 _SUSPICIOUS = CandidateRule(previous_above=0.5)
 _VERY_BRIGHT = CandidateRule(flair_above_z=1.5)
+_BRAIN = CandidateRule()
+
+_ADADELTA = Schedule(
+    max_epochs=400, patience=50, optimiser="Adadelta", learning_rate=1.0, decay=constant
+)
+"""Of the cascade and of its successor, by the code of their authors."""
+
+
+def _all_net(
+    *, anatomy: bool = True, spheres: bool = True, architecture: str = "LesionUNet"
+) -> Recipe:
+    """Describe ALL-Net, or what is left of it without one of its parts."""
+    schedule = Schedule(
+        max_epochs=400, patience=400, optimiser="Adam", learning_rate=1e-3, decay=steps
+    )
+    return Recipe(
+        source="Zhang et al., NeuroImage: Clinical 2021, doi 10.1016/j.nicl.2021.102854",
+        architecture=architecture,
+        stages=(StageRecipe(_BRAIN, _BRAIN),) * 5,
+        schedule=schedule,
+        batch_size=2,
+        combination="vote",
+        arguments={"anatomy": anatomy, "spheres": spheres, "window": [128, 128, 48]},
+    )
+
 
 RECIPES = {
     "valverde2017": Recipe(
         source="Valverde et al., NeuroImage 2017, doi 10.1016/j.neuroimage.2017.04.034",
         architecture="PatchNetwork",
         stages=(StageRecipe(_BRIGHT, _BRIGHT), StageRecipe(_SUSPICIOUS, _SUSPICIOUS)),
-        schedule=Schedule(
-            max_epochs=400,
-            patience=50,
-            optimiser="Adadelta",
-            learning_rate=1.0,
-            decay=constant,
-        ),
+        schedule=_ADADELTA,
         batch_size=128,
         augment=axial_flips,
     ),
@@ -75,13 +99,7 @@ RECIPES = {
             StageRecipe(_BRIGHT, _BRIGHT),
             StageRecipe(_SUSPICIOUS, CandidateRule(previous_above=0.8)),
         ),
-        schedule=Schedule(
-            max_epochs=400,
-            patience=50,
-            optimiser="Adadelta",
-            learning_rate=1.0,
-            decay=constant,
-        ),
+        schedule=_ADADELTA,
         batch_size=128,
         augment=axial_flips,
     ),
@@ -104,8 +122,13 @@ RECIPES = {
         combination="product",
         min_lesion_mm3=30.0,
     ),
+    "allnet": _all_net(),
+    "allnet-tiramisu": _all_net(architecture="LesionTiramisu"),
+    "allnet-base": _all_net(anatomy=False, spheres=False),
+    "allnet-anaconv": _all_net(spheres=False),
+    "allnet-lesloss": _all_net(anatomy=False),
 }
-"""The methods that can be trained, by name."""
+"""The methods that can be trained, by name; the last three are the ablation of ALL-Net."""
 
 
 def find_recipe(method: str) -> Recipe:

@@ -14,6 +14,33 @@ SLAB_MM = 12
 """Thickness of the axial slabs that go to training or to validation as a whole."""
 
 
+NOTHING_HELD_OUT = (
+    f"all lesions lie within {SLAB_MM} mm from top to bottom, so none can be held out to tell when "
+    "to stop; add a scan with more lesions"
+)
+"""What is said when no lesion is left to validate on."""
+
+
+def hold_out(filled: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Choose the slabs of a scan that are held out for validation.
+
+    Of the slabs that hold lesions the second, then every fourth, and likewise of the others; none
+    of a scan with lesions in one slab only, which is learned from as a whole.
+
+    Parameters
+    ----------
+    filled, others
+        Numbers of the slabs that hold lesions, and of all slabs.
+
+    Returns
+    -------
+    numpy.ndarray
+        Numbers of slabs.
+    """
+    empty = np.setdiff1d(others, filled)
+    return np.concatenate([filled[1::4], empty[1::4] if len(filled) > 1 else empty[:0]])
+
+
 @dataclass(frozen=True)
 class VoxelSet:
     """The voxels of one scan that a stage may learn from."""
@@ -29,12 +56,11 @@ class VoxelSet:
         """Keep about every fourth slab for validation, or the others for training.
 
         Neighbouring patches overlap, so voxels drawn at random for validation would have been seen
-        in training; whole slabs are not. Of the slabs that hold lesions the second is held out,
-        then every fourth; a scan with lesions in one slab only is learned from as a whole.
+        in training; whole slabs are not. `hold_out` chooses them.
         """
-        filled = np.unique(self.lesions[:, 2] // SLAB_MM)
-        empty = np.setdiff1d(np.unique(self.others[:, 2] // SLAB_MM), filled)
-        held_out = np.concatenate([filled[1::4], empty[1::4] if len(filled) > 1 else []])
+        held_out = hold_out(
+            np.unique(self.lesions[:, 2] // SLAB_MM), np.unique(self.others[:, 2] // SLAB_MM)
+        )
         kept = [
             voxels[np.isin(voxels[:, 2] // SLAB_MM, held_out) == validation]
             for voxels in (self.lesions, self.others)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nipype import Node, Workflow
@@ -11,10 +12,11 @@ from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.execution import run_workflow, workflow_name
-from cascade_bids.preparation import connect_grid, connect_preparation
+from cascade_bids.preparation import connect_anatomy, connect_grid, connect_preparation
 from cascade_bids.preprocess.nodes import ResampleMask
 from cascade_bids.training.cases import Case, find_lesion_mask
 from cascade_bids.training.nodes import SaveCase
+from cascade_bids.training.progress import say
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ def prepare_cases(
     masks_dir: Path | None,
     preprocess: PreprocessConfig,
     resources: ResourceConfig,
+    work_dir: Path,
+    anatomy: bool,
 ) -> list[Case]:
     """Bring the labelled scans of a dataset to the network grid, as a participant run does.
 
@@ -38,7 +42,11 @@ def prepare_cases(
     masks_dir
         Folder that holds the ``label-lesion_mask`` images; the dataset itself when None.
     preprocess, resources
-        As of a participant run; the work folder is needed and keeps the cases.
+        As of a participant run, but for the work folder.
+    work_dir
+        The work folder, which keeps the cases.
+    anatomy
+        Whether the networks take anatomical coordinates behind the contrasts.
 
     Returns
     -------
@@ -48,15 +56,16 @@ def prepare_cases(
     Raises
     ------
     UsageError
-        When the contrasts are without FLAIR, or no scan has all contrasts and a mask, or a named
+        When the contrasts are without FLAIR, or without the T1w that anatomical coordinates are
+        measured on, or no scan has all contrasts and a mask, or a named
         participant lacks one.
     StartError
         When a scan cannot be prepared; the message names each.
     """
     if "FLAIR" not in contrasts:
         raise UsageError("--contrasts must name FLAIR, which every scan is aligned to")
-    if resources.work_dir is None:
-        raise UsageError("training needs a work folder (-w)")
+    if anatomy and "T1w" not in contrasts:
+        raise UsageError("--contrasts must name T1w, which anatomical coordinates are measured on")
     masks_dir = masks_dir or inputs.bids_dir
     labelled: dict[str, tuple[Scan, Path]] = {}
     for scan in find_scans(inputs):
@@ -73,7 +82,9 @@ def prepare_cases(
             f"no scan in {inputs.bids_dir} has {', '.join(contrasts)} and a lesion mask "
             f"(…_label-lesion_mask.nii.gz) in {masks_dir}"
         )
-    return _run(labelled, contrasts, preprocess, resources, resources.work_dir)
+    say("preparing %d %s", len(labelled), "scan" if len(labelled) == 1 else "scans")
+    resources = replace(resources, work_dir=work_dir)
+    return _run(labelled, contrasts, preprocess, resources, work_dir, anatomy)
 
 
 def _run(
@@ -82,6 +93,7 @@ def _run(
     preprocess: PreprocessConfig,
     resources: ResourceConfig,
     work_dir: Path,
+    anatomy: bool,
 ) -> list[Case]:
     cases = {
         label: Case(label, scan.subject, work_dir / "cases" / label, tuple(contrasts))
@@ -89,7 +101,8 @@ def _run(
     }
     workflow = Workflow("cascade_bids")
     for label, (scan, mask) in labelled.items():
-        workflow.add_nodes([_init_case_wf(scan, mask, cases[label], preprocess, resources)])
+        case_wf = _init_case_wf(scan, mask, cases[label], preprocess, resources, anatomy)
+        workflow.add_nodes([case_wf])
     scans = [scan for scan, _ in labelled.values()]
     failures: dict[str, tuple[str, str]] = {}
     run_workflow(workflow, scans, resources, work_dir / "logs", failures)
@@ -101,7 +114,12 @@ def _run(
 
 
 def _init_case_wf(
-    scan: Scan, mask: Path, case: Case, preprocess: PreprocessConfig, resources: ResourceConfig
+    scan: Scan,
+    mask: Path,
+    case: Case,
+    preprocess: PreprocessConfig,
+    resources: ResourceConfig,
+    anatomy: bool,
 ) -> Workflow:
     """Wire the journey of a labelled scan to the network grid."""
     wf = Workflow(workflow_name(scan))
@@ -117,4 +135,6 @@ def _init_case_wf(
     wf.connect(prepare, "out_files", save, "in_files")
     wf.connect(prepare, "brain", save, "brain")
     wf.connect(lesions, "out_file", save, "lesions")
+    if anatomy:
+        wf.connect(*connect_anatomy(wf, prepared, prepare), save, "anatomy")
     return wf

@@ -9,11 +9,13 @@ from cascade_bids.network.architectures import PatchNetwork, UNet
 from cascade_bids.network.cascade import (
     CandidateRule,
     Stage,
+    combine,
     load_stages,
     run_cascade,
     stack_contrasts,
 )
 from cascade_bids.network.dense import evaluate_patches
+from cascade_bids.network.segmenters import LesionUNet
 from cascade_bids.network.weights import save_method
 
 SHAPE = (14, 15, 13)
@@ -61,9 +63,8 @@ def test_a_rule_takes_masks_of_numbers_and_leaves_them_alone():
 def test_one_stage_is_zero_outside_its_candidates(scan):
     images, brain = scan
     network = make_network(0)
-    found = run_cascade(
-        [Stage(network, CandidateRule(flair_above_z=0.3))], images, brain, CONTRASTS
-    )
+    stages = [Stage(network, CandidateRule(flair_above_z=0.3))]
+    found = run_cascade(stages, images, brain, CONTRASTS).probability
     candidates = brain & (images["FLAIR"] > 0.3)
     assert found.dtype == np.float32
     assert not found[~candidates].any()
@@ -88,7 +89,7 @@ def test_the_second_stage_sees_only_what_the_first_found(scan):
         images,
         brain,
         CONTRASTS,
-    )
+    ).probability
     # The voxel at the median itself may fall to either side by rounding.
     clear = np.abs(before - threshold) > 1e-6
     expected = evaluate_patches(second, volume, passed)
@@ -101,7 +102,7 @@ def test_nothing_found_first_is_nothing_found_at_all(scan):
         Stage(make_network(0), CandidateRule(flair_above_z=0)),
         Stage(make_network(1), CandidateRule(previous_above=1)),
     ]
-    found = run_cascade(stages, images, brain, CONTRASTS)
+    found = run_cascade(stages, images, brain, CONTRASTS).probability
     assert found.shape == SHAPE
     assert not found.any()
 
@@ -112,6 +113,17 @@ def test_contrasts_are_stacked_as_the_network_takes_them(scan):
     assert stacked.dtype == torch.float32
     np.testing.assert_array_equal(stacked[0], images["T1w"])
     np.testing.assert_array_equal(stacked[1], images["FLAIR"])
+
+
+def test_anatomical_maps_follow_the_contrasts(scan):
+    images, brain = scan
+    maps = np.random.default_rng(1).normal(size=(6, *SHAPE)).astype(np.float32)
+    torch.manual_seed(0)
+    network = PatchNetwork(8, widths=(4, 6), hidden=8).eval()
+    stages = [Stage(network, CandidateRule())]
+    found = run_cascade(stages, images, brain, CONTRASTS, anatomy=maps).probability
+    volume = torch.from_numpy(np.stack([images["FLAIR"], images["T1w"], *maps]))
+    np.testing.assert_allclose(found, evaluate_patches(network, volume, brain), atol=1e-4)
 
 
 def test_a_missing_contrast_is_named(scan):
@@ -136,9 +148,9 @@ def test_a_saved_cascade_finds_the_same(scan, tmp_path):
     loaded = load_stages("toy", device=CPU, folder=tmp_path)
     made = [Stage(n, CandidateRule(**r)) for n, r in zip(networks, rules, strict=True)]
     assert [stage.candidates for stage in loaded] == [stage.candidates for stage in made]
-    np.testing.assert_array_equal(
-        run_cascade(loaded, images, brain, CONTRASTS), run_cascade(made, images, brain, CONTRASTS)
-    )
+    again, before = (run_cascade(s, images, brain, CONTRASTS) for s in (loaded, made))
+    np.testing.assert_array_equal(again.probability, before.probability)
+    assert again.spheres is None
 
 
 def test_brain_extraction_is_no_method_that_finds_lesions(tmp_path):
@@ -152,3 +164,30 @@ def test_brain_extraction_is_no_method_that_finds_lesions(tmp_path):
 def test_an_unknown_method_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no method named 'nothing'"):
         load_stages("nothing", device=CPU, folder=tmp_path)
+
+
+def test_most_of_the_votes_decide():
+    maps = [np.array([[[0.9, 0.9, 0.2]]], np.float32), np.array([[[0.6, 0.1, 0.4]]], np.float32)]
+    maps.append(np.array([[[0.1, 0.3, 1.0]]], np.float32))
+    voted = combine(maps, "vote")
+    assert voted.dtype == np.float32
+    assert ((voted > 0.5) == (np.sum(np.array(maps) > 0.5, axis=0) >= 2)).all()
+    np.testing.assert_allclose(combine(maps, "product"), maps[0] * maps[1] * maps[2])
+    np.testing.assert_array_equal(combine(maps, "last"), maps[2])
+
+
+def test_networks_that_segment_vote_on_lesions_and_spheres(scan):
+    images, brain = scan
+    stages = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        arguments = {"anatomy": False, "spheres": True, "window": [8, 8, 8], "widths": [2, 4]}
+        stages.append(Stage(LesionUNet(2, **arguments).eval(), CandidateRule()))
+    found = run_cascade(stages, images, brain, CONTRASTS, combination="vote")
+    alone = [run_cascade([stage], images, brain, CONTRASTS) for stage in stages]
+    assert found.spheres is not None
+    for name in ("probability", "spheres"):
+        votes = [getattr(maps, name) for maps in alone]
+        np.testing.assert_array_equal(getattr(found, name), np.median(votes, axis=0))
+        assert (getattr(found, name) > 0)[brain].all()
+        assert not getattr(found, name)[~brain].any()

@@ -198,6 +198,23 @@ def test_boilerplate_names_what_was_used():
     assert "\n\n\n" not in text
 
 
+def test_boilerplate_tells_that_lesions_were_separated():
+    whole, split = (
+        render_boilerplate(
+            version="9.8",
+            method="allnet",
+            contrasts=["FLAIR"],
+            skull_strip="auto",
+            separate_lesions=separate,
+        )
+        for separate in (False, True)
+    )
+    for words in ("watershed", "[7]", "10.1016/j.nicl.2021.102854"):
+        assert words in split
+        assert words not in whole
+    assert "\n\n\n" not in split
+
+
 def test_boilerplate_of_another_method_and_of_extracted_brains():
     text = render_boilerplate(
         version="9.8", method="allnet", contrasts=["FLAIR"], skull_strip="skip"

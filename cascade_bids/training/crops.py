@@ -1,0 +1,221 @@
+"""Train a network that segments crops: which crops it sees, and how they are changed at random."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cascade_bids.errors import UsageError
+from cascade_bids.network.segmenters import SegmentationNetwork
+from cascade_bids.training.augment import smooth_noise, uniform
+from cascade_bids.training.cases import Case
+from cascade_bids.training.loop import Batch, Schedule, fit
+from cascade_bids.training.losses import segmentation_loss
+from cascade_bids.training.recipes import Recipe
+from cascade_bids.training.sampling import NOTHING_HELD_OUT, SLAB_MM, hold_out
+
+CROPS_PER_EPOCH = 32
+"""After so many crops the validation loss is asked."""
+
+CROPS_TO_VALIDATE = 8
+"""Crops that the validation loss is the mean of, the same after every epoch."""
+
+CERTAINLY_NOT = -30.0
+"""Logit that adds nothing to a loss where the target is 0."""
+
+
+def fit_crops(
+    network: SegmentationNetwork,
+    cases: Sequence[Case],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    schedule: Schedule,
+    seed: int,
+) -> None:
+    """Train one network on crops, and leave it with its best weights.
+
+    About every fourth slab of each scan is held out, as for patches (`sampling.hold_out`): its
+    labels count in the validation loss only, the others in training only.
+
+    Raises
+    ------
+    UsageError
+        When no lesion can be held out.
+    """
+    device = next(network.parameters()).device
+    checked = [case for case in cases if (case.lesions & _counted(case, validation=True)).any()]
+    if not checked:
+        raise UsageError(NOTHING_HELD_OUT)
+
+    def batches(count: int, seed: int, *, validation: bool) -> Iterator[Batch]:
+        return crop_batches(
+            checked if validation else cases,
+            network.window,
+            crops=count,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            validation=validation,
+        )
+
+    def validate(model: torch.nn.Module) -> float:
+        losses = [
+            float(counted_loss(model(x.to(device)), y.to(device)))
+            for x, y in batches(CROPS_TO_VALIDATE, seed, validation=True)
+        ]
+        return float(np.mean(losses))
+
+    fit(
+        network,
+        batches=lambda epoch: batches(CROPS_PER_EPOCH, 100_003 * seed + epoch, validation=False),
+        loss=counted_loss,
+        validate=validate,
+        schedule=schedule,
+        folder=folder,
+    )
+
+
+def counted_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Give the loss of the voxels that count.
+
+    Parameters
+    ----------
+    logits
+        (N, K, X, Y, Z), K = 1 for lesions or 2 for lesions and spheres.
+    target
+        (N, 3, X, Y, Z): lesions, spheres, and whether a voxel counts.
+
+    Returns
+    -------
+    Tensor
+        Scalar, see `losses.segmentation_loss`.
+    """
+    counted = target[:, 2:] > 0
+    labels = target[:, : logits.shape[1]] * counted
+    return segmentation_loss(logits.masked_fill(~counted, CERTAINLY_NOT), labels)
+
+
+def crop_batches(
+    cases: Sequence[Case],
+    window: Sequence[int],
+    *,
+    crops: int,
+    batch_size: int,
+    seed: int,
+    validation: bool,
+) -> Iterator[Batch]:
+    """Draw crops, every second one around a lesion; only those of one batch are in memory.
+
+    Parameters
+    ----------
+    cases
+        The scans, drawn from in turn.
+    window
+        Voxels of a crop.
+    crops
+        How many.
+    batch_size
+        Crops in a batch.
+    seed
+        Of what is drawn and of the augmentation.
+    validation
+        Whether the held-out slabs count, without augmentation, or the others, with it.
+
+    Yields
+    ------
+    tuple of Tensor
+        Channels of the volume (N, C, X, Y, Z) float32 and target (N, 3, X, Y, Z) float32, see
+        `counted_loss`.
+    """
+    rng = np.random.default_rng(seed)
+    noise = torch.Generator().manual_seed(seed)
+    order = rng.permutation(len(cases))
+    for first in range(0, crops, batch_size):
+        batch = []
+        for number in range(first, min(first + batch_size, crops)):
+            # Pairs of crops, with a lesion and without, from one scan after the other.
+            case = cases[order[number // 2 % len(cases)]]
+            counted = _counted(case, validation=validation)
+            crop = _cut(case, window, _centre(case, counted, rng, lesion=number % 2 == 0), counted)
+            batch.append(crop if validation else augment_crop(*crop, len(case.contrasts), noise))
+        yield torch.stack([x for x, _ in batch]), torch.stack([y for _, y in batch])
+
+
+def augment_crop(
+    inputs: Tensor, target: Tensor, contrasts: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Deform a crop elastically, and scale and shift the intensities of its contrasts.
+
+    Parameters
+    ----------
+    inputs
+        (C, X, Y, Z): contrasts, 0 outside the brain, and maybe anatomy.
+    target
+        (T, X, Y, Z) of 0 and 1.
+    contrasts
+        How many of the channels are contrasts.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    tuple of Tensor
+        Of the same shapes.
+    """
+    shape = tuple(inputs.shape[1:])
+    # 2 voxels at knots about 16 apart: lesions change their shape, and tissue does not fold.
+    moved = uniform(0, 2, rng) * smooth_noise(shape, max(2, max(shape) // 16), rng, channels=3)
+    axes = [torch.arange(n, dtype=torch.float32) for n in shape]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij")) + moved
+    sizes = torch.tensor(shape, dtype=torch.float32).sub(1).clamp(min=1)
+    grid = (2 * points.permute(1, 2, 3, 0) / sizes - 1).flip(-1)[None]
+    inputs, target = (
+        F.grid_sample(x[None], grid, mode=mode, padding_mode="border", align_corners=True)[0]
+        for x, mode in ((inputs, "bilinear"), (target, "nearest"))
+    )
+    for channel in inputs[:contrasts]:
+        inside = channel != 0
+        channel[inside] = channel[inside] * uniform(0.9, 1.1, rng) + uniform(-0.1, 0.1, rng)
+    return inputs, target
+
+
+def _counted(case: Case, *, validation: bool) -> np.ndarray:
+    """Say of each axial slice (Z,) whether its labels count."""
+    slabs = np.arange(case.lesions.shape[2]) // SLAB_MM
+    filled, inside = (mask.any(axis=(0, 1)) for mask in (case.lesions, case.brain))
+    held_out = hold_out(np.unique(slabs[filled]), np.unique(slabs[inside]))
+    return np.isin(slabs, held_out) == validation
+
+
+def _centre(
+    case: Case, counted: np.ndarray, rng: np.random.Generator, *, lesion: bool
+) -> np.ndarray:
+    """Draw a voxel (3,) of a lesion if there is one that counts, or of the brain."""
+    for mask in [case.lesions, case.brain] if lesion else [case.brain]:
+        voxels = np.flatnonzero(mask & counted)
+        if len(voxels):
+            break
+    return np.array(np.unravel_index(rng.choice(voxels), case.brain.shape))
+
+
+def _cut(
+    case: Case, window: Sequence[int], centre: np.ndarray, counted: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Cut a crop (C, X, Y, Z) and its target (3, X, Y, Z), zeros beyond the volume."""
+    volume = case.volume
+    shape = np.array(volume.shape[1:])
+    size = np.array(window)
+    # Crops end with the volume unless it is smaller.
+    start = np.clip(centre - size // 2, 0, np.maximum(shape - size, 0))
+    box = tuple(slice(a, b) for a, b in zip(start, start + size, strict=True))
+    inputs = volume[(slice(None), *box)]
+    brain, lesions, spheres = (
+        torch.from_numpy(np.array(mask[box])) for mask in (case.brain, case.lesions, case.spheres)
+    )
+    target = torch.stack([lesions, spheres, brain & torch.from_numpy(counted[box[2]])]).float()
+    beyond = [(0, int(n)) for n in np.maximum(size - shape, 0)]
+    pad = [side for sides in reversed(beyond) for side in sides]
+    return F.pad(inputs, pad), F.pad(target, pad)

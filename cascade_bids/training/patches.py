@@ -1,0 +1,124 @@
+"""Train a network that classifies patches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+from torch.nn import functional as F
+
+from cascade_bids.errors import UsageError
+from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
+from cascade_bids.training.cases import Case
+from cascade_bids.training.loop import Schedule, fit
+from cascade_bids.training.recipes import Recipe
+from cascade_bids.training.sampling import NOTHING_HELD_OUT, VoxelSet, balanced_batches
+
+PATCHES_PER_EPOCH = 16_384
+"""After so many patches the validation loss is asked, even if more lesion voxels are left."""
+
+
+def draw_voxels(
+    cases: Sequence[Case],
+    rule: CandidateRule,
+    folder: Path,
+    combination: str,
+    before: Sequence[Stage],
+    patch_size: int,
+) -> list[VoxelSet]:
+    """Find the voxels that a stage learns from; they are kept on disk.
+
+    Parameters
+    ----------
+    cases
+        Scans to learn from.
+    rule
+        Where the voxels without lesion come from.
+    folder
+        Of this stage.
+    combination
+        Of the recipe.
+    before
+        The stages that are trained already.
+    patch_size
+        Of the network.
+
+    Returns
+    -------
+    list of VoxelSet
+        One for each case.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = []
+    for case in cases:
+        flair, brain, lesions = case.flair, case.brain, case.lesions
+        previous = np.zeros(brain.shape, dtype=np.float32)
+        if before:
+            found = run_stages(before, case.volume, flair, brain, combination=combination)
+            previous = found.probability
+        asked = rule.select(flair, brain, previous)
+        kept = {}
+        for name, mask in (("lesions", lesions), ("others", asked & ~lesions)):
+            path = folder / f"{case.label}_{name}.npy"
+            np.save(path, np.argwhere(mask).astype(np.int16))
+            kept[name] = np.load(path, mmap_mode="r")
+        sets.append(VoxelSet(case.patches(patch_size), kept["lesions"], kept["others"]))
+    return sets
+
+
+def fit_patches(
+    network: nn.Module,
+    sets: Sequence[VoxelSet],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    schedule: Schedule,
+    seed: int,
+) -> None:
+    """Train one network on balanced patches, and leave it with its best weights.
+
+    About every fourth slab of each scan is held out, and training ends when the loss there no
+    longer falls; each stage has its own.
+
+    Raises
+    ------
+    UsageError
+        When no lesion can be held out, or there are no voxels without lesion.
+    """
+    device = next(network.parameters()).device
+    learned = [voxels.half(validation=False) for voxels in sets]
+    checked = [voxels.half(validation=True) for voxels in sets]
+    if not any(len(voxels.lesions) for voxels in checked):
+        raise UsageError(NOTHING_HELD_OUT)
+    if not all(any(len(voxels.others) for voxels in half) for half in (learned, checked)):
+        raise UsageError(
+            "the stage before finds nothing that is no lesion, so there is nothing to learn from; "
+            "train it longer or on more scans"
+        )
+
+    def validate(model: nn.Module) -> float:
+        batches = balanced_batches(
+            checked,
+            patches=PATCHES_PER_EPOCH // 4,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            augment=None,
+        )
+        return float(
+            np.mean([float(F.cross_entropy(model(x.to(device)), y.to(device))) for x, y in batches])
+        )
+
+    fit(
+        network,
+        batches=lambda epoch: balanced_batches(
+            learned,
+            patches=PATCHES_PER_EPOCH,
+            batch_size=recipe.batch_size,
+            seed=100_003 * seed + epoch,
+            augment=recipe.augment,
+        ),
+        loss=F.cross_entropy,
+        validate=validate,
+        schedule=schedule,
+        folder=folder,
+    )

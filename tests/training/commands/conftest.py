@@ -1,0 +1,49 @@
+"""A small labelled dataset, and recipes that are over soon."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cascade_bids.preprocess import anatomy
+from cascade_bids.training import cascade, crops, patches, sampling
+from cascade_bids.training.recipes import RECIPES
+
+from ...tiny_heads import (
+    NETWORK_GRID,
+    image_path,
+    make_dataset,
+)
+from .labelled import write_mask
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Three participants with a mask, one of them with two sessions, and one without."""
+    labels = ("sub-01", "sub-02_ses-1", "sub-02_ses-2", "sub-03", "sub-04")
+    bids = make_dataset(tmp_path / "bids", *labels)
+    for label in labels[:-1]:
+        path = image_path(bids, label, "FLAIR")
+        write_mask(path.with_name(f"{label}_label-lesion_mask.nii.gz"))
+    return bids
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small epoch for each stage."""
+    for name, recipe in RECIPES.items():
+        schedule = replace(recipe.schedule, max_epochs=1)
+        monkeypatch.setitem(RECIPES, name, replace(recipe, schedule=schedule, batch_size=32))
+    monkeypatch.setattr(patches, "PATCHES_PER_EPOCH", 128)
+    monkeypatch.setattr(sampling, "SLAB_MM", 2)
+    monkeypatch.setattr(crops, "SLAB_MM", 2)
+    monkeypatch.setattr(crops, "CROPS_PER_EPOCH", 2)
+    monkeypatch.setattr(crops, "CROPS_TO_VALIDATE", 2)
+    monkeypatch.setattr(cascade, "CPU_WINDOW", [16, 16, 16])
+    # These heads have no fluid to measure a distance from.
+    maps = np.zeros((6, *NETWORK_GRID[0]), np.float32)
+    monkeypatch.setattr(anatomy, "measure_anatomy", lambda *_, **__: maps)

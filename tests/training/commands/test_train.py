@@ -1,0 +1,170 @@
+"""From a labelled dataset to weights, and to lesions that they find."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
+from cascade_bids.errors import StartError, UsageError
+from cascade_bids.network import cascade as network_cascade
+from cascade_bids.network import nodes
+from cascade_bids.network.cascade import load_stages, run_cascade
+from cascade_bids.preprocess import anatomy
+from cascade_bids.training.recipes import RECIPES, find_recipe
+from cascade_bids.training.workflow import prepare_cases
+
+from ...tiny_heads import (
+    AFFINE,
+    NETWORK_GRID,
+    SHAPE,
+    image_path,
+    run,
+    stand_ins,
+    stats,
+)
+from .labelled import command, write_mask
+
+CPU = torch.device("cpu")
+WITH_ANATOMY = ("allnet", "allnet-tiramisu", "allnet-anaconv")
+WITH_SPHERES = ("allnet", "allnet-tiramisu", "allnet-lesloss")
+
+
+@pytest.mark.parametrize("method", list(RECIPES))
+def test_every_published_method_trains(labelled, tmp_path, method):
+    contrasts = ("--contrasts", "T1w", "FLAIR") if method == "nicmslesions" else ()
+    options = ("--method", method, "--name", "mine", "--participant-label", "01", *contrasts)
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "mine.json").read_text())
+    assert card["training_scans"] == ["sub-01"]
+    assert card["contrasts"] == list(contrasts[1:] or ("FLAIR", "T1w"))
+    assert card["combination"] == find_recipe(method).combination
+    recipe = find_recipe(method)
+    assert card["anatomy"] == recipe.anatomy == (method in WITH_ANATOMY)
+    assert card["sphere_head"] == (method in WITH_SPHERES)
+    stages = load_stages(str(tmp_path / "out" / "mine.json"), device=CPU)
+    assert [stage.candidates for stage in stages] == [stage.use for stage in recipe.stages]
+    for number in range(1, len(stages) + 1):
+        folder = tmp_path / "work" / "all" / f"stage{number}"
+        assert len((folder / "curves.tsv").read_text().splitlines()) == 2
+        assert (folder / "curves.png").stat().st_size > 1000
+
+
+def test_all_net_runs_by_its_card_and_separates_lesions(labelled, tmp_path):
+    options = ("--method", "allnet", "--name", "mine", "--seeds", "3", "--participant-label", "01")
+    assert command("train", labelled, tmp_path, *options).code == 0
+    card = tmp_path / "out" / "mine.json"
+    assert len(json.loads(card.read_text())["stages"]) == 3
+    one = ("--skip-bids-validation", "--participant-label", "01", "--method", card)
+    find = nodes.FindLesions._run_interface
+    seen = {}
+
+    def watched(self, runtime):
+        runtime = find(self, runtime)
+        for name in ("out_file", "spheres"):
+            seen[name] = np.asarray(nib.load(self._results[name]).dataobj)
+        return runtime
+
+    with stand_ins() as _, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_cascade, "run_cascade", run_cascade)
+        patch.setattr(nodes.FindLesions, "_run_interface", watched)
+        done = run(labelled, tmp_path / "derivatives", *one, "--separate-lesions")
+    assert done.code == 0, done.text
+    assert stats(done.out, "sub-01")["separate_lesions"] is True
+    assert not np.array_equal(seen["out_file"], seen["spheres"])
+    for found in seen.values():
+        assert found.any()
+        assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_only_networks_that_vote_can_be_more_or_fewer(labelled, tmp_path):
+    done = command("train", labelled, tmp_path, "--seeds", "2")
+    assert done.code == 2
+    assert "the networks of valverde2017 do not vote; leave it out" in done.text
+
+
+def test_a_trained_method_runs_by_its_card(labelled, tmp_path):
+    assert command("train", labelled, tmp_path, "--name", "mine").code == 0
+    card = tmp_path / "out" / "mine.json"
+    assert json.loads(card.read_text())["training_scans"][-2:] == ["sub-02_ses-2", "sub-03"]
+    with stand_ins():
+        one = ("--participant-label", "01", "--method", card)
+        done = run(labelled, tmp_path / "derivatives", "--skip-bids-validation", *one)
+    assert done.code == 0, done.text
+    assert stats(done.out, "sub-01")["method"] == "mine"
+    card.with_name("mine-stage2.safetensors").write_bytes(b"damaged")
+    with stand_ins():
+        done = run(labelled, tmp_path / "derivatives", "--skip-bids-validation", *one)
+    assert done.code == StartError.exit_code
+    assert "mine-stage2.safetensors are not those of their card" in done.text
+
+
+def test_a_work_folder_belongs_to_one_training(labelled, tmp_path):
+    assert command("train", labelled, tmp_path, "--name", "a").code == 0
+    done = command("train", labelled, tmp_path, "--name", "a", "--random-seed", "1")
+    assert done.code == 2
+    assert "belongs to a training with other seed" in done.text
+    path = image_path(labelled, "sub-03", "FLAIR")
+    changed = nib.load(path)
+    nib.Nifti1Image(np.asarray(changed.dataobj)[::-1].copy(), changed.affine).to_filename(path)
+    done = command("train", labelled, tmp_path, "--name", "a")
+    assert done.code == 2
+    assert "belongs to a training with other cases" in done.text
+
+
+def test_masks_may_lie_elsewhere(labelled, tmp_path):
+    masks = tmp_path / "masks"
+    for label in ("sub-01", "sub-03"):
+        write_mask(masks / f"{label}_label-lesion_mask.nii.gz")
+    done = command("train", labelled, tmp_path, "--masks", masks)
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "valverde2017.json").read_text())
+    assert card["training_scans"] == ["sub-01", "sub-03"]
+
+
+def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
+    done = command("train", labelled, tmp_path, "--participant-label", "04")
+    assert done.code == 2
+    assert "sub-04 has no mask to learn from" in done.text
+    done = command("train", labelled, tmp_path, "--contrasts", "T1w")
+    assert done.code == 2
+    assert "must name FLAIR" in done.text
+    done = command("train", labelled, tmp_path, "--method", "deepmedic")
+    assert done.code == 2
+    assert "there are: valverde2017, nicmslesions, msseg2016" in done.text
+    empty = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
+    nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_filename(empty)
+    done = command("train", labelled, tmp_path)
+    assert done.code == StartError.exit_code
+    assert "sub-01 at resample lesions: " in done.text
+    assert "sub-01_label-lesion_mask.nii.gz is empty; give a whole mask" in done.text
+    beside = np.zeros(SHAPE, np.uint8)
+    beside[0, 0, 0] = 1
+    nib.Nifti1Image(beside, AFFINE).to_filename(empty)
+    done = command("train", labelled, tmp_path)
+    assert done.code == StartError.exit_code
+    assert "sub-01 at save case: the lesion mask has no voxel in the brain" in done.text
+
+
+def test_cases_keep_anatomical_maps_behind_the_contrasts(labelled, tmp_path):
+    settings = {
+        "masks_dir": None,
+        "preprocess": PreprocessConfig(),
+        "resources": ResourceConfig(nprocs=1),
+        "work_dir": tmp_path / "work",
+        "anatomy": True,
+    }
+    inputs = InputConfig(bids_dir=labelled, participant_labels=("01",))
+    with pytest.raises(UsageError, match="must name T1w, which anatomical coordinates"):
+        prepare_cases(inputs, ("FLAIR",), **settings)
+    maps = np.random.default_rng(0).normal(size=(6, *NETWORK_GRID[0])).astype(np.float32)
+    with stand_ins(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anatomy, "measure_anatomy", lambda *_, **__: maps)
+        (case,) = prepare_cases(inputs, ("T1w", "FLAIR"), **settings)
+    assert case.contrasts == ("T1w", "FLAIR")
+    assert case.volume.shape == (8, *NETWORK_GRID[0])
+    np.testing.assert_array_equal(case.volume[2:], maps)
+    np.testing.assert_array_equal(case.volume[1], case.flair)

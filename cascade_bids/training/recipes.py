@@ -70,7 +70,12 @@ def _all_net(
 ) -> Recipe:
     """Describe ALL-Net, or what is left of it without one of its parts."""
     schedule = Schedule(
-        max_epochs=400, patience=400, optimiser="Adam", learning_rate=1e-3, decay=steps
+        max_epochs=400,
+        patience=400,
+        optimiser="Adam",
+        learning_rate=1e-3,
+        decay=steps,
+        mixed_precision=True,
     )
     return Recipe(
         source="Zhang et al., NeuroImage: Clinical 2021, doi 10.1016/j.nicl.2021.102854",

@@ -53,6 +53,8 @@ def classify_tissue(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
             i="kmeans[3]",
             m="[0.1,1x1x1]",
             c="[3,0]",
+            # Without this it draws from the clock, and no two runs are alike.
+            r=0,
         )
     return np.where(brain, found["segmentation"].numpy(), 0).astype(np.uint8)
 

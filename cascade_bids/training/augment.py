@@ -5,6 +5,7 @@ Every function takes a float32 tensor (X, Y, Z) with background near 0 and a
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,10 +18,10 @@ def uniform(low: float, high: float, rng: torch.Generator) -> float:
 
 
 def smooth_noise(
-    shape: tuple[int, ...], cells: int, rng: torch.Generator, channels: int = 1
+    shape: tuple[int, ...], cells: Sequence[int], rng: torch.Generator, channels: int = 1
 ) -> Tensor:
-    """Draw a smooth random field (channels, X, Y, Z), normal at `cells`³ knots, linear between."""
-    knots = torch.randn((1, channels, cells, cells, cells), generator=rng)
+    """Draw a random field (channels, X, Y, Z), normal at `cells` knots a side, linear between."""
+    knots = torch.randn((1, channels, *cells), generator=rng)
     return F.interpolate(knots, size=shape, mode="trilinear", align_corners=True)[0]
 
 
@@ -71,7 +72,7 @@ def random_grid(
         matrix[:, 0] *= -1
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    points = points + elastic * smooth_noise(shape, 6, rng, channels=3).permute(1, 2, 3, 0)
+    points = points + elastic * smooth_noise(shape, (6, 6, 6), rng, channels=3).permute(1, 2, 3, 0)
     shift = torch.tensor([uniform(-max_shift, max_shift, rng) for _ in range(3)])
     points = points @ matrix.T + centre + shift
     scale = torch.tensor([2.0 / (n - 1) for n in source_shape])
@@ -87,7 +88,7 @@ def sample(volume: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 def bias_field(image: Tensor, rng: torch.Generator, strength: float = 0.3) -> Tensor:
     """Multiply by a smooth field, the receive coil's."""
-    field = smooth_noise(tuple(image.shape), 4, rng)[0]
+    field = smooth_noise(tuple(image.shape), (4, 4, 4), rng)[0]
     return image * torch.exp(uniform(0, strength, rng) * field)
 
 

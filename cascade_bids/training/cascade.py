@@ -56,14 +56,16 @@ def train_stages(
     arguments = network_arguments(recipe, cases[0].contrasts, device)
     for number, stage in enumerate(recipe.stages, start=1):
         folder = work_dir / f"stage{number}"
-        torch.manual_seed(seed + number)
+        # Far enough from the next seed that no network has the seed of another training's.
+        own_seed = 1000 * seed + number
+        torch.manual_seed(own_seed)
         network = ARCHITECTURES[recipe.architecture](**arguments).to(device)
         if isinstance(network, PatchClassifier):
             size = network.patch_size
             sets = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
-            fit_patches(network, sets, recipe, folder, schedule=schedule, seed=seed + number)
+            fit_patches(network, sets, recipe, folder, schedule=schedule, seed=own_seed)
         elif isinstance(network, SegmentationNetwork):
-            fit_crops(network, cases, recipe, folder, schedule=schedule, seed=seed + number)
+            fit_crops(network, cases, recipe, folder, schedule=schedule, seed=own_seed)
         else:
             raise TypeError(f"{recipe.architecture} finds no lesions")
         stages.append(Stage(network, stage.use))

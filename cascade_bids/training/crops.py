@@ -20,11 +20,14 @@ from cascade_bids.training.sampling import NOTHING_HELD_OUT, SLAB_MM, hold_out
 CROPS_PER_EPOCH = 32
 """After so many crops the validation loss is asked."""
 
+KNOTS_APART = 16
+"""Voxels between the knots of the elastic deformation."""
+
+MAX_SHIFT = 1.5
+"""Highest standard deviation of the shift of a knot along each axis, in voxels."""
+
 CROPS_TO_VALIDATE = 8
 """Crops that the validation loss is the mean of, the same after every epoch."""
-
-CERTAINLY_NOT = -30.0
-"""Logit that adds nothing to a loss where the target is 0."""
 
 
 def fit_crops(
@@ -63,7 +66,7 @@ def fit_crops(
 
     def validate(model: torch.nn.Module) -> float:
         losses = [
-            float(counted_loss(model(x.to(device)), y.to(device)))
+            float(segmentation_loss(model(x.to(device)), y.to(device)))
             for x, y in batches(CROPS_TO_VALIDATE, seed, validation=True)
         ]
         return float(np.mean(losses))
@@ -71,31 +74,11 @@ def fit_crops(
     fit(
         network,
         batches=lambda epoch: batches(CROPS_PER_EPOCH, 100_003 * seed + epoch, validation=False),
-        loss=counted_loss,
+        loss=segmentation_loss,
         validate=validate,
         schedule=schedule,
         folder=folder,
     )
-
-
-def counted_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Give the loss of the voxels that count.
-
-    Parameters
-    ----------
-    logits
-        (N, K, X, Y, Z), K = 1 for lesions or 2 for lesions and spheres.
-    target
-        (N, 3, X, Y, Z): lesions, spheres, and whether a voxel counts.
-
-    Returns
-    -------
-    Tensor
-        Scalar, see `losses.segmentation_loss`.
-    """
-    counted = target[:, 2:] > 0
-    labels = target[:, : logits.shape[1]] * counted
-    return segmentation_loss(logits.masked_fill(~counted, CERTAINLY_NOT), labels)
 
 
 def crop_batches(
@@ -128,7 +111,7 @@ def crop_batches(
     ------
     tuple of Tensor
         Channels of the volume (N, C, X, Y, Z) float32 and target (N, 3, X, Y, Z) float32, see
-        `counted_loss`.
+        `losses.segmentation_loss`.
     """
     rng = np.random.default_rng(seed)
     noise = torch.Generator().manual_seed(seed)
@@ -166,8 +149,9 @@ def augment_crop(
         Of the same shapes.
     """
     shape = tuple(inputs.shape[1:])
-    # 2 voxels at knots about 16 apart: lesions change their shape, and tissue does not fold.
-    moved = uniform(0, 2, rng) * smooth_noise(shape, max(2, max(shape) // 16), rng, channels=3)
+    # Lesions change their shape, and tissue does not fold.
+    cells = [max(2, n // KNOTS_APART + 1) for n in shape]
+    moved = uniform(0, MAX_SHIFT, rng) * smooth_noise(shape, cells, rng, channels=3)
     axes = [torch.arange(n, dtype=torch.float32) for n in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij")) + moved
     sizes = torch.tensor(shape, dtype=torch.float32).sub(1).clamp(min=1)

@@ -1,5 +1,6 @@
 """The loss of networks that segment: voxels, and lesions as spheres."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,12 +23,12 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     logits
         (N, K, X, Y, Z) float32; channel 0 lesions, channel 1 spheres if K is 2.
     target
-        (N, K, X, Y, Z) float32 of 0 and 1.
+        (N, 3, X, Y, Z) float32 of 0 and 1: lesions, spheres, and whether a voxel counts.
 
     Returns
     -------
     Tensor
-        Scalar.
+        Scalar, of the voxels that count.
 
     Notes
     -----
@@ -36,10 +37,16 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     # MONAI takes many seconds to import, and only training by crops needs it.
     from monai.losses import DiceLoss, FocalLoss
 
+    counted = target[:, 2:]
+
+    def mean(losses: Tensor) -> Tensor:
+        return (losses * counted).sum() / counted.sum().clamp(min=1)
+
     lesions, true_lesions = logits[:, :1], target[:, :1]
-    loss = F.binary_cross_entropy_with_logits(lesions, true_lesions)
-    loss = loss + DiceLoss(sigmoid=True, batch=True)(lesions, true_lesions)
+    loss = mean(F.binary_cross_entropy_with_logits(lesions, true_lesions, reduction="none"))
+    found = torch.sigmoid(lesions)
+    loss = loss + DiceLoss(batch=True)(found * counted, true_lesions * counted)
     if logits.shape[1] == 2:
-        focal: Tensor = FocalLoss(gamma=GAMMA, alpha=ALPHA)(logits[:, 1:], target[:, 1:])
-        loss = loss + focal
+        focal = FocalLoss(gamma=GAMMA, alpha=ALPHA, reduction="none")
+        loss = loss + mean(focal(logits[:, 1:], target[:, 1:2]))
     return loss

@@ -68,7 +68,7 @@ def random_contrast(labels: Tensor, rng: torch.Generator) -> Tensor:
     index = labels.long()
     texture = torch.randn(labels.shape, generator=rng)
     image = means[index] + spreads[index] * texture
-    mixture = torch.sigmoid(4 * smooth_noise(tuple(labels.shape), CELLS_OF_MIXTURE, rng)[0])
+    mixture = torch.sigmoid(4 * smooth_noise(tuple(labels.shape), (CELLS_OF_MIXTURE,) * 3, rng)[0])
     second = torch.rand(1024, generator=rng)[index]
     return torch.where(labels >= OUTSIDE, image + mixture * (second - image), image).clamp(min=0)
 

@@ -88,7 +88,7 @@ def test_numbers_stay_in_their_limits(low, width, seed):
 @few
 @given(seed=seeds, channels=st.sampled_from([1, 3]))
 def test_noise_is_smooth(seed, channels):
-    field = augment.smooth_noise(SHAPE, 3, generator(seed), channels)
+    field = augment.smooth_noise(SHAPE, (3, 3, 3), generator(seed), channels)
     assert field.shape == (channels, *SHAPE)
     for axis in (1, 2, 3):
         # Linear between knots that are at least 9 voxels apart and a few deviations high.

@@ -12,7 +12,8 @@ from cascade_bids.network.segmenters import LesionUNet
 from cascade_bids.network.windows import evaluate_windows
 from cascade_bids.training import crops
 from cascade_bids.training.cases import Case, save_case
-from cascade_bids.training.crops import augment_crop, counted_loss, crop_batches, fit_crops
+from cascade_bids.training.crops import augment_crop, crop_batches, fit_crops
+from cascade_bids.training.losses import segmentation_loss
 from cascade_bids.training.recipes import RECIPES
 
 SHAPE = (24, 28, 72)
@@ -81,9 +82,9 @@ def test_labels_that_do_not_count_do_not_matter(cases):
     held = changed[:, 2:] == 0
     changed[:, :2] = torch.where(held, 1 - changed[:, :2], changed[:, :2])
     assert held.any()
-    assert counted_loss(logits, target) == counted_loss(logits, changed)
+    assert segmentation_loss(logits, target) == segmentation_loss(logits, changed)
     changed[:, :2] = 1 - target[:, :2]
-    assert counted_loss(logits, target) != counted_loss(logits, changed)
+    assert segmentation_loss(logits, target) != segmentation_loss(logits, changed)
 
 
 def test_an_epoch_repeats_with_its_seed(cases):

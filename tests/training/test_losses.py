@@ -34,20 +34,27 @@ FOCAL = (
 )
 
 
+def target(lesions, spheres=None, counted=None):
+    """Lesions, spheres, and what counts, all of it by default."""
+    spheres = torch.zeros_like(lesions) if spheres is None else spheres
+    counted = torch.ones_like(lesions) if counted is None else counted
+    return torch.cat([lesions, spheres, counted], 1)
+
+
 def test_lesions_alone_cost_cross_entropy_and_dice():
-    loss = segmentation_loss(LOGITS, maps(TRUTH))
+    loss = segmentation_loss(LOGITS, target(maps(TRUTH)))
     assert loss.shape == ()
     assert loss.item() == pytest.approx(CROSS_ENTROPY + DICE, abs=1e-5)
 
 
 def test_spheres_add_their_focal_loss():
-    loss = segmentation_loss(torch.cat([LOGITS, LOGITS], 1), torch.cat([maps(TRUTH)] * 2, 1))
+    loss = segmentation_loss(torch.cat([LOGITS, LOGITS], 1), target(*[maps(TRUTH)] * 2))
     assert loss.item() == pytest.approx(CROSS_ENTROPY + DICE + FOCAL, abs=1e-5)
 
 
 def test_channels_are_not_mixed():
     """Lesions that are right and spheres that are wrong cost the spheres' loss alone."""
-    truth = torch.cat([maps(TRUTH), 1 - maps(TRUTH)], 1)
+    truth = target(maps(TRUTH), 1 - maps(TRUTH))
     sure = 30 * (2 * maps(TRUTH) - 1)
     loss = segmentation_loss(torch.cat([sure, LOGITS], 1), truth).item()
     wrong = (
@@ -64,7 +71,7 @@ def test_channels_are_not_mixed():
 
 def test_a_batch_without_lesions_has_a_loss_that_falls():
     logits = torch.zeros(1, 2, 4, 4, 4, requires_grad=True)
-    loss = segmentation_loss(logits, torch.zeros(1, 2, 4, 4, 4))
+    loss = segmentation_loss(logits, target(torch.zeros(1, 1, 4, 4, 4)))
     loss.backward()
     assert loss.isfinite()
     assert (logits.grad > 0).all()
@@ -72,7 +79,19 @@ def test_a_batch_without_lesions_has_a_loss_that_falls():
 
 def test_sure_and_wrong_logits_stay_finite():
     logits = torch.full((1, 2, 2, 2, 2), 200.0, requires_grad=True)
-    loss = segmentation_loss(logits, torch.zeros(1, 2, 2, 2, 2))
+    loss = segmentation_loss(logits, target(torch.zeros(1, 1, 2, 2, 2)))
     loss.backward()
     assert loss.isfinite()
     assert logits.grad.isfinite().all()
+
+
+def test_voxels_that_do_not_count_change_nothing():
+    """As if the crops ended before them; the terms keep their weights."""
+    wrong = maps([[4.0, -3.0], [-2.0, 5.0]])
+    logits = torch.cat([torch.cat([LOGITS, wrong], 2)] * 2, 1)
+    lesions = torch.cat([maps(TRUTH), maps([[0.0, 1.0], [1.0, 0.0]])], 2)
+    counted = torch.cat([torch.ones_like(LOGITS), torch.zeros_like(wrong)], 2)
+    loss = segmentation_loss(logits, target(lesions, lesions, counted)).item()
+    assert loss == pytest.approx(CROSS_ENTROPY + DICE + FOCAL, abs=1e-5)
+    nothing = target(lesions, lesions, torch.zeros_like(counted))
+    assert segmentation_loss(logits[:, :1], nothing).isfinite()

@@ -26,8 +26,8 @@ OPTIONS = {
 """What each method is given; the contrasts in the order of its channels."""
 
 
-def cross_validate(method: str, options: argparse.Namespace) -> pd.DataFrame:
-    """Train and score one method; give its rows of the table."""
+def cross_validate(method: str, options: argparse.Namespace) -> pd.DataFrame | None:
+    """Train and score one method; give its rows of the table, or None if it failed."""
     out = options.work_dir / method / "out"
     command = ["cascade-bids", "crossval", str(options.bids_dir), "--method", method]
     command += [*OPTIONS[method], "--skull-strip", "skip", "-v"]
@@ -36,14 +36,17 @@ def cross_validate(method: str, options: argparse.Namespace) -> pd.DataFrame:
     if options.participant_label:
         command += ["--participant-label", *options.participant_label]
     program = Path(sys.executable).with_name(command[0])
-    subprocess.run([program, *command[1:]], check=True)
+    code = subprocess.run([program, *command[1:]], check=False).returncode
+    if code:
+        print(f"{method} failed with exit code {code}, see above")
+        return None
     table = pd.read_csv(out / "evaluation.tsv", sep="\t", dtype={"participant_id": str})
     table.insert(0, "trained_as", method)
-    return table
+    return table.drop(columns=["prediction_file", "reference_file"])
 
 
 def main() -> None:
-    """Print all metrics, a column for each method and scan."""
+    """Print all metrics: a row for each method and scan, in blocks as wide as a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("work_dir", type=Path)
@@ -52,7 +55,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     options = parser.parse_args()
     tables = [cross_validate(method, options) for method in options.methods]
-    print(pd.concat(tables).T.to_string(header=False))
+    table = pd.concat([one for one in tables if one is not None])
+    rows = table.set_index(["trained_as", "participant_id"])
+    print(rows.to_string(line_width=110, float_format="{:.3f}".format))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What each command understands: one parser for each."""
 
 import argparse
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -288,7 +289,7 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
         )
     how.add_argument(
         "--max-minutes",
-        type=float,
+        type=_minutes,
         metavar="N",
         help="training time of all networks of a fold together (default: until the loss stops "
         "falling)",
@@ -372,6 +373,16 @@ def _positive(text: str) -> int:
 
 def _not_negative(text: str) -> int:
     return _whole_number(text, at_least=0)
+
+
+def _minutes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return number
 
 
 def _whole_number(text: str, at_least: int) -> int:

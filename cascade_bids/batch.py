@@ -239,9 +239,9 @@ def _scan_report(outcome: Outcome, root: Path) -> ScanReport:
 
 def _boilerplate(config: ParticipantConfig, card: Mapping[str, Any]) -> str:
     return render_boilerplate(
+        card,
         version=VERSION,
-        method=card["name"],
-        contrasts=card["contrasts"],
+        shipped=not config.method.method.endswith(".json"),
         skull_strip=config.preprocess.skull_strip,
         separate_lesions=config.method.separate_lesions,
     )

@@ -268,6 +268,9 @@ def _train_config(
 ) -> "TrainConfig":
     from cascade_bids.training.train import TrainConfig
 
+    _require_different(contrasts)
+    for name, folder in _written_folders(options.out, options.work_dir).items():
+        _require_outside(name, folder, options.dataset.resolve())
     return TrainConfig(
         inputs=InputConfig(
             bids_dir=options.dataset.resolve(),
@@ -290,10 +293,17 @@ def _train_config(
     )
 
 
+def _require_different(contrasts: Sequence[str]) -> None:
+    twice = {contrast for contrast in contrasts if list(contrasts).count(contrast) > 1}
+    if twice:
+        raise UsageError(f"--contrasts names {', '.join(sorted(twice))} twice")
+
+
 def _run_import(options: argparse.Namespace) -> int:
     from cascade_bids.network.imports import import_nicmslesions
     from cascade_bids.network.weights import WEIGHTS_DIR
 
+    _require_different(options.contrasts)
     print(
         import_nicmslesions(
             options.model_dir,

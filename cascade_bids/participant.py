@@ -168,7 +168,8 @@ def _init_labels(
     probability = resample("probability", "out_file")
     label = Node(LabelLesions(**found.rules), f"label_lesions{suffix}")
     wf.connect(probability, "out_file", label, "in_file")
-    if found.separate:
+    # Of other spaces only the mask is kept, which separation does not change.
+    if found.separate and not space:
         wf.connect(resample("spheres", "spheres"), "out_file", label, "spheres")
     return probability, label
 

@@ -88,7 +88,11 @@ def load_stages(name: str, *, device: torch.device, folder: Path = WEIGHTS_DIR) 
             network, PatchClassifier | SegmentationNetwork
         ):
             raise StartError(f"{name!r} is no method that finds lesions; see cascade-bids --help")
-        stages.append(Stage(network, CandidateRule(**entry["candidates"])))
+        try:
+            rule = CandidateRule(**entry["candidates"])
+        except TypeError as error:
+            raise StartError(f"the card of {name!r} has an unknown rule: {error}") from error
+        stages.append(Stage(network, rule))
     return stages
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.network.keras import FILES, read_nicmslesions
-from cascade_bids.network.weights import FIND_LESIONS, save_method
+from cascade_bids.network.weights import FIND_LESIONS, WEIGHTS_DIR, save_method
 
 CONTRASTS_BY_CHANNELS = {1: ("FLAIR",), 2: ("T1w", "FLAIR")}
 """The order of channels of the baselines that came with nicMSlesions."""
@@ -36,9 +36,11 @@ def import_nicmslesions(
     Raises
     ------
     UsageError
-        When a file is missing, damaged or foreign, the two differ in channels, or the contrasts
-        don't fit.
+        When a file is missing, damaged or foreign, the two differ in channels, the contrasts don't
+        fit, or a method that comes with the program has this name.
     """
+    if (WEIGHTS_DIR / f"{name}.json").exists() and out_dir.resolve() == WEIGHTS_DIR.resolve():
+        raise UsageError(f"there is a method {name} already; give another --name, or --out")
     folder = model_dir / "nets" if (model_dir / "nets").is_dir() else model_dir
     networks = [read_nicmslesions(folder / file) for file in FILES]
     channels = {network.channels_in for network in networks}

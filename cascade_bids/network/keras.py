@@ -47,7 +47,8 @@ def read_nicmslesions(path: Path) -> NicmslesionsNetwork:
             for name, layer in network.layers.named_children():
                 if list(layer.parameters()):
                     _fill(layer, _arrays(root, name, path), mirrored, f"{path}: layer {name}")
-    except (OSError, KeyError) as error:
+    # What h5py raises depends on which bytes are damaged.
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} cannot be read as a Keras HDF5 file ({error}); give the folder that holds "
             f"{' and '.join(FILES)} of a trained nicMSlesions model"

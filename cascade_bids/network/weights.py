@@ -54,11 +54,14 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR, *, task: str | None = None)
         When it cannot be read.
     """
     name, folder = _locate(name, folder)
+    path = folder / f"{name}.json"
+    if path.exists():
+        card = _read_card(path)
+        if task in (None, card.get("task")):
+            return card
     cards = {path.stem: _read_card(path) for path in sorted(folder.glob("*.json"))}
-    known = {name: card for name, card in cards.items() if task in (None, card.get("task"))}
-    if name not in known:
-        raise UsageError(f"no method named {name!r} in {folder}; there are: {', '.join(known)}")
-    return known[name]
+    known = [name for name, card in cards.items() if task in (None, card.get("task"))]
+    raise UsageError(f"no method named {name!r} in {folder}; there are: {', '.join(known)}")
 
 
 def _locate(name: str, folder: Path) -> tuple[str, Path]:
@@ -71,6 +74,8 @@ def _read_card(path: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StartError(f"the card {path} is damaged ({error}); reinstall") from error
+    if not isinstance(card, dict):
+        raise StartError(f"{path} is no card of a method: it holds no names with values")
     return card
 
 
@@ -134,7 +139,7 @@ def load_network(
     try:
         network = ARCHITECTURES[entry["architecture"]](**entry["arguments"])
         network.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise StartError(f"the weights {path} do not fit their card: {error}") from error
     return network.to(device).eval()
 

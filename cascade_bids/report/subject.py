@@ -16,6 +16,9 @@ TEXT_COLUMNS = ("name", "location")
 DIGITS = {"_mm": 1, "_mm3": 1, "_probability": 2}
 """Decimals that the page shows of a column, by the end of its name; the file has them all."""
 
+ALL_NET = "10.1016/j.nicl.2021.102854"
+"""DOI of the publication that sphere maps come from."""
+
 
 @dataclass(frozen=True)
 class ScanReport:
@@ -82,45 +85,46 @@ def write_subject_report(
 
 
 def render_boilerplate(
+    card: Mapping[str, Any],
     *,
     version: str,
-    method: str,
-    contrasts: Sequence[str],
     skull_strip: str,
+    shipped: bool,
     separate_lesions: bool = False,
 ) -> str:
     """Write the methods text of a run, with its references, as Markdown.
 
     Parameters
     ----------
+    card
+        Of the method: its name, source, contrasts and stages.
     version
         Version of cascade_bids.
-    method
-        Name of the method, as ``valverde2017``.
-    contrasts
-        BIDS suffixes of the images that the networks saw.
     skull_strip
         ``auto`` or ``skip``, as in `cascade_bids.config.PreprocessConfig`.
+    shipped
+        Whether the weights came with cascade_bids.
     separate_lesions
         Whether confluent lesions were split.
 
-    Examples
-    --------
-    >>> text = render_boilerplate(
-    ...     version="1.0", method="valverde2017", contrasts=["FLAIR", "T1w"], skull_strip="auto"
-    ... )
-    >>> "it used the FLAIR and T1w images" in text
-    True
+    Returns
+    -------
+    str
+        Markdown.
     """
-    *first, last = contrasts
+    *first, last = card["contrasts"]
     used = f"the {', '.join(first)} and {last} images" if first else f"the {last} image"
     text = render(
         "CITATION.md.j2",
+        card=card,
+        architecture=card["stages"][0]["architecture"],
+        networks=len(card["stages"]),
         version=version,
-        method=method,
         contrasts=used,
         skull_strip=skull_strip,
+        shipped=shipped,
         separate_lesions=separate_lesions,
+        zhang=ALL_NET,
     )
     return text.replace("\n\n\n", "\n\n")
 

@@ -64,8 +64,13 @@ class Case:
 
     @property
     def lesions(self) -> np.ndarray:
-        """(X, Y, Z) bool."""
+        """(X, Y, Z) bool, those in the brain."""
         return np.load(self.folder / "lesions.npy", mmap_mode="r")
+
+    @property
+    def reference(self) -> np.ndarray:
+        """(X, Y, Z) bool, the lesions as given, also outside the brain: what is scored against."""
+        return np.load(self.folder / "reference.npy", mmap_mode="r")
 
     @property
     def spheres(self) -> np.ndarray:
@@ -141,12 +146,14 @@ def save_case(
         When no lesion voxel lies in the brain.
     """
     inside = np.asarray(brain.dataobj) > 0
-    found = (np.asarray(lesions.dataobj) > 0) & inside
+    given = np.asarray(lesions.dataobj) > 0
+    found = given & inside
     if not found.any():
         raise ScanError("the lesion mask has no voxel in the brain; does it lie on the FLAIR?")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "brain.npy", inside)
     np.save(folder / "lesions.npy", found)
+    np.save(folder / "reference.npy", given)
     np.save(folder / "spheres.npy", lesion_spheres(found, nib.affines.voxel_sizes(brain.affine)))
     np.save(folder / "affine.npy", brain.affine)
     stacked = np.stack([np.asarray(image.dataobj, dtype=np.float32) for image in images])

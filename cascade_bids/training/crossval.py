@@ -70,7 +70,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         _describe(folder, config.method)
     for number, held_out in enumerate(parted, start=1):
         tested = [case for case in cases if case.scan.subject in held_out]
-        folder = config.work_dir / "folds" / "-".join(sorted(held_out))
+        folder = config.work_dir / "folds" / _fold_name(held_out)
         name = f"sub-{min(held_out)}" if len(held_out) == 1 else f"fold {number} of {len(parted)}"
         if _is_done(folder, out_dir):
             log.info("%s is done already", name)
@@ -87,7 +87,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         written: list[Path] = []
         for case in tested:
             reference = output_path(references, case.scan, "lesion_mask", space=SPACE)
-            _save_mask(reference, case.lesions, case.affine)
+            _save_mask(reference, case.reference, case.affine)
             written += [reference, *_predict(stages, recipe, case, predictions)]
         _mark_done(folder, out_dir, written)
     scores = {case.label: _score(predictions, case) for case in cases}
@@ -128,6 +128,12 @@ def make_folds(subjects: Sequence[str], folds: str) -> list[set[str]]:
             f"mask, which is {len(different)}"
         )
     return [set(different[start::count]) for start in range(count)]
+
+
+def _fold_name(held_out: set[str]) -> str:
+    """Name a fold by its participants, or by their hash where they are too many for a file name."""
+    name = "-".join(sorted(held_out))
+    return name if len(name) <= 100 else hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _is_done(folder: Path, out_dir: Path) -> bool:
@@ -184,7 +190,7 @@ def _predict(stages: Sequence[Stage], recipe: Recipe, case: Case, root: Path) ->
 def _score(predictions: Path, case: Case) -> dict[str, float]:
     """Score the found mask of a scan for the card."""
     mask = output_path(predictions, case.scan, "lesion_mask", space=SPACE)
-    found, lesions = np.asarray(nib.Nifti1Image.from_filename(mask).dataobj) > 0, case.lesions
+    found, lesions = np.asarray(nib.Nifti1Image.from_filename(mask).dataobj) > 0, case.reference
     ltpr, lfpr = lesion_detection(found, lesions)
     return {
         "dice": round(dice(found, lesions), 4),

@@ -6,6 +6,7 @@ Valverde et al. 2019, doi 10.1016/j.nicl.2018.101638.
 import logging
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from cascade_bids.errors import UsageError
@@ -108,13 +109,15 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
             samples = 2 * sum(len(voxels.lesions) for voxels in sets)
             layers = min(count_layers(samples), len(network.dense_layers))
             log.info("stage %d: %d samples, %d dense layers learn", number, samples, layers)
+            seed = config.preprocess.random_seed + number
+            torch.manual_seed(seed)
             fit_patches(
                 Adapting(network, layers),
                 sets,
                 recipe,
                 folder,
                 schedule=stage_schedule(recipe, config),
-                seed=config.preprocess.random_seed + number,
+                seed=seed,
             )
             counts.append(layers)
             stages.append(stage)

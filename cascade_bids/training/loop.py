@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cascade_bids.errors import StartError
 from cascade_bids.files import appearing
 from cascade_bids.training.curves import write_curves
 from cascade_bids.training.progress import Epoch, watch_network
@@ -64,7 +65,7 @@ class Schedule:
 
     def part(self, epoch: int, seconds: float) -> float:
         """Say which part of the training is over."""
-        by_time = seconds / 60 / self.max_minutes if self.max_minutes else 0.0
+        by_time = 0.0 if self.max_minutes is None else seconds / 60 / self.max_minutes
         return max(epoch / self.max_epochs, by_time)
 
 
@@ -108,20 +109,25 @@ def fit(
     -------
     float
         The best validation loss.
+
+    Raises
+    ------
+    StartError
+        When the validation loss was never a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
+    device = next(model.parameters()).device
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = OPTIMISERS[schedule.optimiser](learned, lr=schedule.learning_rate)
     best = {k: v.clone() for k, v in model.state_dict().items()}
     progress = _Progress()
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         best, progress = state["best"], _Progress(**state["progress"])
         log.info("continuing %s after epoch %d", checkpoint, progress.epoch)
-    device = next(model.parameters()).device
     seed = torch.initial_seed()
     with watch_network() as tell:
         if progress.epoch:
@@ -148,6 +154,11 @@ def fit(
             _save_checkpoint(checkpoint, model, optimiser, best, progress)
             write_curves(folder, progress.curves)
             tell(_describe(progress, schedule))
+    if progress.best_epoch < 0:
+        raise StartError(
+            f"the validation loss was never a number (see {folder / 'curves.tsv'}), so nothing was "
+            "learned; look for damaged images among the training scans"
+        )
     model.load_state_dict(best)
     model.eval()
     return progress.best_loss

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.json"
 """File of the work folder that a cross-validation leaves for the card of a later training."""
+
+
+SETTINGS = "settings.json"
+"""File of the work folder that tells which training it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,18 @@ def start_training(
         When a scan cannot be prepared.
     """
     device = prepare_device(config.resources.device, config.resources.omp_nthreads)
+    settings: dict[str, object] = {
+        "method": config.method,
+        "source": source,
+        "contrasts": list(config.contrasts),
+        "max_minutes": config.max_minutes,
+        "seeds": config.seeds,
+        "seed": config.preprocess.random_seed,
+        "device": device.type,
+        "version": VERSION,
+    }
+    # Before the scans are prepared, since they would take the place of the other training's.
+    _require_same(config.work_dir, settings)
     cases = prepare_cases(
         config.inputs,
         config.contrasts,
@@ -154,33 +170,25 @@ def start_training(
     )
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
-    _claim(config, cases, source)
+    settings["cases"] = {case.label: _fingerprint(case) for case in cases}
+    _require_same(config.work_dir, settings)
+    write_whole(config.work_dir / SETTINGS, json.dumps(settings, indent=2))
     log.info("%d scans to learn from", len(cases))
     return device, cases
 
 
-def _claim(config: TrainConfig, cases: Sequence[Case], source: str | None) -> None:
+def _require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
     """Refuse a work folder whose checkpoints are of another training."""
-    settings = {
-        "method": config.method,
-        "source": source,
-        "contrasts": list(config.contrasts),
-        "max_minutes": config.max_minutes,
-        "seeds": config.seeds,
-        "seed": config.preprocess.random_seed,
-        "version": VERSION,
-        "cases": {case.label: _fingerprint(case) for case in cases},
-    }
-    path = config.work_dir / "settings.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if changed:
-            raise UsageError(
-                f"{config.work_dir} belongs to a training with other {', '.join(changed)}; "
-                "give another work folder, or empty it"
-            )
-    write_whole(path, json.dumps(settings, indent=2))
+    path = work_dir / SETTINGS
+    if not path.exists():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in settings if settings[name] != before.get(name, settings[name])]
+    if changed:
+        raise UsageError(
+            f"{work_dir} belongs to a training with other {', '.join(changed)}; give another work "
+            "folder, or empty it"
+        )
 
 
 def _fingerprint(case: Case) -> str:
@@ -192,5 +200,7 @@ def _fingerprint(case: Case) -> str:
 
 def stage_schedule(recipe: Recipe, config: TrainConfig) -> Schedule:
     """Share the minutes equally among the stages."""
-    minutes = config.max_minutes and config.max_minutes / len(recipe.stages)
+    if config.max_minutes is None:
+        return recipe.schedule
+    minutes = config.max_minutes / len(recipe.stages)
     return replace(recipe.schedule, max_minutes=minutes)

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import pytest
 
 from cascade_bids.report.subject import ScanReport, render_boilerplate, write_subject_report
+from cascade_bids.training.recipes import RECIPES
 
 STATS = {
     "load_ml": 12.345,
@@ -178,15 +179,27 @@ def test_same_input_gives_the_same_bytes_and_nothing_else_is_left(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sub-01.html"]
 
 
+def boilerplate(architecture, networks=2, **changes):
+    card = {
+        "name": "mine",
+        "source": "Valverde et al., NeuroImage 2017, doi 10.1016/j.neuroimage.2017.04.034",
+        "contrasts": ["FLAIR", "T1w", "T2w"],
+        "stages": [{"architecture": architecture}] * networks,
+    }
+    settings = {"version": "9.8", "skull_strip": "auto", "shipped": True} | changes
+    card |= settings.pop("card", {})
+    return render_boilerplate(card, **settings)
+
+
 def test_boilerplate_names_what_was_used():
-    text = render_boilerplate(
-        version="9.8", method="valverde2017", contrasts=["FLAIR", "T1w", "T2w"], skull_strip="auto"
-    )
+    text = boilerplate("PatchNetwork")
     for words in (
         "cascade_bids 9.8",
         "the FLAIR, T1w and T2w images",
+        "the method mine",
         "11 × 11 × 11",
         "the brain was extracted",
+        "those that come with cascade_bids",
         "10.1016/j.neuroimage.2017.04.034",
         "10.1109/TMI.2010.2046908",
         "10.1016/j.neuroimage.2010.09.025",
@@ -198,28 +211,35 @@ def test_boilerplate_names_what_was_used():
     assert "\n\n\n" not in text
 
 
-def test_boilerplate_tells_that_lesions_were_separated():
+@pytest.mark.parametrize("source", ["Zhang et al., doi 10.1016/j.nicl.2021.102854", "Others"])
+def test_boilerplate_tells_that_lesions_were_separated(source):
     whole, split = (
-        render_boilerplate(
-            version="9.8",
-            method="allnet",
-            contrasts=["FLAIR"],
-            skull_strip="auto",
-            separate_lesions=separate,
-        )
+        boilerplate("LesionUNet", card={"source": source}, separate_lesions=separate)
         for separate in (False, True)
     )
-    for words in ("watershed", "[7]", "10.1016/j.nicl.2021.102854"):
-        assert words in split
-        assert words not in whole
+    assert "watershed" in split
+    assert "watershed" not in whole
+    assert split.count("10.1016/j.nicl.2021.102854") == 1
+    number = 6 if "Zhang" in source else 7
+    assert f"sphere map [{number}]" in split
+    assert f"- [{number}] Zhang" in split
     assert "\n\n\n" not in split
 
 
-def test_boilerplate_of_another_method_and_of_extracted_brains():
-    text = render_boilerplate(
-        version="9.8", method="allnet", contrasts=["FLAIR"], skull_strip="skip"
-    )
-    assert "method allnet" in text
+def test_boilerplate_of_all_net_and_of_extracted_brains():
+    changes = {"card": {"contrasts": ["FLAIR"], "anatomy": True}, "skull_strip": "skip"}
+    text = boilerplate("LesionUNet", 5, shipped=False, **changes)
+    assert "5 3D U-Nets, of whose probabilities the median was taken [6]." in text
+    assert "Atropos" in text
+    assert "not those of its authors" in text
     assert "the FLAIR image." in text
     assert "11 × 11" not in text
     assert "no brain extraction" in text
+    assert "Atropos" not in boilerplate("LesionUNet")
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_boilerplate_knows_every_published_method(recipe):
+    text = boilerplate(recipe.architecture, len(recipe.stages), card={"source": recipe.source})
+    assert "networks after" not in text
+    assert recipe.source in text

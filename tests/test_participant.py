@@ -249,17 +249,17 @@ def test_further_spaces_apply_the_rules_again_there(tmp_path: Path) -> None:
     assert workflow.get_node("save_scan").inputs.spaces == ["T1w", MNI]
 
 
-def test_separation_brings_the_sphere_map_wherever_lesions_are_numbered(tmp_path: Path) -> None:
+def test_separation_brings_the_sphere_map_where_numbers_are_kept(tmp_path: Path) -> None:
     scan = make_scan(tmp_path, "FLAIR", "T1w")
     config = make_config(tmp_path, "T1w", MNI)
     config = replace(config, method=MethodConfig(separate_lesions=True))
     workflow = init_scan_wf(scan, config, CARD)
-    for suffix in ("", "_T1w", f"_{MNI}"):
-        name = f"resample_spheres{suffix}"
-        assert sources(workflow, f"label_lesions{suffix}")["spheres"] == name
-        probability = f"resample_probability{suffix}"
-        assert sources(workflow, name) == sources(workflow, probability)
-        assert workflow.get_node(name).inputs.grid == workflow.get_node(probability).inputs.grid
+    assert sources(workflow, "label_lesions")["spheres"] == "resample_spheres"
+    maps = "resample_spheres", "resample_probability"
+    assert sources(workflow, maps[0]) == sources(workflow, maps[1])
+    assert len({workflow.get_node(name).inputs.grid for name in maps}) == 1
+    for space in ("T1w", MNI):
+        assert "spheres" not in sources(workflow, f"label_lesions_{space}")
     assert workflow.get_node("save_scan").inputs.facts["separate_lesions"] is True
 
 

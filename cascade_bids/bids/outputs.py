@@ -73,7 +73,6 @@ def sidecar(
     *,
     space: str = "FLAIR",
     contrast: str | None = None,
-    **facts: Any,
 ) -> dict[str, Any]:
     """Build the JSON sidecar of an image or table.
 
@@ -91,8 +90,6 @@ def sidecar(
         The space of the image: a contrast of the scan, or the template.
     contrast
         The contrast that a ``preproc`` image is made from; else all of them are the sources.
-    **facts
-        Further BIDS metadata, such as ``SkullStripped=False``; they replace the usual ones.
 
     Returns
     -------
@@ -106,7 +103,7 @@ def sidecar(
     if scan.brain_mask is not None:
         sources.append(_derivative_uri(scan.brain_mask, inputs.derivatives))
     reference = raw[space] if space in raw else _spec()["spatial_references"][space]
-    return {"SpatialReference": reference, "Sources": sources, **fixed, **facts}
+    return {"SpatialReference": reference, "Sources": sources, **fixed}
 
 
 def image_uris(scan: Scan, inputs: InputConfig) -> dict[str, str]:
@@ -154,7 +151,7 @@ def write_dataset_description(
     """
     target = root / "dataset_description.json"
     earlier = read_json(target, "dataset description") if target.exists() else {}
-    if target.exists() and not _is_ours(earlier):
+    if target.exists() and not is_ours(earlier):
         raise UsageError(
             f"{root} holds another dataset, not derivatives of cascade_bids. "
             "Give another output folder."
@@ -237,29 +234,9 @@ def find_stats(root: Path) -> list[tuple[dict[str, str], Path]]:
         For each scan its ``subject``, ``session`` and ``run``, those that it has, and its
         ``_desc-lesions_stats.json``; in natural order.
     """
-    return _find(root, "stats")
-
-
-def find_tables(root: Path) -> list[tuple[dict[str, str], Path]]:
-    """Find the lesion tables of all scans in a derivatives tree.
-
-    Parameters
-    ----------
-    root
-        Root of the derivatives.
-
-    Returns
-    -------
-    list of (dict, Path)
-        As `find_stats`, with each scan's ``_desc-lesions_dseg.tsv``.
-    """
-    return _find(root, "lesion_table")
-
-
-def _find(root: Path, name: str) -> list[tuple[dict[str, str], Path]]:
-    """Find an output of every scan, looking only into the folders that it can be in."""
+    # Only the folders that it can be in are looked into.
     anyone = (Scan("*", None, None), Scan("*", "*", None))
-    patterns = [output_path(Path(), scan, name).as_posix() for scan in anyone]
+    patterns = [output_path(Path(), scan, "stats").as_posix() for scan in anyone]
     found = natural_sort(path for pattern in patterns for path in root.glob(pattern))
     return [(_scan_entities(path.relative_to(root)), path) for path in found]
 
@@ -301,6 +278,8 @@ def _link(root: Path, dataset: Path) -> str:
     return there.as_uri()
 
 
-def _is_ours(description: Mapping[str, Any]) -> bool:
+def is_ours(description: Mapping[str, Any]) -> bool:
+    """Say whether a dataset_description.json is of derivatives of this program."""
     generators = description.get("GeneratedBy", [])
-    return any(generator.get("Name") == "cascade_bids" for generator in generators)
+    named = any(generator.get("Name") == "cascade_bids" for generator in generators)
+    return named and description.get("DatasetType") == "derivative"

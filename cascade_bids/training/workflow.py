@@ -7,7 +7,9 @@ from pathlib import Path
 
 from nipype import Node, Workflow
 
+from cascade_bids.bids.dataset import read_description
 from cascade_bids.bids.inputs import find_scans
+from cascade_bids.bids.outputs import is_ours
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError, UsageError
@@ -57,8 +59,8 @@ def prepare_cases(
     ------
     UsageError
         When the contrasts are without FLAIR, or without the T1w that anatomical coordinates are
-        measured on, or no scan has all contrasts and a mask, or a named
-        participant lacks one.
+        measured on, or the dataset is what this program made of another, or no scan has all
+        contrasts and a mask, or a named participant lacks one.
     StartError
         When a scan cannot be prepared; the message names each.
     """
@@ -66,6 +68,12 @@ def prepare_cases(
         raise UsageError("--contrasts must name FLAIR, which every scan is aligned to")
     if anatomy and "T1w" not in contrasts:
         raise UsageError("--contrasts must name T1w, which anatomical coordinates are measured on")
+    if is_ours(read_description(inputs.bids_dir)):
+        raise UsageError(
+            f"{inputs.bids_dir} is what cascade_bids made of another dataset: its images are "
+            "normalised already, and its masks are predictions; give the dataset that it was made "
+            "from, and --masks"
+        )
     masks_dir = masks_dir or inputs.bids_dir
     labelled: dict[str, tuple[Scan, Path]] = {}
     for scan in find_scans(inputs):

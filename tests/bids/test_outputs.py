@@ -16,7 +16,6 @@ from bids.layout import BIDSLayout
 from cascade_bids.bids.inputs import Scan, find_scans
 from cascade_bids.bids.outputs import (
     find_stats,
-    find_tables,
     output_path,
     save,
     sidecar,
@@ -160,8 +159,8 @@ def test_sidecars(inputs: InputConfig) -> None:
     assert sidecar("brain_mask", with_mask, inputs)["Type"] == "Brain"
     assert sidecar("lesion_mask", with_mask, inputs, space="T1w")["SpatialReference"] == t1w
 
-    preproc = sidecar("preproc", with_mask, inputs, contrast="T1w", Description="mine")
-    assert preproc["SkullStripped"] is True and preproc["Description"] == "mine"
+    preproc = sidecar("preproc", with_mask, inputs, contrast="T1w")
+    assert preproc["SkullStripped"] is True
     assert preproc["Sources"] == [t1w, mask]
 
     table = sidecar("lesion_table", last, inputs)
@@ -201,9 +200,8 @@ def test_group_level_finds_the_scans(tree: Path) -> None:
         {"subject": "02", "session": "2"},
     ]
     assert [entities for entities, _ in find_stats(tree)] == expected
-    assert [entities for entities, _ in find_tables(tree)] == expected
     assert read(find_stats(tree)[0][1])["load_ml"] == 1.25
-    assert find_tables(tree)[2][1].name == "sub-02_ses-2_space-FLAIR_desc-lesions_dseg.tsv"
+    assert find_stats(tree)[2][1].name == "sub-02_ses-2_desc-lesions_stats.json"
     assert find_stats(tree / "logs") == []
 
 

@@ -13,6 +13,7 @@ from cascade_bids.errors import UsageError
 from cascade_bids.network.cascade import load_stages
 from cascade_bids.network.imports import import_nicmslesions
 from cascade_bids.network.keras import FILES, read_nicmslesions
+from cascade_bids.network.weights import WEIGHTS_DIR
 
 WIDTHS = {"conv1_1": 32, "conv1_2": 32, "conv2_1": 64, "conv2_2": 64}
 DENSE = {"d1": (512, 256), "d2": (256, 128), "d3": (128, 64), "out": (64, 2)}
@@ -188,3 +189,27 @@ def test_networks_and_contrasts_must_fit(tmp_path):
     card = import_nicmslesions(three, "x", tmp_path / "o", contrasts=("T1w", "FLAIR", "T2w"))
     assert json.loads(card.read_text())["contrasts"] == ["T1w", "FLAIR", "T2w"]
     assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_bytes_are_said_or_do_no_harm(tmp_path, seed):
+    path = tmp_path / "model.hdf5"
+    write_keras(path, make_arrays(1, 0))
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    # Among the first bytes is what tells where everything lies.
+    for place in rng.integers(0, 4096, 30):
+        content[place] = rng.integers(256)
+    path.write_bytes(content)
+    try:
+        network = read_nicmslesions(path)
+    except UsageError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+def test_an_imported_model_replaces_none_of_the_program(tmp_path):
+    write_pair(tmp_path, (1, 1))
+    with pytest.raises(UsageError, match="there is a method brain already"):
+        import_nicmslesions(tmp_path, "brain", WEIGHTS_DIR)

@@ -82,7 +82,8 @@ def test_crops_of_a_batch_do_not_mix(name):
 @each
 def test_a_small_network_learns_one_crop(name):
     network, x = make(name, anatomy=False).train(), crop(16, 16, 8, anatomy=False)
-    target = torch.zeros(1, 2, 16, 16, 8)
+    target = torch.zeros(1, 3, 16, 16, 8)
+    target[:, 2] = 1
     target[:, 0, 6:9, 6:9, 3:5] = 1
     target[:, 1, 4:11, 4:11, 2:6] = 1
     x[:, 0] += 3 * target[:, 0]

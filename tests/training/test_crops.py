@@ -64,6 +64,23 @@ def test_crops_come_from_all_scans_and_every_second_holds_a_lesion(cases):
     assert torch.equal(target[:, 0] > 0, inputs[:, 0] > 2)
 
 
+def test_every_second_crop_lies_around_a_lesion(cases):
+    """Small crops, most of which hold none by chance."""
+    _, target, _ = draw(cases, window=(6, 6, 6), count=40)
+    middle = target[:, 0, 3, 3, 3] > 0
+    assert middle[0::2].all()
+    assert middle[1::2].float().mean() < 0.3
+
+
+def test_contrasts_change_their_brightness_in_training_only(cases):
+    """The brain of the second contrast has one value, which is that of the scan's number."""
+    for validation in (True, False):
+        inputs, _, _ = draw(cases[:1], validation=validation, count=6)
+        values = [float(x[1][x[1] > 0].median()) for x in inputs]
+        assert (len(set(values)) == 1) == validation
+        assert all(0.8 <= value <= 1.2 for value in values)
+
+
 def test_every_voxel_of_the_brain_counts_on_one_side_only(cases):
     whole = [
         draw(cases[:1], validation=validation, window=SHAPE, count=1)[1][0, 2].bool()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cascade_bids.errors import StartError
 from cascade_bids.training import loop
 from cascade_bids.training.loop import Schedule, constant, cosine, fit, steps
 
@@ -214,3 +215,8 @@ def test_bfloat16_learns_too(tmp_path):
     before = validate(model.eval())
     assert train(model, tmp_path, schedule=schedule) < 0.5 * before
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_a_loss_that_is_never_a_number_leaves_no_network(tmp_path):
+    with pytest.raises(StartError, match=r"never a number \(see .*curves.tsv\)"):
+        train(make_model(), tmp_path, validate=lambda _: math.nan)

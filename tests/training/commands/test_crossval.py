@@ -109,3 +109,10 @@ def test_folds_share_the_participants():
     for folds in ("1", "4", "all", "-2"):
         with pytest.raises(UsageError, match=r"give loo, or a number from 2 .* which is 3"):
             make_folds(["a", "b", "b", "c"], folds)
+
+
+def test_folds_of_many_participants_have_short_names():
+    few, many = ({f"PATIENT{n:05}SITE" for n in range(count)} for count in (2, 40))
+    assert crossval._fold_name(few) == "PATIENT00000SITE-PATIENT00001SITE"
+    assert len(crossval._fold_name(many)) < 30
+    assert crossval._fold_name(many) != crossval._fold_name(many - few)

@@ -13,6 +13,7 @@ from cascade_bids.network import cascade as network_cascade
 from cascade_bids.network import nodes
 from cascade_bids.network.cascade import load_stages, run_cascade
 from cascade_bids.preprocess import anatomy
+from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.recipes import RECIPES, find_recipe
 from cascade_bids.training.workflow import prepare_cases
 
@@ -168,3 +169,49 @@ def test_cases_keep_anatomical_maps_behind_the_contrasts(labelled, tmp_path):
     assert case.volume.shape == (8, *NETWORK_GRID[0])
     np.testing.assert_array_equal(case.volume[2:], maps)
     np.testing.assert_array_equal(case.volume[1], case.flair)
+
+
+def test_a_refused_training_leaves_the_work_folder_alone(labelled, tmp_path):
+    one = ("--participant-label", "01")
+    assert command("train", labelled, tmp_path, *one).code == 0
+    volume = tmp_path / "work" / "cases" / "sub-01" / "volume.npy"
+    before = volume.read_bytes()
+    done = command("train", labelled, tmp_path, *one, "--method", "msseg2016")
+    assert done.code == 2
+    assert "belongs to a training with other method" in done.text
+    assert volume.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["out", "work"])
+def test_nothing_is_written_into_the_dataset(labelled, tmp_path, place):
+    folders = {"out": tmp_path / "out", "work": tmp_path / "work", place: labelled / "mine"}
+    done = command("train", labelled, tmp_path, "--out", folders["out"], "-w", folders["work"])
+    assert done.code == 2
+    assert "lies inside the input" in done.text
+    assert not (labelled / "mine").exists()
+
+
+def test_options_that_make_no_sense_are_refused(labelled, tmp_path):
+    done = command("train", labelled, tmp_path, "--contrasts", "FLAIR", "FLAIR")
+    assert done.code == 2
+    assert "--contrasts names FLAIR twice" in done.text
+
+
+def test_a_lesion_outside_the_brain_is_scored_but_not_learned(tmp_path):
+    inside, lesions = np.zeros((2, 12, 12, 12), np.uint8)
+    inside[2:8] = 1
+    lesions[6:10, 4:6, 4:6] = 1
+    images = [nib.Nifti1Image(data.astype(np.float32), np.eye(4)) for data in (inside, lesions)]
+    save_case(tmp_path / "case", [images[0]], *images, anatomy=None)
+    case = Case("sub-1", "1", tmp_path / "case", ("FLAIR",))
+    assert case.reference.sum() == 16
+    assert case.lesions.sum() == 8
+
+
+def test_own_derivatives_are_nothing_to_learn_from(labelled, tmp_path):
+    with stand_ins():
+        done = run(labelled, tmp_path / "derivatives", "--participant-label", "01")
+    assert done.code == 0, done.text
+    done = command("train", tmp_path / "derivatives", tmp_path)
+    assert done.code == 2
+    assert "its masks are predictions; give the dataset that it was made from" in done.text

@@ -292,7 +292,7 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
         type=_minutes,
         metavar="N",
         help="training time of all networks of a fold together (default: until the loss stops "
-        "falling)",
+        "falling, of ALL-Net 400 epochs for each network)",
     )
     _add_preparation(how)
     _add_work_dir(_add_machine(parser))

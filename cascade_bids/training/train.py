@@ -50,7 +50,7 @@ class TrainConfig:
     work_dir: Path
     """Keeps cases, checkpoints and curves; the same folder continues a broken training."""
     max_minutes: float | None = None
-    """Minutes of training for all networks together; None trains until the loss stops falling."""
+    """Minutes of training for all networks together; None as long as the recipe says."""
     seeds: int | None = None
     """How many networks vote, of a method whose networks do; None for as many as published."""
 

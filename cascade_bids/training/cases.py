@@ -25,20 +25,17 @@ BORDER = 8
 class Case:
     """One labelled scan on the network grid; its arrays stay on disk until they are read."""
 
-    label: str
-    """Name of the scan."""
-    subject: str
-    """Its participant."""
+    scan: Scan
+    """Whose it is; its images are not needed any more."""
     folder: Path
     """Where its arrays are."""
     contrasts: tuple[str, ...]
     """First channels of the volume; anatomical coordinates may follow."""
 
     @property
-    def scan(self) -> Scan:
-        """Participant, session and run, without the images."""
-        entities = parse_entities(PurePath(self.label))
-        return Scan(entities["subject"], entities.get("session"), entities.get("run"))
+    def label(self) -> str:
+        """Name of the scan."""
+        return self.scan.label
 
     @property
     def padded(self) -> Tensor:

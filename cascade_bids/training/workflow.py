@@ -104,7 +104,7 @@ def _run(
     anatomy: bool,
 ) -> list[Case]:
     cases = {
-        label: Case(label, scan.subject, work_dir / "cases" / label, tuple(contrasts))
+        label: Case(scan, work_dir / "cases" / label, tuple(contrasts))
         for label, (scan, _) in labelled.items()
     }
     workflow = Workflow("cascade_bids")

@@ -1,12 +1,10 @@
 """Which mask belongs to a scan."""
 
-from pathlib import Path
-
 import pytest
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import UsageError
-from cascade_bids.training.cases import Case, find_lesion_mask
+from cascade_bids.training.cases import find_lesion_mask
 
 
 @pytest.mark.parametrize(
@@ -39,8 +37,3 @@ def test_of_two_masks_none_is_guessed(tmp_path):
         (tmp_path / f"sub-01_space-{space}_label-lesion_mask.nii.gz").touch()
     with pytest.raises(UsageError, match="sub-01 has several lesion masks"):
         find_lesion_mask(Scan("01", None, None), tmp_path)
-
-
-def test_a_case_keeps_the_entities_of_its_scan():
-    scan = Scan("01", "a", "02")
-    assert Case(scan.label, "01", Path(), ("FLAIR",)).scan == scan

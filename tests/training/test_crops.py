@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import UsageError
 from cascade_bids.network.segmenters import LesionUNet
 from cascade_bids.network.windows import evaluate_windows
@@ -35,7 +36,8 @@ def make_case(folder, number, heights=LESION_HEIGHTS, seed=0):
     flair = np.where(brain, noise + 3 * lesions, 0)
     images = [nib.Nifti1Image(np.float32(x), np.eye(4)) for x in (flair, number * brain)]
     masks = [nib.Nifti1Image(mask, np.eye(4)) for mask in (brain, lesions)]
-    case = Case(f"sub-{number}", str(number), folder / f"{number}-{seed}", ("FLAIR", "T1w"))
+    scan = Scan(str(number), None, None)
+    case = Case(scan, folder / f"{number}-{seed}", ("FLAIR", "T1w"))
     save_case(case.folder, images, *masks, anatomy=None)
     return case
 

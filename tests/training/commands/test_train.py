@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.network import cascade as network_cascade
@@ -203,7 +204,7 @@ def test_a_lesion_outside_the_brain_is_scored_but_not_learned(tmp_path):
     lesions[6:10, 4:6, 4:6] = 1
     images = [nib.Nifti1Image(data.astype(np.float32), np.eye(4)) for data in (inside, lesions)]
     save_case(tmp_path / "case", [images[0]], *images, anatomy=None)
-    case = Case("sub-1", "1", tmp_path / "case", ("FLAIR",))
+    case = Case(Scan("1", None, None), tmp_path / "case", ("FLAIR",))
     assert case.reference.sum() == 16
     assert case.lesions.sum() == 8
 

@@ -22,6 +22,7 @@ import pytest
 
 from cascade_bids.cli import main
 from cascade_bids.network import brain, cascade
+from cascade_bids.network.evaluate import LesionMaps
 from cascade_bids.preprocess import steps
 
 SHAPE = (24, 28, 20)
@@ -85,9 +86,9 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         *,
         combination: str,
         anatomy: object,
-    ) -> cascade.LesionMaps:
+    ) -> LesionMaps:
         found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
-        return cascade.LesionMaps(found, None)
+        return LesionMaps(found, None)
 
     def extract(image: nib.Nifti1Image, device: object) -> nib.Nifti1Image:
         bright = (np.asarray(image.dataobj) > 150).astype(np.float32)

@@ -4,18 +4,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
-from cascade_bids.network.architectures import PatchClassifier
-from cascade_bids.network.dense import evaluate
-from cascade_bids.network.segmenters import SegmentationNetwork
+from cascade_bids.network.evaluate import LesionMaps, LesionNetwork, evaluate
 from cascade_bids.network.weights import WEIGHTS_DIR, load_card, load_network
-from cascade_bids.network.windows import evaluate_windows
 
 
 @dataclass(frozen=True)
@@ -56,19 +52,10 @@ class CandidateRule:
 class Stage:
     """One network of a method and the rule for its candidates."""
 
-    network: PatchClassifier | SegmentationNetwork
+    network: LesionNetwork
     """In evaluation mode, on the device that it runs on."""
     candidates: CandidateRule
     """What it is asked about."""
-
-
-class LesionMaps(NamedTuple):
-    """What networks say of every voxel."""
-
-    probability: np.ndarray
-    """(X, Y, Z) float32 in [0, 1], of a lesion; 0 outside the candidates."""
-    spheres: np.ndarray | None
-    """The same of a sphere around a lesion's centre, from networks with a sphere head, or None."""
 
 
 def load_stages(name: str, *, device: torch.device, folder: Path = WEIGHTS_DIR) -> list[Stage]:
@@ -84,9 +71,7 @@ def load_stages(name: str, *, device: torch.device, folder: Path = WEIGHTS_DIR) 
     stages = []
     for number, entry in enumerate(load_card(name, folder)["stages"]):
         network = load_network(name, number, device=device, folder=folder)
-        if "candidates" not in entry or not isinstance(
-            network, PatchClassifier | SegmentationNetwork
-        ):
+        if "candidates" not in entry or not isinstance(network, LesionNetwork):
             raise StartError(f"{name!r} is no method that finds lesions; see cascade-bids --help")
         try:
             rule = CandidateRule(**entry["candidates"])
@@ -181,21 +166,12 @@ def run_stages(
         before = [maps.probability for maps in found]
         previous = combine(before, combination) if before else np.zeros(brain.shape, np.float32)
         candidates = stage.candidates.select(flair, brain, previous)
-        found.append(_ask(stage.network, volume, candidates))
+        found.append(evaluate(stage.network, volume, candidates))
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(
         combine([maps.probability for maps in found], combination),
         combine(spheres, combination) if spheres else None,
     )
-
-
-def _ask(
-    network: PatchClassifier | SegmentationNetwork, volume: Tensor, candidates: np.ndarray
-) -> LesionMaps:
-    if isinstance(network, SegmentationNetwork):
-        maps = evaluate_windows(network, volume, candidates)
-        return LesionMaps(maps[0], maps[1] if network.spheres else None)
-    return LesionMaps(evaluate(network, volume, candidates), None)
 
 
 def combine(found: Sequence[np.ndarray], combination: str) -> np.ndarray:

@@ -23,16 +23,6 @@ PATCHES_AT_ONCE = 512
 """Patches in a batch; bounds the memory of patch-by-patch evaluation (under 1 GB)."""
 
 
-def evaluate(network: PatchClassifier, volume: Tensor, candidates: np.ndarray) -> np.ndarray:
-    """Give each candidate its lesion probability: densely, or patch by patch if the network pads.
-
-    Parameters and result as `evaluate_dense`.
-    """
-    if isinstance(network, PatchNetwork):
-        return evaluate_dense(network, volume, candidates)
-    return evaluate_patches(network, volume, candidates)
-
-
 def evaluate_dense(network: PatchNetwork, volume: Tensor, candidates: np.ndarray) -> np.ndarray:
     """Give each candidate its lesion probability, tile by tile.
 

@@ -15,6 +15,7 @@ from cascade_bids.network.dense import (
     evaluate_dense,
     evaluate_patches,
 )
+from cascade_bids.network.evaluate import evaluate
 
 sizes = st.integers(1, 16)
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -195,7 +196,8 @@ def test_each_network_is_evaluated_in_the_way_that_is_right_for_it(architecture,
     torch.manual_seed(0)
     network = architecture(channels_in=2).eval()
     volume, candidates = make_case((14, 13, 12), 2, 0.1, 0)
-    found = dense.evaluate(network, volume, candidates)
+    found, spheres = evaluate(network, volume, candidates)
+    assert spheres is None
     np.testing.assert_array_equal(found, same_as(network, volume, candidates))
     assert not found[~candidates].any()
     assert np.ptp(found[candidates]) > 0

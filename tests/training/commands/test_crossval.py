@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cascade_bids.errors import UsageError
-from cascade_bids.network.cascade import LesionMaps
+from cascade_bids.network.evaluate import LesionMaps
 from cascade_bids.training import crossval
 from cascade_bids.training.crossval import make_folds
 

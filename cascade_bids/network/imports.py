@@ -6,7 +6,7 @@ from pathlib import Path
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.network.keras import FILES, read_nicmslesions
-from cascade_bids.network.weights import FIND_LESIONS, WEIGHTS_DIR, save_method
+from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, WEIGHTS_DIR, save_method
 
 CONTRASTS_BY_CHANNELS = {1: ("FLAIR",), 2: ("T1w", "FLAIR")}
 """The order of channels of the baselines that came with nicMSlesions."""
@@ -72,7 +72,7 @@ def import_nicmslesions(
             "source": "nicMSlesions, doi 10.1016/j.nicl.2018.101638",
             "imported_from": list(FILES),
             "contrasts": list(order),
-            "normalisation": "z-scores of the brain tissue, without its extreme 2 %",
+            "normalisation": NORMALISATION,
             "combination": "last",
             "threshold": 0.5,
             "min_lesion_mm3": 10.0,

@@ -5,6 +5,7 @@ tells the last convolutions where in the head a voxel lies; its lesion-wise loss
 output, the sphere head.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ ANATOMY_CHANNELS = 6
 """Channels that say where a voxel lies: its position (3) and its distances (3)."""
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(nn.Module, ABC):
     """A network that maps a crop to logits on the same grid.
 
     Parameters
@@ -45,6 +46,7 @@ class SegmentationNetwork(nn.Module):
         self.channels_in, self.anatomy, self.spheres = channels_in, anatomy, spheres
         self.window = (x, y, z)
 
+    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map a crop to logits.
 
@@ -58,7 +60,6 @@ class SegmentationNetwork(nn.Module):
         Tensor
             (N, 1 or 2, X, Y, Z) float32: lesion, and sphere if `spheres`.
         """
-        raise NotImplementedError
 
 
 class LesionUNet(SegmentationNetwork):

@@ -28,6 +28,9 @@ WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
 FIND_LESIONS = "lesion segmentation"
 """Task on the card of every method that finds lesions."""
 
+NORMALISATION = "z-scores of the brain tissue, without its extreme 2 %"
+"""How the images of every method that finds lesions are normalised, in the words of its card."""
+
 
 def load_card(name: str, folder: Path = WEIGHTS_DIR, *, task: str | None = None) -> dict[str, Any]:
     """Read the card of a method.

@@ -10,7 +10,7 @@ from cascade_bids.config import VERSION
 from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
 from cascade_bids.network.cascade import CandidateRule, Stage
 from cascade_bids.network.segmenters import SegmentationNetwork
-from cascade_bids.network.weights import FIND_LESIONS, save_method
+from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, save_method
 from cascade_bids.training.cases import Case
 from cascade_bids.training.crops import fit_crops
 from cascade_bids.training.loop import Schedule
@@ -127,7 +127,7 @@ def save_cascade(
             "task": FIND_LESIONS,
             "source": recipe.source,
             "contrasts": list(contrasts),
-            "normalisation": "z-scores of the brain tissue, without its extreme 2 %",
+            "normalisation": NORMALISATION,
             "anatomy": recipe.anatomy,
             "sphere_head": recipe.arguments.get("spheres", False),
             "combination": recipe.combination,

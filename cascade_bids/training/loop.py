@@ -120,14 +120,7 @@ def fit(
     device = next(model.parameters()).device
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = OPTIMISERS[schedule.optimiser](learned, lr=schedule.learning_rate)
-    best = {k: v.clone() for k, v in model.state_dict().items()}
-    progress = _Progress()
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        best, progress = state["best"], _Progress(**state["progress"])
-        log.info("continuing %s after epoch %d", checkpoint, progress.epoch)
+    best, progress = _start(checkpoint, model, optimiser)
     seed = torch.initial_seed()
     with watch_network() as tell:
         if progress.epoch:
@@ -146,7 +139,7 @@ def fit(
                 validated = validate(model)
             if validated < progress.best_loss:
                 progress.best_loss, progress.best_epoch = validated, progress.epoch
-                best = {k: v.clone() for k, v in model.state_dict().items()}
+                best = _copy_weights(model)
             progress.epoch += 1
             progress.seconds += time.monotonic() - started
             row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
@@ -162,6 +155,25 @@ def fit(
     model.load_state_dict(best)
     model.eval()
     return progress.best_loss
+
+
+def _start(
+    checkpoint: Path, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], _Progress]:
+    """Go on from a checkpoint if there is one; give the best weights so far and the progress."""
+    if not checkpoint.exists():
+        return _copy_weights(model), _Progress()
+    device = next(model.parameters()).device
+    state = torch.load(checkpoint, weights_only=True, map_location=device)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    progress = _Progress(**state["progress"])
+    log.info("continuing %s after epoch %d", checkpoint, progress.epoch)
+    return state["best"], progress
+
+
+def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in model.state_dict().items()}
 
 
 def _finished(progress: _Progress, schedule: Schedule) -> bool:

@@ -23,6 +23,10 @@ class CandidateRule:
     previous_above: float | None = None
     """Voxels to which the stage before gave more than this probability, or None."""
 
+    def to_entry(self) -> dict[str, float]:
+        """Write the rule as it stands in a card."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     def select(self, flair: np.ndarray, brain: np.ndarray, previous: np.ndarray) -> np.ndarray:
         """Apply the rule.
 

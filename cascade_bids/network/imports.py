@@ -5,11 +5,15 @@ from pathlib import Path
 
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
+from cascade_bids.network.cascade import CandidateRule
 from cascade_bids.network.keras import FILES, read_nicmslesions
 from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, WEIGHTS_DIR, save_method
 
 CONTRASTS_BY_CHANNELS = {1: ("FLAIR",), 2: ("T1w", "FLAIR")}
 """The order of channels of the baselines that came with nicMSlesions."""
+
+NICMSLESIONS_CANDIDATES = (CandidateRule(flair_above_z=0.5), CandidateRule(previous_above=0.8))
+"""What each of its stages is asked about."""
 
 
 def import_nicmslesions(
@@ -53,7 +57,6 @@ def import_nicmslesions(
             f"the networks in {folder} take {count} contrasts; name them with --contrasts in the "
             "order in which they were trained, FLAIR among them"
         )
-    rules = ({"flair_above_z": 0.5}, {"previous_above": 0.8})
     return save_method(
         name,
         [
@@ -62,10 +65,10 @@ def import_nicmslesions(
                 {
                     "architecture": "NicmslesionsNetwork",
                     "arguments": {"channels_in": count},
-                    "candidates": rule,
+                    "candidates": rule.to_entry(),
                 },
             )
-            for network, rule in zip(networks, rules, strict=True)
+            for network, rule in zip(networks, NICMSLESIONS_CANDIDATES, strict=True)
         ],
         {
             "task": FIND_LESIONS,

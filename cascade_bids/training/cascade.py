@@ -8,7 +8,7 @@ import torch
 
 from cascade_bids.config import VERSION
 from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
-from cascade_bids.network.cascade import CandidateRule, Stage
+from cascade_bids.network.cascade import Stage
 from cascade_bids.network.segmenters import SegmentationNetwork
 from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, save_method
 from cascade_bids.training.cases import Case
@@ -62,8 +62,8 @@ def train_stages(
         network = ARCHITECTURES[recipe.architecture](**arguments).to(device)
         if isinstance(network, PatchClassifier):
             size = network.patch_size
-            sets = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
-            fit_patches(network, sets, recipe, folder, schedule=schedule, seed=own_seed)
+            drawn = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
+            fit_patches(network, drawn, recipe, folder, schedule=schedule, seed=own_seed)
         elif isinstance(network, SegmentationNetwork):
             fit_crops(network, cases, recipe, folder, schedule=schedule, seed=own_seed)
         else:
@@ -119,10 +119,7 @@ def save_cascade(
     }
     return save_method(
         name,
-        [
-            (stage.network, {**entry, "candidates": _rule_entry(stage.candidates)})
-            for stage in stages
-        ],
+        [(stage.network, {**entry, "candidates": stage.candidates.to_entry()}) for stage in stages],
         {
             "task": FIND_LESIONS,
             "source": recipe.source,
@@ -139,7 +136,3 @@ def save_cascade(
         },
         out_dir,
     )
-
-
-def _rule_entry(rule: CandidateRule) -> dict[str, float]:
-    return {name: value for name, value in vars(rule).items() if value is not None}

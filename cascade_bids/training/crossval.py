@@ -62,7 +62,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    device, cases = start_training(config, anatomy=recipe.anatomy)
+    device, cases = start_training(config, recipe)
     parted = make_folds([case.scan.subject for case in cases], folds)
     predictions, references = out_dir / "predictions", out_dir / "references"
     for folder in (predictions, references):

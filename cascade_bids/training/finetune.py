@@ -4,6 +4,7 @@ Valverde et al. 2019, doi 10.1016/j.nicl.2018.101638.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -95,8 +96,10 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
         When a scan cannot be prepared.
     """
     card = load_card(source)
-    recipe = recipe_of(card["stages"][0]["architecture"])
-    device, cases = start_training(config, source=weights_id(source))
+    # The rules for its probabilities are the source's: they may be imported or chosen anew.
+    rules = {name: card[name] for name in ("combination", "threshold", "min_lesion_mm3")}
+    recipe = replace(recipe_of(card["stages"][0]["architecture"]), **rules)
+    device, cases = start_training(config, recipe, source=weights_id(source))
     stages: list[Stage] = []
     counts = []
     with show_training("", len(card["stages"])):
@@ -105,15 +108,16 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
             if not isinstance(network, PatchClassifier):
                 raise TypeError(f"{type(network).__name__} does not classify patches")
             learn, size = recipe.stages[number - 1].learn, network.patch_size
-            sets = draw_voxels(cases, learn, folder, card["combination"], stages, size)
-            samples = 2 * sum(len(voxels.lesions) for voxels in sets)
+            drawn = draw_voxels(cases, learn, folder, recipe.combination, stages, size)
+            halves = [half for voxels in drawn for half in (voxels.learned, voxels.checked)]
+            samples = 2 * sum(len(half.lesions) for half in halves)
             layers = min(count_layers(samples), len(network.dense_layers))
             log.info("stage %d: %d samples, %d dense layers learn", number, samples, layers)
             seed = config.preprocess.random_seed + number
             torch.manual_seed(seed)
             fit_patches(
                 Adapting(network, layers),
-                sets,
+                drawn,
                 recipe,
                 folder,
                 schedule=stage_schedule(recipe, config),

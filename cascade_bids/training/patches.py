@@ -12,7 +12,12 @@ from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.loop import Schedule, fit
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sampling import NOTHING_HELD_OUT, VoxelSet, balanced_batches
+from cascade_bids.training.sampling import (
+    NOTHING_HELD_OUT,
+    Drawn,
+    balanced_batches,
+    save_voxels,
+)
 
 PATCHES_PER_EPOCH = 16_384
 """After so many patches the validation loss is asked, even if more lesion voxels are left."""
@@ -25,7 +30,7 @@ def draw_voxels(
     combination: str,
     before: Sequence[Stage],
     patch_size: int,
-) -> list[VoxelSet]:
+) -> list[Drawn]:
     """Find the voxels that a stage learns from; they are kept on disk.
 
     Parameters
@@ -45,11 +50,11 @@ def draw_voxels(
 
     Returns
     -------
-    list of VoxelSet
+    list of Drawn
         One for each case.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sets = []
+    drawn = []
     for case in cases:
         flair, brain, lesions = case.flair, case.brain, case.lesions
         previous = np.zeros(brain.shape, dtype=np.float32)
@@ -57,18 +62,14 @@ def draw_voxels(
             found = run_stages(before, case.volume, flair, brain, combination=combination)
             previous = found.probability
         asked = rule.select(flair, brain, previous)
-        kept = {}
-        for name, mask in (("lesions", lesions), ("others", asked & ~lesions)):
-            path = folder / f"{case.label}_{name}.npy"
-            np.save(path, np.argwhere(mask).astype(np.int16))
-            kept[name] = np.load(path, mmap_mode="r")
-        sets.append(VoxelSet(case.patches(patch_size), kept["lesions"], kept["others"]))
-    return sets
+        patches = case.patches(patch_size)
+        drawn.append(save_voxels(patches, lesions, asked & ~lesions, folder, case.label))
+    return drawn
 
 
 def fit_patches(
     network: nn.Module,
-    sets: Sequence[VoxelSet],
+    drawn: Sequence[Drawn],
     recipe: Recipe,
     folder: Path,
     *,
@@ -86,8 +87,8 @@ def fit_patches(
         When no lesion can be held out, or there are no voxels without lesion.
     """
     device = next(network.parameters()).device
-    learned = [voxels.half(validation=False) for voxels in sets]
-    checked = [voxels.half(validation=True) for voxels in sets]
+    learned = [voxels.learned for voxels in drawn]
+    checked = [voxels.checked for voxels in drawn]
     if not any(len(voxels.lesions) for voxels in checked):
         raise UsageError(NOTHING_HELD_OUT)
     if not all(any(len(voxels.others) for voxels in half) for half in (learned, checked)):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cascade_bids.errors import UsageError
 from cascade_bids.network.cascade import CandidateRule
+from cascade_bids.network.imports import NICMSLESIONS_CANDIDATES
 from cascade_bids.training.loop import Schedule, constant, steps
 from cascade_bids.training.sampling import axial_flips
 
@@ -100,9 +101,9 @@ RECIPES = {
     "nicmslesions": Recipe(
         source="Valverde et al., NeuroImage: Clinical 2019, doi 10.1016/j.nicl.2018.101638",
         architecture="NicmslesionsNetwork",
-        stages=(
-            StageRecipe(_BRIGHT, _BRIGHT),
-            StageRecipe(_SUSPICIOUS, CandidateRule(previous_above=0.8)),
+        stages=tuple(
+            StageRecipe(learn, use)
+            for learn, use in zip((_BRIGHT, _SUSPICIOUS), NICMSLESIONS_CANDIDATES, strict=True)
         ),
         schedule=_ADADELTA,
         batch_size=128,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,20 +53,55 @@ class VoxelSet:
     others: np.ndarray
     """(M, 3) int16, voxels without lesion that the stage is asked about."""
 
-    def half(self, *, validation: bool) -> "VoxelSet":
-        """Keep about every fourth slab for validation, or the others for training.
 
-        Neighbouring patches overlap, so voxels drawn at random for validation would have been seen
-        in training; whole slabs are not. `hold_out` chooses them.
-        """
-        held_out = hold_out(
-            np.unique(self.lesions[:, 2] // SLAB_MM), np.unique(self.others[:, 2] // SLAB_MM)
-        )
-        kept = [
-            voxels[np.isin(voxels[:, 2] // SLAB_MM, held_out) == validation]
-            for voxels in (self.lesions, self.others)
-        ]
-        return VoxelSet(self.patches, *kept)
+@dataclass(frozen=True)
+class Drawn:
+    """The voxels of one scan, in two halves that share no slab.
+
+    Neighbouring patches overlap, so voxels drawn at random for validation would have been seen in
+    training; whole slabs are not. `hold_out` chooses them.
+    """
+
+    learned: VoxelSet
+    """To train on."""
+    checked: VoxelSet
+    """To validate on."""
+
+
+def save_voxels(
+    patches: PatchReader, lesions: np.ndarray, others: np.ndarray, folder: Path, label: str
+) -> Drawn:
+    """Split the voxels of a scan into halves and keep them on disk.
+
+    Parameters
+    ----------
+    patches
+        Cuts the patches out of the scan.
+    lesions, others
+        (X, Y, Z) bool: lesion voxels, and those without lesion that the stage is asked about.
+    folder
+        Where the lists go.
+    label
+        Of the scan, which the files are called by.
+
+    Returns
+    -------
+    Drawn
+        Memory maps, so that many scans need no more memory than one.
+    """
+    found = {"lesions": lesions, "others": others}
+    voxels = {name: np.argwhere(mask).astype(np.int16) for name, mask in found.items()}
+    slabs = {name: places[:, 2] // SLAB_MM for name, places in voxels.items()}
+    held_out = hold_out(np.unique(slabs["lesions"]), np.unique(slabs["others"]))
+    halves = []
+    for half in ("learned", "checked"):
+        kept = []
+        for name, places in voxels.items():
+            path = folder / f"{label}_{half}_{name}.npy"
+            np.save(path, places[np.isin(slabs[name], held_out) == (half == "checked")])
+            kept.append(np.load(path, mmap_mode="r"))
+        halves.append(VoxelSet(patches, *kept))
+    return Drawn(*halves)
 
 
 def balanced_batches(

@@ -98,7 +98,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    device, cases = start_training(config, anatomy=recipe.anatomy)
+    device, cases = start_training(config, recipe)
     with show_training("", len(recipe.stages)):
         stages = train_stages(
             recipe,
@@ -119,7 +119,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
 
 
 def start_training(
-    config: TrainConfig, *, anatomy: bool = False, source: str | None = None
+    config: TrainConfig, recipe: Recipe, *, source: str | None = None
 ) -> tuple[torch.device, list[Case]]:
     """Choose the device, bring the scans to the network grid, and claim the work folder.
 
@@ -127,8 +127,8 @@ def start_training(
     ----------
     config
         What to train on what.
-    anatomy
-        Whether the networks take anatomical coordinates beside the contrasts.
+    recipe
+        How.
     source
         SHA-256 of the weights that the training starts from; None from scratch.
 
@@ -152,7 +152,7 @@ def start_training(
         "source": source,
         "contrasts": list(config.contrasts),
         "max_minutes": config.max_minutes,
-        "seeds": config.seeds,
+        "networks": len(recipe.stages),
         "seed": config.preprocess.random_seed,
         "device": device.type,
         "version": VERSION,
@@ -166,7 +166,7 @@ def start_training(
         preprocess=config.preprocess,
         resources=config.resources,
         work_dir=config.work_dir,
-        anatomy=anatomy,
+        anatomy=recipe.anatomy,
     )
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)

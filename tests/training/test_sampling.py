@@ -1,5 +1,8 @@
 """Lesion voxels and as many others, from all scans, and never from both sides of a border."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_bids.network.dense import PatchReader
-from cascade_bids.training.sampling import SLAB_MM, VoxelSet, axial_flips, balanced_batches
+from cascade_bids.training.sampling import (
+    SLAB_MM,
+    VoxelSet,
+    axial_flips,
+    balanced_batches,
+    save_voxels,
+)
 
 SHAPE = (10, 10, 8 * SLAB_MM)
 
@@ -17,9 +26,18 @@ def make_set(number, lesions, others, seed=0):
     volume = torch.zeros(2, *SHAPE)
     volume[0] = number
     volume[1] = torch.arange(SHAPE[2])
-    rng = np.random.default_rng(seed)
-    place = rng.permutation(np.argwhere(np.ones(SHAPE)))[: lesions + others].astype(np.int16)
+    place = draw_places(lesions + others, seed).astype(np.int16)
     return VoxelSet(PatchReader(volume, 3), place[:lesions], place[lesions:])
+
+
+def draw_places(count, seed):
+    return np.random.default_rng(seed).permutation(np.argwhere(np.ones(SHAPE)))[:count]
+
+
+def mark(places):
+    mask = np.zeros(SHAPE, bool)
+    mask[tuple(places.T)] = True
+    return mask
 
 
 def draw(sets, **changes):
@@ -67,21 +85,27 @@ def test_no_voxel_is_drawn_twice():
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(lesions=st.integers(1, 300), others=st.integers(0, 300), seed=st.integers(0, 99))
+@given(lesions=st.integers(0, 300), others=st.integers(0, 300), seed=st.integers(0, 99))
 def test_halves_share_no_slab_and_lose_no_voxel(lesions, others, seed):
-    whole = make_set(1, lesions, others, seed)
-    learned, checked = (whole.half(validation=v) for v in (False, True))
-    for name in ("lesions", "others"):
-        parts = [getattr(half, name) for half in (learned, checked)]
-        assert sum(map(len, parts)) == len(getattr(whole, name))
-    slabs = [
-        {int(z) // SLAB_MM for z in np.concatenate([half.lesions, half.others])[:, 2]}
-        for half in (learned, checked)
-    ]
-    assert not slabs[0] & slabs[1]
-    assert len(learned.lesions) > 0
-    spread = len(np.unique(whole.lesions[:, 2] // SLAB_MM))
-    assert (len(checked.lesions) > 0) == (spread > 1)
+    places = draw_places(lesions + others, seed)
+    masks = {"lesions": mark(places[:lesions]), "others": mark(places[lesions:])}
+    with tempfile.TemporaryDirectory() as folder:
+        patches = PatchReader(torch.zeros(1, *SHAPE), 3)
+        drawn = save_voxels(patches, **masks, folder=Path(folder), label="sub-1")
+        halves = [drawn.learned, drawn.checked]
+        for name, mask in masks.items():
+            both = np.concatenate([getattr(half, name) for half in halves])
+            assert len(both) == mask.sum()
+            np.testing.assert_array_equal(mark(both), mask)
+            assert all(isinstance(getattr(half, name), np.memmap) for half in halves)
+        slabs = [
+            {int(z) // SLAB_MM for z in np.concatenate([half.lesions, half.others])[:, 2]}
+            for half in halves
+        ]
+        assert not slabs[0] & slabs[1]
+        assert (len(drawn.learned.lesions) > 0) == (lesions > 0)
+        spread = len(np.unique(places[:lesions, 2] // SLAB_MM))
+        assert (len(drawn.checked.lesions) > 0) == (spread > 1)
 
 
 def test_patches_are_turned_in_the_axial_plane_alone():

@@ -1,6 +1,7 @@
 """A method is adapted to a scanner."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_an_adaptation_does_not_go_on_from_another_source(labelled, tmp_path, mo
     """Two methods of one name, whose weights differ."""
     monkeypatch.setattr(finetune, "draw_voxels", lambda *_: [])
     monkeypatch.setattr(finetune, "fit_patches", lambda *_, **__: None)
-    recipe = find_recipe("nicmslesions")
+    recipe = replace(find_recipe("nicmslesions"), threshold=0.4, min_lesion_mm3=5.0)
 
     def adapt(seed: int):
         torch.manual_seed(seed)
@@ -53,6 +54,8 @@ def test_an_adaptation_does_not_go_on_from_another_source(labelled, tmp_path, mo
         return command("finetune", labelled, tmp_path, "--from", card, *one)
 
     assert adapt(0).code == adapt(0).code == 0
+    adapted = json.loads((tmp_path / "out" / "ours.json").read_text())
+    assert (adapted["threshold"], adapted["min_lesion_mm3"]) == (0.4, 5)
     done = adapt(1)
     assert done.code == 2
     assert "belongs to a training with other source" in done.text

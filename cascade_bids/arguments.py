@@ -266,7 +266,8 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
         "--masks",
         type=Path,
         metavar="DIR",
-        help="folder of sub-…_label-lesion_mask.nii.gz (default: the dataset)",
+        help="folder of sub-…_label-lesion_mask.nii.gz (default: the dataset; derivatives of this "
+        "program need it)",
     )
     _add_choice(parser)
     how = parser.add_argument_group("how")

@@ -7,8 +7,9 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.interfaces.utility import Merge
 
+from cascade_bids.bids.outputs import output_path
 from cascade_bids.bids.scan import Scan
-from cascade_bids.config import PreprocessConfig, ResourceConfig
+from cascade_bids.config import TEMPLATE_SPACE, PreprocessConfig, ResourceConfig
 from cascade_bids.network.nodes import ExtractBrain
 from cascade_bids.network.weights import weights_id
 from cascade_bids.preprocess.nodes import (
@@ -18,6 +19,7 @@ from cascade_bids.preprocess.nodes import (
     MeasureAnatomy,
     NonzeroMask,
     Prepare,
+    ReadAlignment,
     RegisterRigid,
     ResampleMask,
 )
@@ -41,7 +43,9 @@ class Prepared:
     transforms: Source | None
     """All of `registrations`, in their order; None without any."""
     align: Node
-    """`AlignToTemplate`, which places the network grid."""
+    """`AlignToTemplate` or `ReadAlignment`, which places the network grid."""
+    normalised: bool = False
+    """Whether the images are z-scores already."""
 
 
 def connect_preparation(
@@ -85,6 +89,55 @@ def connect_preparation(
     )
 
 
+def normalised_files(derivatives: Path, scan: Scan) -> dict[str, Path]:
+    """Say where an earlier run left a scan's brain mask and its alignment to the template."""
+    # A transform is named by the images that it resamples, so this one takes points the other way.
+    xfm = {"from_": "FLAIR", "to": TEMPLATE_SPACE}
+    return {
+        "brain": output_path(derivatives, scan, "brain_mask"),
+        "template_to_flair": output_path(derivatives, scan, "xfm", **xfm),
+    }
+
+
+def connect_normalised(
+    wf: Workflow, scan: Scan, contrasts: Sequence[str], derivatives: Path
+) -> Prepared:
+    """Take a scan's ``desc-preproc`` images, brain and alignment as an earlier run left them.
+
+    Parameters
+    ----------
+    wf
+        The scan's workflow, which gets the nodes.
+    scan
+        A scan of our own derivatives.
+    contrasts
+        Which of its images; the FLAIR first.
+    derivatives
+        Their root.
+
+    Returns
+    -------
+    Prepared
+        What can be connected to further nodes.
+    """
+    images: dict[str, Source] = {}
+    for contrast in contrasts:
+        conform = Node(Conform(in_file=str(scan.images[contrast])), f"conform_{contrast}")
+        images[contrast] = (conform, "out_file")
+    files = {name: str(path) for name, path in normalised_files(derivatives, scan).items()}
+    brain = Node(ResampleMask(in_file=files["brain"]), "resample_brain")
+    wf.connect(*images["FLAIR"], brain, "grid")
+    return Prepared(
+        images,
+        (brain, "out_file"),
+        registrations={},
+        images=_merge(wf, "images", list(images.values())),
+        transforms=None,
+        align=Node(ReadAlignment(in_file=files["template_to_flair"]), "read_alignment"),
+        normalised=True,
+    )
+
+
 def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | None = None) -> Node:
     """Bring all images of a scan onto one grid and normalise them there.
 
@@ -104,7 +157,8 @@ def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | No
     nipype.Node
         A `Prepare` node: ``out_files`` by contrast, and ``brain``.
     """
-    node = Node(Prepare(contrasts=list(prepared.corrected)), f"prepare_{name}_grid", mem_gb=1)
+    interface = Prepare(contrasts=list(prepared.corrected), normalised=prepared.normalised)
+    node = Node(interface, f"prepare_{name}_grid", mem_gb=1)
     wf.connect(*prepared.images, node, "in_files")
     wf.connect(*prepared.brain, node, "brain")
     if prepared.transforms is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from cascade_bids import batch
 from cascade_bids.config import VERSION
-from cascade_bids.preprocess import steps
+from cascade_bids.preprocess import registration
 from cascade_bids.report import panels
 
 from .tiny_heads import (
@@ -57,7 +57,7 @@ def test_a_failure_takes_its_earlier_results_out_and_a_success_its_log(
         return np.eye(4), np.eye(4)
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "align_to_template", fail_at_one)
+        patch.setattr(registration, "align_to_template", fail_at_one)
         done = run(bids, out)
     log = out / "logs" / "crash-sub_01-align_to_template.txt"
     assert done.code == 1

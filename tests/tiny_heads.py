@@ -23,7 +23,7 @@ import pytest
 from cascade_bids.cli import main
 from cascade_bids.network import brain, cascade
 from cascade_bids.network.evaluate import LesionMaps
-from cascade_bids.preprocess import steps
+from cascade_bids.preprocess import registration, steps
 
 SHAPE = (24, 28, 20)
 AFFINE = nib.affines.from_matvec(np.diag([8.0, 8.0, 8.0]), [-92, -126, -71])
@@ -96,8 +96,8 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
 
     quick: dict[tuple[object, str], Callable] = {
         (steps, "correct_bias"): lambda image: image,
-        (steps, "register_rigid"): lambda *_, **__: motion,
-        (steps, "align_to_template"): lambda *_, **__: (pose, pose),
+        (registration, "register_rigid"): lambda *_, **__: motion,
+        (registration, "align_to_template"): lambda *_, **__: (pose, pose),
         (steps, "network_grid"): lambda: NETWORK_GRID,
         (brain, "extract_brain"): extract,
         (cascade, "run_cascade"): find_bright,

@@ -46,12 +46,12 @@ def load_image(path: Path) -> nib.Nifti1Image:
 
 
 def load_mask(path: Path) -> nib.Nifti1Image:
-    """Read a brain mask of another program.
+    """Read a mask of another program or of a rater.
 
     Parameters
     ----------
     path
-        ``.nii`` or ``.nii.gz``; what is at least 0.5 is brain.
+        ``.nii`` or ``.nii.gz``; what is at least 0.5 is inside.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def load_mask(path: Path) -> nib.Nifti1Image:
     Raises
     ------
     ScanError
-        When the file is damaged or no NIfTI image, or the mask is not 3D or empty.
+        When the file is damaged or no NIfTI image, or the mask is not 3D.
     """
     image = load_image(path)
     remedy = "give a whole mask, or leave it out"
@@ -72,6 +72,4 @@ def load_mask(path: Path) -> nib.Nifti1Image:
         raise ScanError(f"{path} is damaged ({error}); {remedy}") from error
     if inside.ndim != 3:
         raise ScanError(f"the mask {path} has shape {inside.shape}, not three axes; {remedy}")
-    if not inside.any():
-        raise ScanError(f"the mask {path} is empty; {remedy}")
     return nib.Nifti1Image(inside.astype(np.uint8), image.affine)

@@ -74,6 +74,7 @@ class _ResampleMaskInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="mask")
     grid = File(exists=True, mandatory=True, desc="image on the grid")
     transform = File(exists=True, desc="grid to mask; none where both share one space")
+    may_be_empty = traits.Bool(False, usedefault=True, desc="whether nothing may be inside")
 
 
 class ResampleMask(SimpleInterface):
@@ -90,12 +91,16 @@ class ResampleMask(SimpleInterface):
         transform = (
             read_transform(Path(self.inputs.transform)) if self.inputs.transform else np.eye(4)
         )
-        mask = load_mask(Path(self.inputs.in_file))
+        path = self.inputs.in_file
+        mask = load_mask(Path(path))
+        empty = not np.asarray(mask.dataobj).any()
+        if empty and not self.inputs.may_be_empty:
+            raise ScanError(f"the mask {path} is empty; give a whole mask, or leave it out")
         found = resample_mask(mask, grid.shape, grid.affine, transform)
-        if not np.asarray(found.dataobj).any():
+        if not (empty or np.asarray(found.dataobj).any()):
             raise ScanError(
-                f"the mask {self.inputs.in_file} lies outside of the image; "
-                "give the mask of this image with --derivatives, or leave it out"
+                f"the mask {path} lies outside of the image; give the mask of this image, or leave "
+                "it out"
             )
         self._results["out_file"] = _save(found, runtime.cwd, "mask.nii.gz")
         return runtime
@@ -114,13 +119,13 @@ class _TransformOutput(TraitedSpec):
 
 
 class RegisterRigid(SimpleInterface):
-    """`steps.register_rigid`."""
+    """`registration.register_rigid`."""
 
     input_spec = _RegisterInput
     output_spec = _TransformOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.steps import register_rigid
+        from cascade_bids.preprocess.registration import register_rigid
 
         found = register_rigid(
             nib.Nifti1Image.from_filename(self.inputs.fixed),
@@ -148,31 +153,48 @@ class _AlignOutput(TraitedSpec):
 
 
 class AlignToTemplate(SimpleInterface):
-    """`steps.align_to_template`."""
+    """`registration.align_to_template`."""
 
     input_spec = _AlignInput
     output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.steps import align_to_template
+        from cascade_bids.preprocess.registration import align_to_template
 
         rigid, affine = align_to_template(
             nib.Nifti1Image.from_filename(self.inputs.in_file),
             nib.Nifti1Image.from_filename(self.inputs.brain),
             seed=self.inputs.seed,
         )
-        inverse = np.linalg.inv(affine)
-        for name, transform in {"rigid": rigid, "affine": affine, "inverse": inverse}.items():
-            path = Path(runtime.cwd) / f"{name}.txt"
-            write_transform(transform, path)
-            self._results[name] = str(path)
+        self._results.update(_save_alignment(rigid, affine, runtime.cwd))
+        return runtime
+
+
+class _ReadAlignmentInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="affine, template to image")
+
+
+class ReadAlignment(SimpleInterface):
+    """`transforms.read_transform` and `registration.rigid_part`, of an alignment found before."""
+
+    input_spec = _ReadAlignmentInput
+    output_spec = _AlignOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.registration import rigid_part
+
+        affine = read_transform(Path(self.inputs.in_file))
+        self._results.update(_save_alignment(rigid_part(affine), affine, runtime.cwd))
         return runtime
 
 
 class _PrepareInput(BaseInterfaceInputSpec):
     in_files = InputMultiObject(File(exists=True), mandatory=True, desc="FLAIR first")
     contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
-    transforms = InputMultiObject(File(exists=True), desc="FLAIR to each other image")
+    transforms = InputMultiObject(
+        File(exists=True), desc="FLAIR to each other image; none where they share its space"
+    )
+    normalised = traits.Bool(False, usedefault=True, desc="whether in_files are z-scores")
     brain = File(exists=True, mandatory=True, desc="brain mask on the FLAIR's grid")
     grid = File(exists=True, desc="image on the grid; the network grid when none is given")
     rigid = File(exists=True, desc="network grid to FLAIR; none for a grid in FLAIR space")
@@ -201,8 +223,10 @@ class Prepare(SimpleInterface):
         to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
         flair, *others = self.inputs.contrasts
         transforms = {flair: to_flair}
-        for contrast, path in zip(others, self.inputs.transforms or [], strict=True):
-            transforms[contrast] = read_transform(Path(path)) @ to_flair
+        files = self.inputs.transforms or []
+        moved = [read_transform(Path(path)) for path in files] or [np.eye(4)] * len(others)
+        for contrast, transform in zip(others, moved, strict=True):
+            transforms[contrast] = transform @ to_flair
         files = zip(self.inputs.contrasts, self.inputs.in_files, strict=True)
         images, brain = prepare(
             {contrast: nib.Nifti1Image.from_filename(path) for contrast, path in files},
@@ -211,6 +235,7 @@ class Prepare(SimpleInterface):
             to_flair,
             shape,
             affine,
+            normalised=self.inputs.normalised,
         )
         self._results["out_files"] = [
             _save(image, runtime.cwd, f"{contrast}.nii.gz") for contrast, image in images.items()
@@ -283,6 +308,14 @@ class ResampleProbability(SimpleInterface):
         )
         self._results["out_file"] = _save(found, runtime.cwd, "probability.nii.gz")
         return runtime
+
+
+def _save_alignment(rigid: np.ndarray, affine: np.ndarray, folder: str) -> dict[str, str]:
+    transforms = {"rigid": rigid, "affine": affine, "inverse": np.linalg.inv(affine)}
+    paths = {name: Path(folder) / f"{name}.txt" for name in transforms}
+    for name, transform in transforms.items():
+        write_transform(transform, paths[name])
+    return {name: str(path) for name, path in paths.items()}
 
 
 def _save(image: nib.Nifti1Image, folder: str, name: str) -> str:

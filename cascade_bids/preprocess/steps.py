@@ -5,27 +5,18 @@ Transforms are those of `cascade_bids.transforms`: (4, 4), fixed to moving, RAS+
 
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import ants
 import nibabel as nib
 import numpy as np
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+from nilearn.datasets import load_mni152_template
 from scipy import ndimage
 
 from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.intensity import normalise_intensity, tissue_mask
-from cascade_bids.transforms import from_itk, write_transform
 
 MIN_VOXELS = 8
 """An image with fewer voxels along an axis is no head scan."""
-
-MARGIN_MM = 8.0
-"""How far around the template's brain the affine alignment looks."""
-
-FAR_MM = 25.0
-"""Brains further apart than this by their headers are first brought together by their centres."""
 
 
 def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
@@ -101,72 +92,11 @@ def correct_bias(image: nib.Nifti1Image) -> nib.Nifti1Image:
     data = np.clip(np.asarray(image.dataobj, dtype=np.float32), 0, None)
     foreground = data > 0.1 * np.percentile(data[data > 0], 95)
     corrected = ants.n4_bias_field_correction(
-        _to_ants(_nifti(data, image.affine)),
-        mask=_to_ants(_nifti(foreground.astype(np.float32), image.affine)),
+        to_ants(_nifti(data, image.affine)),
+        mask=to_ants(_nifti(foreground.astype(np.float32), image.affine)),
         shrink_factor=4,
     ).numpy()
     return _nifti(np.clip(corrected, 0, None), image.affine)
-
-
-def register_rigid(
-    fixed: nib.Nifti1Image,
-    moving: nib.Nifti1Image,
-    *,
-    fixed_brain: nib.Nifti1Image,
-    moving_brain: nib.Nifti1Image,
-    seed: int,
-) -> np.ndarray:
-    """Align two images of one head rigidly by mutual information inside the brain.
-
-    Parameters
-    ----------
-    fixed, moving
-        (X, Y, Z) images, each on its own grid.
-    fixed_brain, moving_brain
-        Brain masks on those grids.
-    seed
-        Of the voxels that the metric samples.
-
-    Returns
-    -------
-    numpy.ndarray
-        (4, 4) fixed to moving.
-    """
-    start = _bring_together(fixed_brain, moving_brain)
-    return _register(fixed, moving, fixed_brain, start, "Rigid", seed, levels=4)
-
-
-def align_to_template(
-    image: nib.Nifti1Image, brain: nib.Nifti1Image, *, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Align a brain to MNI152NLin2009aSym, rigidly and then with 12 parameters.
-
-    Parameters
-    ----------
-    image, brain
-        (X, Y, Z) image and its brain mask, on one grid.
-    seed
-        Of the voxels that the metric samples.
-
-    Returns
-    -------
-    rigid : numpy.ndarray
-        (4, 4) template to image; places the network grid, volumes preserved.
-    affine : numpy.ndarray
-        (4, 4) template to image; tells where in MNI a voxel lies.
-    """
-    template = load_mni152_template(resolution=1)
-    template_brain = load_mni152_brain_mask(resolution=1)
-    extracted = apply_mask(image, brain)
-    start = _centres_apart(template_brain, brain)
-    rigid = _register(template, extracted, None, start, "Rigid", seed, levels=3)
-    # The metric needs the brain's border: inside the brain alone, scales come out too small.
-    around = _mask(
-        ndimage.distance_transform_edt(np.asarray(template_brain.dataobj) == 0) <= MARGIN_MM,
-        template_brain.affine,
-    )
-    affine = _register(template, extracted, around, rigid, "Affine", seed, levels=3)
-    return rigid, affine
 
 
 def network_grid() -> tuple[tuple[int, int, int], np.ndarray]:
@@ -238,6 +168,8 @@ def prepare(
     brain_transform: np.ndarray,
     shape: tuple[int, ...],
     affine: np.ndarray,
+    *,
+    normalised: bool = False,
 ) -> tuple[dict[str, nib.Nifti1Image], nib.Nifti1Image]:
     """Bring a scan's images onto one grid and normalise them inside the brain.
 
@@ -253,6 +185,8 @@ def prepare(
         (4, 4) world of the grid to world of the mask.
     shape, affine
         The grid.
+    normalised
+        Whether the images are z-scores already.
 
     Returns
     -------
@@ -273,14 +207,18 @@ def prepare(
         for contrast, image in images.items()
     }
     tissue = tissue_mask(resampled["FLAIR"], inside)
-    normalised = {}
+    found = {}
     for contrast, values in resampled.items():
         try:
-            scores = normalise_intensity(values, tissue, inside)
+            scores = (
+                np.where(inside, values, 0)
+                if normalised
+                else normalise_intensity(values, tissue, inside)
+            )
         except ScanError as error:
             raise ScanError(f"the {contrast}: {error}") from error
-        normalised[contrast] = _nifti(scores, affine)
-    return normalised, mask
+        found[contrast] = _nifti(scores, affine)
+    return found, mask
 
 
 def apply_mask(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -314,55 +252,8 @@ def nonzero_mask(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return _mask(ndimage.binary_fill_holes(largest), image.affine)
 
 
-def _register(
-    fixed: nib.Nifti1Image,
-    moving: nib.Nifti1Image,
-    mask: nib.Nifti1Image | None,
-    start: np.ndarray,
-    kind: str,
-    seed: int,
-    levels: int,
-) -> np.ndarray:
-    # One thread and a seed are both needed for the same transform on every run.
-    # ANTs takes a seed of 0 for the clock.
-    ants.config.set_ants_deterministic(True, seed + 1)
-    with TemporaryDirectory() as folder:
-        initial = Path(folder) / "start.txt"
-        write_transform(start, initial)
-        found = ants.registration(
-            _to_ants(fixed),
-            _to_ants(moving),
-            type_of_transform=kind,
-            initial_transform=str(initial),
-            outprefix=f"{folder}/found_",
-            mask=None if mask is None else _to_ants(mask),
-            mask_all_stages=True,
-            aff_iterations=(1000, 500, 250, 100)[:levels],
-            aff_shrink_factors=(6, 4, 2, 1)[:levels],
-            aff_smoothing_sigmas=(3, 2, 1, 0)[:levels],
-        )
-        itk = ants.read_transform(found["fwdtransforms"][0])
-    return from_itk(np.asarray(itk.parameters), np.asarray(itk.fixed_parameters))
-
-
-def _bring_together(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
-    """Trust the headers of one session unless they lay the brains far apart."""
-    shift = _centres_apart(fixed_brain, moving_brain)
-    return shift if np.linalg.norm(shift[:3, 3]) > FAR_MM else np.eye(4)
-
-
-def _centres_apart(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
-    shift = np.eye(4)
-    shift[:3, 3] = _centre(moving_brain) - _centre(fixed_brain)
-    return shift
-
-
-def _centre(mask: nib.Nifti1Image) -> np.ndarray:
-    voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
-    return nib.affines.apply_affine(mask.affine, voxels.mean(axis=0))
-
-
-def _to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
+def to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
+    """Hand an image over to antspyx, which counts x and y the other way."""
     to_lps = np.diag([-1.0, -1.0, 1.0])
     directions = to_lps @ image.affine[:3, :3]
     spacing = nib.affines.voxel_sizes(image.affine)

@@ -133,19 +133,19 @@ def save_case(
     images
         (X, Y, Z) normalised images on the network grid, in the order of the channels.
     brain, lesions
-        Masks on the same grid.
+        Masks on the same grid; that of the lesions is empty in a scan without any.
     anatomy
         (X, Y, Z, 6) maps on the same grid that become the last channels, or None.
 
     Raises
     ------
     ScanError
-        When no lesion voxel lies in the brain.
+        When there are lesion voxels, but none in the brain.
     """
     inside = np.asarray(brain.dataobj) > 0
     given = np.asarray(lesions.dataobj) > 0
     found = given & inside
-    if not found.any():
+    if given.any() and not found.any():
         raise ScanError("the lesion mask has no voxel in the brain; does it lie on the FLAIR?")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "brain.npy", inside)

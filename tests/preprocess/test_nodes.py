@@ -56,6 +56,15 @@ def test_a_nifti_2_mask_is_accepted(tmp_path, image, brain):
     np.testing.assert_array_equal(nib.load(found).dataobj, nib.load(brain).dataobj)
 
 
+def test_only_a_lesion_mask_may_be_empty(tmp_path, image):
+    mask = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), noise().affine), mask)
+    node = ResampleMask(in_file=mask, grid=image, may_be_empty=True)
+    assert not np.any(nib.load(node.run(cwd=str(tmp_path)).outputs.out_file).dataobj)
+    with pytest.raises(ScanError, match=r"mask\.nii\.gz is empty; give a whole mask"):
+        ResampleMask(in_file=mask, grid=image).run(cwd=str(tmp_path))
+
+
 def test_a_damaged_mask_is_named(tmp_path, image, brain):
     brain.write_bytes(brain.read_bytes()[:-20])
     with pytest.raises(ScanError, match=r"brain\.nii\.gz is no whole NIfTI image"):

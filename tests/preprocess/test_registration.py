@@ -9,13 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from cascade_bids.phantom.anatomy import build_anatomy, render
 from cascade_bids.phantom.scanner import acquire, centred_grid
-from cascade_bids.preprocess import steps
-from cascade_bids.preprocess.steps import (
-    align_to_template,
-    conform,
-    network_grid,
-    register_rigid,
-)
+from cascade_bids.preprocess import registration
+from cascade_bids.preprocess.registration import align_to_template, register_rigid, rigid_part
+from cascade_bids.preprocess.steps import conform, network_grid
 
 from .small_images import moved, rigid
 
@@ -62,10 +58,14 @@ def test_the_same_seed_gives_the_same_transform(flair, t1w):
 def coarse_template(monkeypatch):
     """The template at 2 mm, for speed."""
     monkeypatch.setattr(
-        steps, "load_mni152_template", lambda resolution: load_mni152_template(2 * resolution)
+        registration,
+        "load_mni152_template",
+        lambda resolution: load_mni152_template(2 * resolution),
     )
     monkeypatch.setattr(
-        steps, "load_mni152_brain_mask", lambda resolution: load_mni152_brain_mask(2 * resolution)
+        registration,
+        "load_mni152_brain_mask",
+        lambda resolution: load_mni152_brain_mask(2 * resolution),
     )
 
 
@@ -114,3 +114,10 @@ def test_the_network_grid_is_that_of_the_template():
     np.testing.assert_array_equal(affine, template.affine)
     np.testing.assert_allclose(nib.affines.voxel_sizes(affine), 1)
     assert nib.aff2axcodes(affine) == ("R", "A", "S")
+
+
+def test_the_rigid_part_of_an_alignment():
+    motion = rigid((5, -8, 12), (3, -20, 7))
+    np.testing.assert_allclose(rigid_part(motion), motion, atol=1e-12)
+    found = rigid_part(motion @ np.diag([1.1, 0.95, 1.2, 1]))
+    np.testing.assert_allclose(found, motion, atol=1e-12)

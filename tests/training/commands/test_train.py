@@ -6,6 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
@@ -130,25 +132,34 @@ def test_masks_may_lie_elsewhere(labelled, tmp_path):
 def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
     done = command("train", labelled, tmp_path, "--participant-label", "04")
     assert done.code == 2
-    assert "sub-04 has no mask to learn from" in done.text
+    assert "sub-04 has no lesion mask to learn from" in done.text
     done = command("train", labelled, tmp_path, "--contrasts", "T1w")
     assert done.code == 2
     assert "must name FLAIR" in done.text
     done = command("train", labelled, tmp_path, "--method", "deepmedic")
     assert done.code == 2
     assert "there are: valverde2017, nicmslesions, msseg2016" in done.text
-    empty = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
-    nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_filename(empty)
-    done = command("train", labelled, tmp_path)
-    assert done.code == StartError.exit_code
-    assert "sub-01 at resample lesions: " in done.text
-    assert "sub-01_label-lesion_mask.nii.gz is empty; give a whole mask" in done.text
+    mask = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
     beside = np.zeros(SHAPE, np.uint8)
     beside[0, 0, 0] = 1
-    nib.Nifti1Image(beside, AFFINE).to_filename(empty)
+    nib.Nifti1Image(beside, AFFINE).to_filename(mask)
     done = command("train", labelled, tmp_path)
     assert done.code == StartError.exit_code
     assert "sub-01 at save case: the lesion mask has no voxel in the brain" in done.text
+
+
+@pytest.mark.parametrize("method", ["valverde2017", "allnet-lesloss"])
+def test_healthy_scans_are_learned_from_too_but_not_alone(labelled, tmp_path, method):
+    healthy = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
+    nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_filename(healthy)
+    one = ("--method", method, "--name", "mine", "--participant-label", "01")
+    done = command("train", labelled, tmp_path, *one)
+    assert done.code == 2
+    assert f"all lesion masks in {labelled} are empty; add a scan with lesions" in done.text
+    done = command("train", labelled, tmp_path, *one, "03")
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "mine.json").read_text())
+    assert card["training_scans"] == ["sub-01", "sub-03"]
 
 
 def test_cases_keep_anatomical_maps_behind_the_contrasts(labelled, tmp_path):
@@ -209,10 +220,46 @@ def test_a_lesion_outside_the_brain_is_scored_but_not_learned(tmp_path):
     assert case.lesions.sum() == 8
 
 
-def test_own_derivatives_are_nothing_to_learn_from(labelled, tmp_path):
+def test_own_derivatives_are_learned_from_with_masks_of_a_rater(labelled, tmp_path):
+    derivatives = tmp_path / "derivatives"
     with stand_ins():
-        done = run(labelled, tmp_path / "derivatives", "--participant-label", "01")
+        done = run(labelled, derivatives, "--participant-label", "01", "03")
     assert done.code == 0, done.text
-    done = command("train", tmp_path / "derivatives", tmp_path)
+    done = command("train", derivatives, tmp_path)
     assert done.code == 2
-    assert "its masks are predictions; give the dataset that it was made from" in done.text
+    assert "its lesion masks are predictions; give --masks" in done.text
+
+    done = command("train", derivatives, tmp_path, "--masks", labelled, "--name", "mine")
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "mine.json").read_text())
+    assert card["training_scans"] == ["sub-01", "sub-03"]
+
+    (lost,) = derivatives.glob("sub-03/anat/*desc-brain_mask.nii.gz")
+    lost.unlink()
+    done = command("train", derivatives, tmp_path, "--masks", labelled, "--participant-label", "03")
+    assert done.code == 2
+    assert f"sub-03 has no {lost.name} to learn from" in done.text
+
+
+def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_path):
+    pose = nib.affines.from_matvec(Rotation.from_rotvec([0.1, -0.2, 0.15]).as_matrix(), [9, -5, 7])
+    one = ("01",)
+    with stand_ins(pose):
+        done = run(labelled, tmp_path / "derivatives", "--participant-label", *one)
+        assert done.code == 0, done.text
+        raw, derived = (
+            prepare_cases(
+                InputConfig(bids_dir=source, participant_labels=one),
+                ("FLAIR",),
+                masks_dir=labelled,
+                preprocess=PreprocessConfig(),
+                resources=ResourceConfig(nprocs=1),
+                work_dir=tmp_path / source.name,
+                anatomy=False,
+            )[0]
+            for source in (labelled, tmp_path / "derivatives")
+        )
+    np.testing.assert_array_equal(derived.reference, raw.reference)
+    np.testing.assert_array_equal(derived.brain, raw.brain)
+    inner = ndimage.binary_erosion(raw.brain, iterations=3)
+    assert np.corrcoef(raw.flair[inner], derived.flair[inner])[0, 1] > 0.99

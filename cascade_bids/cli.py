@@ -9,15 +9,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade_bids.arguments import (
+from cascade_bids.arguments.app import (
     bids_app_parser,
     compare_parser,
-    crossval_parser,
     evaluate_parser,
-    finetune_parser,
-    import_parser,
     phantom_parser,
     segment_parser,
+)
+from cascade_bids.arguments.training import (
+    crossval_parser,
+    finetune_parser,
+    import_parser,
     train_brain_parser,
     train_parser,
 )
@@ -270,7 +272,8 @@ def _train_config(
 
     _require_different(contrasts)
     for name, folder in _written_folders(options.out, options.work_dir).items():
-        _require_outside(name, folder, options.dataset.resolve())
+        for read in filter(None, (options.dataset, options.masks)):
+            _require_outside(name, folder, read.resolve())
     return TrainConfig(
         inputs=InputConfig(
             bids_dir=options.dataset.resolve(),

@@ -16,6 +16,7 @@ from cascade_bids.lesions.nodes import LabelLesions, MeasureLesions
 from cascade_bids.network.nodes import FindLesions
 from cascade_bids.network.weights import weights_id
 from cascade_bids.preparation import (
+    Gridded,
     Source,
     connect_anatomy,
     connect_grid,
@@ -84,7 +85,8 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     align, registrations = prepared.align, prepared.registrations
     preproc = connect_grid(wf, "flair", prepared, grid=scan.images["FLAIR"])
     prepare = connect_grid(wf, "network", prepared)
-    anatomy = connect_anatomy(wf, prepared, prepare) if card.get("anatomy") else None
+    gridded = Gridded(prepare, align, tuple(contrasts))
+    anatomy = connect_anatomy(wf, gridded) if card.get("anatomy") else None
     find = _init_cascade(wf, config, contrasts, prepare, anatomy)
     found = _Found(find, align, rules, config.method.separate_lesions)
     measured = _init_measures(wf, scan, found, preproc)

@@ -1,4 +1,4 @@
-"""The first half of the journey, wired with Nipype: from raw images to the network grid."""
+"""The first half of the journey, wired with Nipype: to the network grid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from cascade_bids.network.nodes import ExtractBrain
 from cascade_bids.network.weights import weights_id
 from cascade_bids.preprocess.nodes import (
     AlignToTemplate,
+    BringNormalised,
     Conform,
     CorrectBias,
     MeasureAnatomy,
@@ -43,9 +44,19 @@ class Prepared:
     transforms: Source | None
     """All of `registrations`, in their order; None without any."""
     align: Node
-    """`AlignToTemplate` or `ReadAlignment`, which places the network grid."""
-    normalised: bool = False
-    """Whether the images are z-scores already."""
+    """`AlignToTemplate`, which places the network grid."""
+
+
+@dataclass(frozen=True)
+class Gridded:
+    """A scan on the network grid."""
+
+    prepare: Node
+    """`Prepare` or `BringNormalised`: ``out_files`` by contrast, and ``brain``."""
+    align: Node
+    """`AlignToTemplate` or `ReadAlignment`, which placed the grid."""
+    contrasts: tuple[str, ...]
+    """Of the images; the FLAIR first."""
 
 
 def connect_preparation(
@@ -101,15 +112,15 @@ def normalised_files(derivatives: Path, scan: Scan) -> dict[str, Path]:
 
 def connect_normalised(
     wf: Workflow, scan: Scan, contrasts: Sequence[str], derivatives: Path
-) -> Prepared:
-    """Take a scan's ``desc-preproc`` images, brain and alignment as an earlier run left them.
+) -> Gridded:
+    """Bring what an earlier run left of a scan to the network grid: images, brain, alignment.
 
     Parameters
     ----------
     wf
         The scan's workflow, which gets the nodes.
     scan
-        A scan of our own derivatives.
+        A scan of our own derivatives, whose images are ``desc-preproc``.
     contrasts
         Which of its images; the FLAIR first.
     derivatives
@@ -117,25 +128,23 @@ def connect_normalised(
 
     Returns
     -------
-    Prepared
+    Gridded
         What can be connected to further nodes.
     """
-    images: dict[str, Source] = {}
+    files = {name: str(path) for name, path in normalised_files(derivatives, scan).items()}
+    images: list[Source] = []
     for contrast in contrasts:
         conform = Node(Conform(in_file=str(scan.images[contrast])), f"conform_{contrast}")
-        images[contrast] = (conform, "out_file")
-    files = {name: str(path) for name, path in normalised_files(derivatives, scan).items()}
-    brain = Node(ResampleMask(in_file=files["brain"]), "resample_brain")
-    wf.connect(*images["FLAIR"], brain, "grid")
-    return Prepared(
-        images,
-        (brain, "out_file"),
-        registrations={},
-        images=_merge(wf, "images", list(images.values())),
-        transforms=None,
-        align=Node(ReadAlignment(in_file=files["template_to_flair"]), "read_alignment"),
-        normalised=True,
-    )
+        images.append((conform, "out_file"))
+    # The mask is not conformed, so it may be stored in another order.
+    brain = Node(ResampleMask(in_file=files["brain"]), "conform_brain")
+    wf.connect(*images[0], brain, "grid")
+    align = Node(ReadAlignment(in_file=files["template_to_flair"]), "read_alignment")
+    prepare = Node(BringNormalised(contrasts=list(contrasts)), "prepare_network_grid", mem_gb=1)
+    wf.connect(*_merge(wf, "images", images), prepare, "in_files")
+    wf.connect(brain, "out_file", prepare, "brain")
+    wf.connect(align, "rigid", prepare, "rigid")
+    return Gridded(prepare, align, tuple(contrasts))
 
 
 def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | None = None) -> Node:
@@ -157,8 +166,7 @@ def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | No
     nipype.Node
         A `Prepare` node: ``out_files`` by contrast, and ``brain``.
     """
-    interface = Prepare(contrasts=list(prepared.corrected), normalised=prepared.normalised)
-    node = Node(interface, f"prepare_{name}_grid", mem_gb=1)
+    node = Node(Prepare(contrasts=list(prepared.corrected)), f"prepare_{name}_grid", mem_gb=1)
     wf.connect(*prepared.images, node, "in_files")
     wf.connect(*prepared.brain, node, "brain")
     if prepared.transforms is not None:
@@ -170,29 +178,27 @@ def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | No
     return node
 
 
-def connect_anatomy(wf: Workflow, prepared: Prepared, prepare: Node) -> Source:
+def connect_anatomy(wf: Workflow, gridded: Gridded) -> Source:
     """Measure the anatomical coordinates of a scan that has a T1w, on the network grid.
 
     Parameters
     ----------
     wf
         The scan's workflow.
-    prepared
-        From `connect_preparation`.
-    prepare
-        From `connect_grid`, of the network grid.
+    gridded
+        The scan on the network grid.
 
     Returns
     -------
     Source
         One image with `preprocess.anatomy.ANATOMY` along its fourth axis.
     """
-    interface = MeasureAnatomy(contrasts=list(prepared.corrected))
+    interface = MeasureAnatomy(contrasts=list(gridded.contrasts))
     node = Node(interface, "measure_anatomy", mem_gb=1)
-    wf.connect(prepare, "out_files", node, "in_files")
-    wf.connect(prepare, "brain", node, "brain")
-    wf.connect(prepared.align, "rigid", node, "rigid")
-    wf.connect(prepared.align, "affine", node, "affine")
+    wf.connect(gridded.prepare, "out_files", node, "in_files")
+    wf.connect(gridded.prepare, "brain", node, "brain")
+    wf.connect(gridded.align, "rigid", node, "rigid")
+    wf.connect(gridded.align, "affine", node, "affine")
     return node, "out_file"
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cascade_bids import batch
-from cascade_bids.arguments import segment_parser
+from cascade_bids.arguments.app import segment_parser
 from cascade_bids.config import VERSION, ParticipantConfig
 
 from .tiny_heads import LESION, LESION_ML, call, contents, make_dataset, make_head, run

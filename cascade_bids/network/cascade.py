@@ -52,6 +52,10 @@ class CandidateRule:
         return chosen
 
 
+NICMSLESIONS_CANDIDATES = (CandidateRule(flair_above_z=0.5), CandidateRule(previous_above=0.8))
+"""What the stages of nicMSlesions are asked about, trained here or imported."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One network of a method and the rule for its candidates."""

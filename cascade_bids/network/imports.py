@@ -5,15 +5,12 @@ from pathlib import Path
 
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
-from cascade_bids.network.cascade import CandidateRule
+from cascade_bids.network.cascade import NICMSLESIONS_CANDIDATES
 from cascade_bids.network.keras import FILES, read_nicmslesions
 from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, WEIGHTS_DIR, save_method
 
 CONTRASTS_BY_CHANNELS = {1: ("FLAIR",), 2: ("T1w", "FLAIR")}
 """The order of channels of the baselines that came with nicMSlesions."""
-
-NICMSLESIONS_CANDIDATES = (CandidateRule(flair_above_z=0.5), CandidateRule(previous_above=0.8))
-"""What each of its stages is asked about."""
 
 
 def import_nicmslesions(

@@ -61,15 +61,22 @@ def load_mask(path: Path) -> nib.Nifti1Image:
     Raises
     ------
     ScanError
-        When the file is damaged or no NIfTI image, or the mask is not 3D.
+        When the file is damaged or no NIfTI image, or the mask is not 3D, or has values but none
+        that is inside.
     """
     image = load_image(path)
     remedy = "give a whole mask, or leave it out"
     try:
         image = nib.squeeze_image(image)
-        inside = np.asarray(image.dataobj) >= 0.5
+        values = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ScanError(f"{path} is damaged ({error}); {remedy}") from error
-    if inside.ndim != 3:
-        raise ScanError(f"the mask {path} has shape {inside.shape}, not three axes; {remedy}")
+    if values.ndim != 3:
+        raise ScanError(f"the mask {path} has shape {values.shape}, not three axes; {remedy}")
+    inside = values >= 0.5
+    if not inside.any() and values.any():
+        raise ScanError(
+            f"the mask {path} has values other than 0, but none of at least 0.5, which is inside; "
+            f"{remedy}"
+        )
     return nib.Nifti1Image(inside.astype(np.uint8), image.affine)

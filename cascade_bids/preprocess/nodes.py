@@ -1,5 +1,6 @@
 """Nipype interfaces around the preprocessing steps: paths in, paths out, nothing else."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class ResampleMask(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.load import load_mask
-        from cascade_bids.preprocess.steps import resample_mask
+        from cascade_bids.preprocess.steps import reaches, resample_mask
 
         grid = nib.Nifti1Image.from_filename(self.inputs.grid)
         transform = (
@@ -98,10 +99,12 @@ class ResampleMask(SimpleInterface):
             raise ScanError(f"the mask {path} is empty; give a whole mask, or leave it out")
         found = resample_mask(mask, grid.shape, grid.affine, transform)
         if not (empty or np.asarray(found.dataobj).any()):
-            raise ScanError(
-                f"the mask {path} lies outside of the image; give the mask of this image, or leave "
-                "it out"
-            )
+            # A tiny lesion may fill less than half of a voxel.
+            tiny = reaches(mask, grid.shape, grid.affine, transform)
+            if not (self.inputs.may_be_empty and tiny):
+                raise ScanError(
+                    f"the mask {path} lies outside of the image; give the mask of this image"
+                )
         self._results["out_file"] = _save(found, runtime.cwd, "mask.nii.gz")
         return runtime
 
@@ -191,10 +194,7 @@ class ReadAlignment(SimpleInterface):
 class _PrepareInput(BaseInterfaceInputSpec):
     in_files = InputMultiObject(File(exists=True), mandatory=True, desc="FLAIR first")
     contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
-    transforms = InputMultiObject(
-        File(exists=True), desc="FLAIR to each other image; none where they share its space"
-    )
-    normalised = traits.Bool(False, usedefault=True, desc="whether in_files are z-scores")
+    transforms = InputMultiObject(File(exists=True), desc="FLAIR to each other image")
     brain = File(exists=True, mandatory=True, desc="brain mask on the FLAIR's grid")
     grid = File(exists=True, desc="image on the grid; the network grid when none is given")
     rigid = File(exists=True, desc="network grid to FLAIR; none for a grid in FLAIR space")
@@ -223,24 +223,43 @@ class Prepare(SimpleInterface):
         to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
         flair, *others = self.inputs.contrasts
         transforms = {flair: to_flair}
-        files = self.inputs.transforms or []
-        moved = [read_transform(Path(path)) for path in files] or [np.eye(4)] * len(others)
-        for contrast, transform in zip(others, moved, strict=True):
-            transforms[contrast] = transform @ to_flair
-        files = zip(self.inputs.contrasts, self.inputs.in_files, strict=True)
+        for contrast, path in zip(others, self.inputs.transforms or [], strict=True):
+            transforms[contrast] = read_transform(Path(path)) @ to_flair
         images, brain = prepare(
-            {contrast: nib.Nifti1Image.from_filename(path) for contrast, path in files},
+            _load_contrasts(self.inputs.contrasts, self.inputs.in_files),
             transforms,
             nib.Nifti1Image.from_filename(self.inputs.brain),
             to_flair,
             shape,
             affine,
-            normalised=self.inputs.normalised,
         )
-        self._results["out_files"] = [
-            _save(image, runtime.cwd, f"{contrast}.nii.gz") for contrast, image in images.items()
-        ]
-        self._results["brain"] = _save(brain, runtime.cwd, "brain.nii.gz")
+        self._results.update(_save_prepared(images, brain, runtime.cwd))
+        return runtime
+
+
+class _BringNormalisedInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="z-scores in FLAIR space")
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
+    brain = File(exists=True, mandatory=True, desc="brain mask on the same grid")
+    rigid = File(exists=True, mandatory=True, desc="network grid to FLAIR")
+
+
+class BringNormalised(SimpleInterface):
+    """`steps.bring_normalised`: images of an earlier run on the network grid."""
+
+    input_spec = _BringNormalisedInput
+    output_spec = _PrepareOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.steps import bring_normalised, network_grid
+
+        images, brain = bring_normalised(
+            _load_contrasts(self.inputs.contrasts, self.inputs.in_files),
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            read_transform(Path(self.inputs.rigid)),
+            *network_grid(),
+        )
+        self._results.update(_save_prepared(images, brain, runtime.cwd))
         return runtime
 
 
@@ -308,6 +327,18 @@ class ResampleProbability(SimpleInterface):
         )
         self._results["out_file"] = _save(found, runtime.cwd, "probability.nii.gz")
         return runtime
+
+
+def _load_contrasts(contrasts: Sequence[str], paths: Sequence[str]) -> dict[str, nib.Nifti1Image]:
+    files = zip(contrasts, paths, strict=True)
+    return {contrast: nib.Nifti1Image.from_filename(path) for contrast, path in files}
+
+
+def _save_prepared(
+    images: Mapping[str, nib.Nifti1Image], brain: nib.Nifti1Image, folder: str
+) -> dict[str, Any]:
+    paths = [_save(image, folder, f"{contrast}.nii.gz") for contrast, image in images.items()]
+    return {"out_files": paths, "brain": _save(brain, folder, "brain.nii.gz")}
 
 
 def _save_alignment(rigid: np.ndarray, affine: np.ndarray, folder: str) -> dict[str, str]:

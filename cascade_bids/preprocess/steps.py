@@ -161,6 +161,15 @@ def resample_mask(
     return _mask(part >= 0.5, affine)
 
 
+def reaches(
+    mask: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
+) -> bool:
+    """Say whether the centre of any voxel of a mask lies within a grid, as of `resample`."""
+    to_grid = np.linalg.inv(transform @ affine) @ mask.affine
+    places = nib.affines.apply_affine(to_grid, np.argwhere(np.asarray(mask.dataobj) > 0))
+    return bool(((places > -0.5) & (places < np.array(shape) - 0.5)).all(axis=1).any())
+
+
 def prepare(
     images: Mapping[str, nib.Nifti1Image],
     transforms: Mapping[str, np.ndarray],
@@ -168,8 +177,6 @@ def prepare(
     brain_transform: np.ndarray,
     shape: tuple[int, ...],
     affine: np.ndarray,
-    *,
-    normalised: bool = False,
 ) -> tuple[dict[str, nib.Nifti1Image], nib.Nifti1Image]:
     """Bring a scan's images onto one grid and normalise them inside the brain.
 
@@ -185,8 +192,6 @@ def prepare(
         (4, 4) world of the grid to world of the mask.
     shape, affine
         The grid.
-    normalised
-        Whether the images are z-scores already.
 
     Returns
     -------
@@ -207,18 +212,58 @@ def prepare(
         for contrast, image in images.items()
     }
     tissue = tissue_mask(resampled["FLAIR"], inside)
-    found = {}
+    normalised = {}
     for contrast, values in resampled.items():
         try:
-            scores = (
-                np.where(inside, values, 0)
-                if normalised
-                else normalise_intensity(values, tissue, inside)
-            )
+            scores = normalise_intensity(values, tissue, inside)
         except ScanError as error:
             raise ScanError(f"the {contrast}: {error}") from error
-        found[contrast] = _nifti(scores, affine)
-    return found, mask
+        normalised[contrast] = _nifti(scores, affine)
+    return normalised, mask
+
+
+def bring_normalised(
+    images: Mapping[str, nib.Nifti1Image],
+    brain: nib.Nifti1Image,
+    transform: np.ndarray,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+) -> tuple[dict[str, nib.Nifti1Image], nib.Nifti1Image]:
+    """Bring z-scores that an earlier run left onto another grid.
+
+    Parameters
+    ----------
+    images
+        Contrast to (X, Y, Z) z-scores, 0 outside the brain, all on one grid.
+    brain
+        Brain mask on that grid.
+    transform
+        (4, 4) world of the new grid to world of the images.
+    shape, affine
+        The new grid.
+
+    Returns
+    -------
+    images : dict of str to nibabel.Nifti1Image
+        Contrast to float32 z-scores on the new grid, 0 outside the brain.
+    brain : nibabel.Nifti1Image
+        uint8 mask on the new grid.
+    """
+    mask = resample_mask(brain, shape, affine, transform)
+    inside = np.asarray(mask.dataobj) > 0
+    # The 0 outside is that of tissue, and must not leak into the fluid at the brain's rim.
+    nearest = ndimage.distance_transform_edt(
+        np.asarray(brain.dataobj) == 0,
+        sampling=nib.affines.voxel_sizes(brain.affine),
+        return_distances=False,
+        return_indices=True,
+    )
+    brought = {}
+    for contrast, image in images.items():
+        spread = _nifti(np.asarray(image.dataobj)[tuple(nearest)], image.affine)
+        values = np.asarray(resample(spread, shape, affine, transform, order=3).dataobj)
+        brought[contrast] = _nifti(np.where(inside, values, 0), affine)
+    return brought, mask
 
 
 def apply_mask(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> nib.Nifti1Image:

@@ -87,10 +87,12 @@ class Case:
 def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
     """Find the lesion mask of a scan, in a dataset or in one flat folder.
 
+    It must lie on the FLAIR: its name has no ``space-``, or ``space-FLAIR``, or that of the FLAIR.
+
     Raises
     ------
     UsageError
-        When there is more than one.
+        When there is more than one, or it is what this program found.
     """
     anat = output_path(folder, scan, "lesion_mask").parent
     where = anat if anat.is_dir() else folder
@@ -103,14 +105,24 @@ def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise UsageError(f"{scan.label} has several lesion masks in {where}: {names}; keep one")
-    return found[0] if found else None
+    if not found:
+        return None
+    if found[0].with_name(found[0].name.replace("_mask.nii", "_probseg.nii")).exists():
+        raise UsageError(
+            f"{found[0]} is a prediction, for its probability map lies beside it; copy masks that "
+            "a rater corrected into a folder of their own for --masks"
+        )
+    return found[0]
 
 
 def _is_lesion_mask(entities: Mapping[str, str], scan: Scan) -> bool:
+    flair = scan.images.get("FLAIR")
+    space = parse_entities(PurePath(flair.name)).get("space") if flair else None
     return (
         (entities.get("suffix"), entities.get("label")) == ("mask", "lesion")
         and entities.get("session") == scan.session
         and entities.get("run") in (None, scan.run)
+        and entities.get("space") in (None, "FLAIR", space)
         # What is new since an earlier session is not all that there is.
         and entities.get("desc") != "change"
     )

@@ -50,9 +50,10 @@ def fit_crops(
         When no lesion can be held out.
     """
     device = next(network.parameters()).device
-    checked = [case for case in cases if (case.lesions & _counted(case, validation=True)).any()]
-    if not checked:
+    held_out = [(case, _counted(case, validation=True)) for case in cases]
+    if not any((case.lesions & counted).any() for case, counted in held_out):
         raise UsageError(NOTHING_HELD_OUT)
+    checked = [case for case, counted in held_out if (case.brain & counted).any()]
 
     def batches(count: int, seed: int, *, validation: bool) -> Iterator[Batch]:
         return crop_batches(

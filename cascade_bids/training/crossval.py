@@ -64,6 +64,12 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
     recipe = config.find_recipe()
     device, cases = start_training(config, recipe)
     parted = make_folds([case.scan.subject for case in cases], folds)
+    for held_out in parted:
+        if not any(case.lesions.any() for case in cases if case.scan.subject not in held_out):
+            raise UsageError(
+                f"without {', '.join(sorted(held_out))} no scan has a lesion to learn from; take "
+                "fewer --folds, or add a participant with lesions"
+            )
     predictions, references = out_dir / "predictions", out_dir / "references"
     for folder in (predictions, references):
         _refuse_others(folder, cases)

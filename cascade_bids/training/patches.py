@@ -1,5 +1,6 @@
 """Train a network that classifies patches."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cascade_bids.training.sampling import (
     NOTHING_HELD_OUT,
     Drawn,
     balanced_batches,
+    load_voxels,
     save_voxels,
 )
 
@@ -32,6 +34,8 @@ def draw_voxels(
     patch_size: int,
 ) -> list[Drawn]:
     """Find the voxels that a stage learns from; they are kept on disk.
+
+    Those of a broken run are taken again: asking the stages before takes minutes for each scan.
 
     Parameters
     ----------
@@ -53,17 +57,18 @@ def draw_voxels(
     list of Drawn
         One for each case.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for case in cases:
-        flair, brain, lesions = case.flair, case.brain, case.lesions
-        previous = np.zeros(brain.shape, dtype=np.float32)
-        if before:
-            found = run_stages(before, case.volume, flair, brain, combination=combination)
-            previous = found.probability
-        asked = rule.select(flair, brain, previous)
-        patches = case.patches(patch_size)
-        drawn.append(save_voxels(patches, lesions, asked & ~lesions, folder, case.label))
+        patches, kept = functools.partial(case.patches, patch_size), folder / case.label
+        voxels = load_voxels(patches, kept)
+        if voxels is None:
+            flair, brain, lesions = case.flair, case.brain, case.lesions
+            previous = np.zeros(brain.shape, dtype=np.float32)
+            if before:
+                found = run_stages(before, case.volume, flair, brain, combination=combination)
+                previous = found.probability
+            voxels = save_voxels(patches, lesions, rule.select(flair, brain, previous), kept)
+        drawn.append(voxels)
     return drawn
 
 

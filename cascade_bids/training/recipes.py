@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from cascade_bids.errors import UsageError
-from cascade_bids.network.cascade import CandidateRule
-from cascade_bids.network.imports import NICMSLESIONS_CANDIDATES
+from cascade_bids.network.cascade import NICMSLESIONS_CANDIDATES, CandidateRule
 from cascade_bids.training.loop import Schedule, constant, steps
 from cascade_bids.training.sampling import axial_flips
 

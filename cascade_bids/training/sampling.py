@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cascade_bids.files import appearing
 from cascade_bids.network.dense import PatchReader
 from cascade_bids.training.loop import Batch
 
@@ -25,8 +26,9 @@ NOTHING_HELD_OUT = (
 def hold_out(filled: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Choose the slabs of a scan that are held out for validation.
 
-    Of the slabs that hold lesions the second, then every fourth, and likewise of the others; none
-    of a scan with lesions in one slab only, which is learned from as a whole.
+    Of the slabs that hold lesions the second, then every fourth, and likewise of the others, which
+    are all slabs of a healthy scan; none of a scan with lesions in one slab only, which is learned
+    from as a whole.
 
     Parameters
     ----------
@@ -39,18 +41,35 @@ def hold_out(filled: np.ndarray, others: np.ndarray) -> np.ndarray:
         Numbers of slabs.
     """
     empty = np.setdiff1d(others, filled)
-    return np.concatenate([filled[1::4], empty[1::4] if len(filled) > 1 else empty[:0]])
+    return np.concatenate([filled[1::4], empty[:0] if len(filled) == 1 else empty[1::4]])
+
+
+class StoredVoxels:
+    """A list (N, 3) int16 of voxels on disk that is opened only while rows are read.
+
+    So neither memory nor the number of open files grows with the number of scans.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = len(np.load(path, mmap_mode="r"))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        return np.array(np.load(self._path, mmap_mode="r")[rows])
 
 
 @dataclass(frozen=True)
 class VoxelSet:
     """The voxels of one scan that a stage may learn from."""
 
-    patches: PatchReader
-    """Cuts the patches out of the scan."""
-    lesions: np.ndarray
+    patches: Callable[[], PatchReader]
+    """Opens the scan to cut patches out of it."""
+    lesions: StoredVoxels | np.ndarray
     """(N, 3) int16, lesion voxels."""
-    others: np.ndarray
+    others: StoredVoxels | np.ndarray
     """(M, 3) int16, voxels without lesion that the stage is asked about."""
 
 
@@ -69,38 +88,59 @@ class Drawn:
 
 
 def save_voxels(
-    patches: PatchReader, lesions: np.ndarray, others: np.ndarray, folder: Path, label: str
+    patches: Callable[[], PatchReader], lesions: np.ndarray, asked: np.ndarray, folder: Path
 ) -> Drawn:
     """Split the voxels of a scan into halves and keep them on disk.
 
     Parameters
     ----------
     patches
-        Cuts the patches out of the scan.
-    lesions, others
-        (X, Y, Z) bool: lesion voxels, and those without lesion that the stage is asked about.
+        Opens the scan to cut patches out of it.
+    lesions, asked
+        (X, Y, Z) bool: lesion voxels, and what the stage is asked about.
     folder
-        Where the lists go.
-    label
-        Of the scan, which the files are called by.
+        Where the lists go, one folder for each scan.
 
     Returns
     -------
     Drawn
-        Memory maps, so that many scans need no more memory than one.
+        As `load_voxels` gives it.
     """
-    found = {"lesions": lesions, "others": others}
-    voxels = {name: np.argwhere(mask).astype(np.int16) for name, mask in found.items()}
-    slabs = {name: places[:, 2] // SLAB_MM for name, places in voxels.items()}
+    found = {"lesions": lesions, "others": asked & ~lesions}
+    voxels = {kind: np.argwhere(mask).astype(np.int16) for kind, mask in found.items()}
+    slabs = {kind: places[:, 2] // SLAB_MM for kind, places in voxels.items()}
     held_out = hold_out(np.unique(slabs["lesions"]), np.unique(slabs["others"]))
+    for kind, places in voxels.items():
+        checked = np.isin(slabs[kind], held_out)
+        for half, kept in (("learned", places[~checked]), ("checked", places[checked])):
+            with appearing(folder / f"{half}_{kind}.npy") as part:
+                np.save(part, kept)
+    return _open_lists(patches, folder)
+
+
+def load_voxels(patches: Callable[[], PatchReader], folder: Path) -> Drawn | None:
+    """Open what an earlier run kept of a scan, if all of it is there.
+
+    Parameters
+    ----------
+    patches
+        Opens the scan to cut patches out of it.
+    folder
+        Of the scan.
+
+    Returns
+    -------
+    Drawn or None
+        Both halves.
+    """
+    return _open_lists(patches, folder) if len(list(folder.glob("[!.]*.npy"))) == 4 else None
+
+
+def _open_lists(patches: Callable[[], PatchReader], folder: Path) -> Drawn:
     halves = []
     for half in ("learned", "checked"):
-        kept = []
-        for name, places in voxels.items():
-            path = folder / f"{label}_{half}_{name}.npy"
-            np.save(path, places[np.isin(slabs[name], held_out) == (half == "checked")])
-            kept.append(np.load(path, mmap_mode="r"))
-        halves.append(VoxelSet(patches, *kept))
+        lists = (folder / f"{half}_{kind}.npy" for kind in ("lesions", "others"))
+        halves.append(VoxelSet(patches, *(StoredVoxels(path) for path in lists)))
     return Drawn(*halves)
 
 
@@ -149,7 +189,9 @@ def balanced_batches(
         yield inputs, torch.from_numpy(target[chosen]).long()
 
 
-def _draw(voxels: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
+def _draw(
+    voxels: Sequence[StoredVoxels | np.ndarray], count: int, rng: np.random.Generator
+) -> np.ndarray:
     """Draw rows (K, 4) of all scans together: number of the scan and voxel."""
     ends = np.cumsum([len(one) for one in voxels])
     total = int(ends[-1])
@@ -158,17 +200,21 @@ def _draw(voxels: Sequence[np.ndarray], count: int, rng: np.random.Generator) ->
     rows = np.empty((len(places), 4), dtype=np.int64)
     for number, one in enumerate(voxels):
         mine = scans == number
+        if not mine.any():
+            continue
         rows[mine, 0] = number
         rows[mine, 1:] = one[places[mine] - (ends[number] - len(one))]
     return rows
 
 
 def _read(sets: Sequence[VoxelSet], rows: np.ndarray) -> Tensor:
-    parts = [voxels.patches.read(torch.from_numpy(rows[:0, 1:])) for voxels in sets[:1]]
+    parts = []
+    order = np.argsort(rows[:, 0], kind="stable")
+    for number in np.unique(rows[:, 0]):
+        mine = order[rows[order, 0] == number]
+        parts.append(sets[number].patches().read(torch.from_numpy(rows[mine, 1:])))
     inputs = torch.empty((len(rows), *parts[0].shape[1:]))
-    for number, voxels in enumerate(sets):
-        mine = np.flatnonzero(rows[:, 0] == number)
-        inputs[torch.from_numpy(mine)] = voxels.patches.read(torch.from_numpy(rows[mine, 1:]))
+    inputs[torch.from_numpy(order)] = torch.cat(parts)
     return inputs
 
 

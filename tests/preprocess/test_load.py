@@ -67,8 +67,10 @@ def test_what_is_no_number_is_no_brain(tmp_path):
     [
         (np.stack([MASK, MASK], axis=-1), r"mask\.nii has shape \(6, 7, 5, 2\)"),
         (MASK[..., 1], r"mask\.nii has shape \(6, 7\)"),
+        (np.where(MASK, 0.4, 0), r"mask\.nii has values other than 0, but none of at least 0\.5"),
+        (np.where(MASK, np.nan, 0), r"mask\.nii has values other than 0"),
     ],
-    ids=["4D", "2D"],
+    ids=["4D", "2D", "low", "NaN"],
 )
 def test_what_is_no_mask_is_refused(tmp_path, values, message):
     path = tmp_path / "mask.nii"

@@ -65,6 +65,22 @@ def test_only_a_lesion_mask_may_be_empty(tmp_path, image):
         ResampleMask(in_file=mask, grid=image).run(cwd=str(tmp_path))
 
 
+def test_a_lesion_too_small_for_the_grid_is_no_lesion_but_one_beyond_it_is_a_mistake(
+    tmp_path, image
+):
+    fine = nib.affines.rescale_affine(noise().affine, SHAPE, 0.25, np.multiply(SHAPE, 4))
+    values = np.zeros(np.multiply(SHAPE, 4), np.uint8)
+    values[20, 20, 20] = 1
+    mask = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(values, fine), mask)
+    node = ResampleMask(in_file=mask, grid=image, may_be_empty=True)
+    assert not np.any(nib.load(node.run(cwd=str(tmp_path)).outputs.out_file).dataobj)
+    fine[:3, 3] += 1000
+    nib.save(nib.Nifti1Image(values, fine), mask)
+    with pytest.raises(ScanError, match="lies outside of the image"):
+        ResampleMask(in_file=mask, grid=image, may_be_empty=True).run(cwd=str(tmp_path))
+
+
 def test_a_damaged_mask_is_named(tmp_path, image, brain):
     brain.write_bytes(brain.read_bytes()[:-20])
     with pytest.raises(ScanError, match=r"brain\.nii\.gz is no whole NIfTI image"):

@@ -11,6 +11,7 @@ from scipy import ndimage
 from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.steps import (
     apply_mask,
+    bring_normalised,
     conform,
     nonzero_mask,
     prepare,
@@ -178,3 +179,17 @@ def test_an_extracted_brain_is_what_is_bright():
 def test_an_image_without_signal_has_no_brain(value):
     with pytest.raises(ScanError, match="no positive voxel, so no brain"):
         nonzero_mask(nib.Nifti1Image(np.full(SHAPE, value, np.float32), np.eye(4)))
+
+
+def test_the_zeros_around_z_scores_do_not_leak_into_the_brain():
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    inside = np.zeros((24, 24, 10), np.uint8)
+    inside[6:18, 6:18, 2:8] = 1
+    brain = nib.Nifti1Image(inside, affine)
+    scores = nib.Nifti1Image(np.where(inside, -4, 0).astype(np.float32), affine)
+    turned = rigid((4, 3, -5), (1, -2, 0.5))
+    images, mask = bring_normalised({"FLAIR": scores}, brain, turned, (28, 28, 32), np.eye(4))
+    found, kept = (np.asarray(image.dataobj) for image in (images["FLAIR"], mask))
+    assert kept.sum() == pytest.approx(3 * inside.sum(), rel=0.1)
+    np.testing.assert_allclose(found[kept > 0], -4, atol=1e-4)
+    assert not found[kept == 0].any()

@@ -33,7 +33,25 @@ def test_a_mask_is_found_by_its_entities(tmp_path, scan, name, fits, nested):
 
 
 def test_of_two_masks_none_is_guessed(tmp_path):
-    for space in ("FLAIR", "T1w"):
-        (tmp_path / f"sub-01_space-{space}_label-lesion_mask.nii.gz").touch()
+    for space in ("", "_space-FLAIR"):
+        (tmp_path / f"sub-01{space}_label-lesion_mask.nii.gz").touch()
     with pytest.raises(UsageError, match="sub-01 has several lesion masks"):
+        find_lesion_mask(Scan("01", None, None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flair", "fits"),
+    [("sub-01_FLAIR", False), ("sub-01_space-MNI152NLin6Asym_desc-preproc_FLAIR", True)],
+)
+def test_a_mask_must_lie_on_the_flair(tmp_path, flair, fits):
+    mask = tmp_path / "sub-01_space-MNI152NLin6Asym_label-lesion_mask.nii.gz"
+    mask.touch()
+    scan = Scan("01", None, None, images={"FLAIR": tmp_path / f"{flair}.nii.gz"})
+    assert find_lesion_mask(scan, tmp_path) == (mask if fits else None)
+
+
+def test_a_prediction_is_no_mask_to_learn_from(tmp_path):
+    for kind in ("mask", "probseg"):
+        (tmp_path / f"sub-01_space-FLAIR_label-lesion_{kind}.nii.gz").touch()
+    with pytest.raises(UsageError, match="is a prediction, for its probability map lies beside"):
         find_lesion_mask(Scan("01", None, None), tmp_path)

@@ -15,6 +15,8 @@ from cascade_bids.training.sampling import (
     VoxelSet,
     axial_flips,
     balanced_batches,
+    hold_out,
+    load_voxels,
     save_voxels,
 )
 
@@ -27,11 +29,15 @@ def make_set(number, lesions, others, seed=0):
     volume[0] = number
     volume[1] = torch.arange(SHAPE[2])
     place = draw_places(lesions + others, seed).astype(np.int16)
-    return VoxelSet(PatchReader(volume, 3), place[:lesions], place[lesions:])
+    return VoxelSet(lambda: PatchReader(volume, 3), place[:lesions], place[lesions:])
 
 
 def draw_places(count, seed):
     return np.random.default_rng(seed).permutation(np.argwhere(np.ones(SHAPE)))[:count]
+
+
+def read_nothing():
+    raise AssertionError
 
 
 def mark(places):
@@ -90,22 +96,55 @@ def test_halves_share_no_slab_and_lose_no_voxel(lesions, others, seed):
     places = draw_places(lesions + others, seed)
     masks = {"lesions": mark(places[:lesions]), "others": mark(places[lesions:])}
     with tempfile.TemporaryDirectory() as folder:
-        patches = PatchReader(torch.zeros(1, *SHAPE), 3)
-        drawn = save_voxels(patches, **masks, folder=Path(folder), label="sub-1")
+        asked = masks["others"] | masks["lesions"]
+        drawn = save_voxels(read_nothing, masks["lesions"], asked, Path(folder) / "sub-1")
         halves = [drawn.learned, drawn.checked]
         for name, mask in masks.items():
-            both = np.concatenate([getattr(half, name) for half in halves])
+            both = np.concatenate([getattr(half, name)[:] for half in halves])
             assert len(both) == mask.sum()
             np.testing.assert_array_equal(mark(both), mask)
-            assert all(isinstance(getattr(half, name), np.memmap) for half in halves)
         slabs = [
-            {int(z) // SLAB_MM for z in np.concatenate([half.lesions, half.others])[:, 2]}
+            {int(z) // SLAB_MM for z in np.concatenate([half.lesions[:], half.others[:]])[:, 2]}
             for half in halves
         ]
         assert not slabs[0] & slabs[1]
         assert (len(drawn.learned.lesions) > 0) == (lesions > 0)
         spread = len(np.unique(places[:lesions, 2] // SLAB_MM))
         assert (len(drawn.checked.lesions) > 0) == (spread > 1)
+
+
+def test_voxels_of_a_broken_run_are_taken_again_only_if_all_are_there(tmp_path):
+    mask = mark(draw_places(50, seed=0))
+    folder = tmp_path / "sub-1"
+    assert load_voxels(read_nothing, folder) is None
+    saved = save_voxels(read_nothing, mask, np.ones(SHAPE, bool), folder)
+    again = load_voxels(read_nothing, folder)
+    np.testing.assert_array_equal(again.learned.others[:], saved.learned.others[:])
+    np.testing.assert_array_equal(again.checked.lesions[:], saved.checked.lesions[:])
+    (folder / "checked_others.npy").unlink()
+    assert load_voxels(read_nothing, folder) is None
+
+
+def test_open_files_do_not_grow_with_the_number_of_scans(tmp_path):
+    mask = mark(draw_places(50, seed=0))
+    np.save(tmp_path / "volume.npy", np.zeros((1, *SHAPE), np.float32))
+
+    def open_scan():
+        return PatchReader(torch.from_numpy(np.load(tmp_path / "volume.npy", mmap_mode="c")), 3)
+
+    drawn = [
+        save_voxels(open_scan, mask, np.ones(SHAPE, bool), tmp_path / str(number))
+        for number in range(20)
+    ]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    inputs, _, _ = draw([one.learned for one in drawn])
+    assert len(inputs) == 100
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
+@pytest.mark.parametrize(("filled", "held_out"), [([], [1, 5]), ([3], []), ([2, 3], [3, 1, 7])])
+def test_healthy_scans_are_validated_on_too(filled, held_out):
+    assert hold_out(np.array(filled, int), np.arange(8)).tolist() == held_out
 
 
 def test_patches_are_turned_in_the_axial_plane_alone():

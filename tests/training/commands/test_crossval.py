@@ -10,6 +10,7 @@ from cascade_bids.network.evaluate import LesionMaps
 from cascade_bids.training import crossval
 from cascade_bids.training.crossval import make_folds
 
+from ...tiny_heads import AFFINE, SHAPE, image_path
 from .labelled import command
 
 
@@ -101,6 +102,16 @@ def test_masks_of_further_scans_are_not_scored(labelled, tmp_path, untrained):
     done = command("crossval", labelled, tmp_path, *fewer)
     assert done.code == 2
     assert "sub-02_ses-1_space-network_label-lesion_mask.nii.gz is of another" in done.text
+
+
+def test_every_fold_needs_lesions_to_learn_from(labelled, tmp_path):
+    for label in ("sub-01", "sub-02_ses-1", "sub-02_ses-2"):
+        mask = image_path(labelled, label, "FLAIR").with_name(f"{label}_label-lesion_mask.nii.gz")
+        nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_filename(mask)
+    done = command("crossval", labelled, tmp_path)
+    assert done.code == 2
+    assert "without 03 no scan has a lesion to learn from" in done.text
+    assert not (tmp_path / "work" / "folds").exists()
 
 
 def test_folds_share_the_participants():

@@ -149,15 +149,16 @@ def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["valverde2017", "allnet-lesloss"])
-def test_healthy_scans_are_learned_from_too_but_not_alone(labelled, tmp_path, method):
+def test_healthy_scans_are_learned_from_too_but_not_alone(labelled, tmp_path, caplog, method):
     healthy = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
     nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_filename(healthy)
     one = ("--method", method, "--name", "mine", "--participant-label", "01")
     done = command("train", labelled, tmp_path, *one)
     assert done.code == 2
-    assert f"all lesion masks in {labelled} are empty; add a scan with lesions" in done.text
+    assert "no scan to learn from has a lesion (sub-01); add one" in done.text
     done = command("train", labelled, tmp_path, *one, "03")
     assert done.code == 0, done.text
+    assert "without a lesion, by their empty masks: sub-01" in caplog.text
     card = json.loads((tmp_path / "out" / "mine.json").read_text())
     assert card["training_scans"] == ["sub-01", "sub-03"]
 
@@ -250,7 +251,7 @@ def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_p
         raw, derived = (
             prepare_cases(
                 InputConfig(bids_dir=source, participant_labels=one),
-                ("FLAIR",),
+                ("FLAIR", "T1w"),
                 masks_dir=labelled,
                 preprocess=PreprocessConfig(),
                 resources=ResourceConfig(nprocs=1),
@@ -261,5 +262,10 @@ def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_p
         )
     np.testing.assert_array_equal(derived.reference, raw.reference)
     np.testing.assert_array_equal(derived.brain, raw.brain)
+    # Beyond the rim of these brains lies scalp or nothing, which the derivatives don't hold. All
+    # scores but the lesion's are noise, and the T1w is resampled once more.
     inner = ndimage.binary_erosion(raw.brain, iterations=3)
-    assert np.corrcoef(raw.flair[inner], derived.flair[inner])[0, 1] > 0.99
+    for before, after, alike in zip(
+        raw.volume.numpy(), derived.volume.numpy(), (0.99, 0.7), strict=True
+    ):
+        assert np.corrcoef(before[inner], after[inner])[0, 1] > alike

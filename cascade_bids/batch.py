@@ -80,7 +80,7 @@ def run_participants(config: ParticipantConfig) -> list[Outcome]:
 def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]:
     """Process scans, wherever they come from; parameters and errors as `run_participants`."""
     card = _check_start(config)
-    scans = [_check_images(scan, card["contrasts"], config) for scan in scans]
+    scans = [_check_images(scan, card, config) for scan in scans]
     ready = [scan for scan in scans if scan.problem is None]
     for scan in scans:
         _forget(scan, config)
@@ -113,7 +113,7 @@ def _check_start(config: ParticipantConfig) -> Mapping[str, Any]:
     return card
 
 
-def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfig) -> Scan:
+def _check_images(scan: Scan, card: Mapping[str, Any], config: ParticipantConfig) -> Scan:
     """Name what the method needs and the scan lacks, before Nipype stops the batch over it."""
     if scan.problem is not None:
         return scan
@@ -125,14 +125,15 @@ def _check_images(scan: Scan, contrasts: Sequence[str], config: ParticipantConfi
                 "brain-extracted."
             )
         scan = replace(scan, choices=tuple(choices), brain_mask=None, brain_mask_space=None)
-    missing = [c for c in contrasts if c not in scan.images]
+    optional = card.get("optional", ())
+    missing = [c for c in card["contrasts"] if c not in scan.images and c not in optional]
     if missing:
         return replace(
             scan,
             problem=f"no {' or '.join(missing)} image, which the method needs; add it, or choose "
             "a --method that does without",
         )
-    read = {"FLAIR", *contrasts, *config.preprocess.output_spaces, scan.brain_mask_space}
+    read = {"FLAIR", *card["contrasts"], *config.preprocess.output_spaces, scan.brain_mask_space}
     paths = [*(path for c, path in scan.images.items() if c in read), scan.brain_mask]
     absent = [path for path in paths if path is not None and not path.exists()]
     if absent:

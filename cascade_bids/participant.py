@@ -244,13 +244,14 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
         "separate_lesions": config.method.separate_lesions,
         "random_seed": config.preprocess.random_seed,
         "skull_strip": config.preprocess.skull_strip,
-        "warnings": _warnings(scan, config),
+        "warnings": _warnings(scan, config, card),
     }
 
 
-def _warnings(scan: Scan, config: ParticipantConfig) -> list[str]:
+def _warnings(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> list[str]:
     """Say what a reader of the numbers should know, as far as the headers tell."""
-    warnings = []
+    missing = [c for c in card.get("optional", ()) if c not in scan.images]
+    warnings = [f"The method ran without {c}, which it can do without." for c in missing]
     if "T1w" in config.preprocess.output_spaces and "T1w" not in scan.images:
         warnings.append("There is no T1w image, so there is no lesion mask in T1w space.")
     if config.preprocess.skull_strip == "skip":

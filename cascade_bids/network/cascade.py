@@ -118,6 +118,27 @@ def stack_contrasts(images: Mapping[str, np.ndarray], contrasts: Sequence[str]) 
     return torch.from_numpy(np.stack([np.asarray(images[c], np.float32) for c in contrasts]))
 
 
+def fill_missing(
+    images: Mapping[str, np.ndarray], optional: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Add what a scan lacks and a method can do without: 0 everywhere, as in its training.
+
+    Parameters
+    ----------
+    images
+        Contrast to (X, Y, Z) float32, normalised; FLAIR among them.
+    optional
+        Contrasts that may be missing.
+
+    Returns
+    -------
+    dict
+        The images, and those that were missing.
+    """
+    missing = {c: np.zeros_like(images["FLAIR"]) for c in optional if c not in images}
+    return {**images, **missing}
+
+
 def run_cascade(
     stages: Sequence[Stage],
     images: Mapping[str, np.ndarray],

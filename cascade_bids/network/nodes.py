@@ -66,7 +66,7 @@ class FindLesions(SimpleInterface):
     output_spec = _FindLesionsOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.network.cascade import load_stages, run_cascade
+        from cascade_bids.network.cascade import fill_missing, load_stages, run_cascade
         from cascade_bids.network.device import prepare_device
         from cascade_bids.network.weights import load_card
 
@@ -83,7 +83,7 @@ class FindLesions(SimpleInterface):
         card = load_card(self.inputs.method)
         found = run_cascade(
             load_stages(self.inputs.method, device=device),
-            images,
+            fill_missing(images, card.get("optional", ())),
             np.asarray(brain.dataobj) > 0,
             card["contrasts"],
             combination=card["combination"],

@@ -112,8 +112,11 @@ def render_boilerplate(
     str
         Markdown.
     """
-    *first, last = card["contrasts"]
+    optional = card.get("optional", [])
+    *first, last = [c for c in card["contrasts"] if c not in optional]
     used = f"the {', '.join(first)} and {last} images" if first else f"the {last} image"
+    if optional:
+        used += f" (and {' and '.join(optional)} where there was one)"
     text = render(
         "CITATION.md.j2",
         card=card,

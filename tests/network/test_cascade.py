@@ -10,6 +10,7 @@ from cascade_bids.network.cascade import (
     CandidateRule,
     Stage,
     combine,
+    fill_missing,
     load_stages,
     run_cascade,
     stack_contrasts,
@@ -131,6 +132,14 @@ def test_a_missing_contrast_is_named(scan):
     stage = Stage(make_network(0), CandidateRule())
     with pytest.raises(ScanError, match="has no T2w, PDw, which the method was trained with"):
         run_cascade([stage], images, brain, ("FLAIR", "T2w", "PDw"))
+
+
+def test_what_a_method_can_do_without_is_0(scan):
+    images, _ = scan
+    filled = fill_missing(images, ("T1w", "T2w"))
+    assert filled["T1w"] is images["T1w"]
+    assert filled["T2w"].shape == images["FLAIR"].shape
+    assert not filled["T2w"].any()
 
 
 def entry(rule):

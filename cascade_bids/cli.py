@@ -20,6 +20,7 @@ from cascade_bids.arguments.training import (
     crossval_parser,
     finetune_parser,
     import_parser,
+    preview_parser,
     train_brain_parser,
     train_parser,
 )
@@ -265,6 +266,14 @@ def _run_finetune(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run_preview(options: argparse.Namespace) -> int:
+    from cascade_bids.training.preview import preview
+
+    config = _train_config(options, options.method, options.contrasts)
+    print(preview(config, options.samples, options.out))
+    return 0
+
+
 def _train_config(
     options: argparse.Namespace, method: str, contrasts: Sequence[str]
 ) -> "TrainConfig":
@@ -293,6 +302,7 @@ def _train_config(
         work_dir=options.work_dir.resolve(),
         max_minutes=options.max_minutes,
         seeds=getattr(options, "seeds", None),
+        heads_dir=options.heads.resolve() if getattr(options, "heads", None) else None,
     )
 
 
@@ -349,6 +359,7 @@ COMMANDS: dict[
     "train": (train_parser, _run_train),
     "crossval": (crossval_parser, _run_crossval),
     "finetune": (finetune_parser, _run_finetune),
+    "preview-training": (preview_parser, _run_preview),
     "import-nicmslesions": (import_parser, _run_import),
     "train-brain": (train_brain_parser, _run_train_brain),
     "phantom": (phantom_parser, _run_phantom),

@@ -18,7 +18,7 @@ from cascade_bids.config import CONTRASTS, MethodConfig
 def train_parser() -> argparse.ArgumentParser:
     """Make the parser of the training of a method."""
     parser = argparse.ArgumentParser(
-        prog="cascade-bids train", description="Train a published method on labelled scans."
+        prog="cascade-bids train", description="Train a method on labelled scans."
     )
     _add_labelled(parser)
     parser.add_argument("--name", help="what the trained method is called (default: as --method)")
@@ -71,15 +71,33 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             metavar="N",
             help="how many networks vote (allnet only; default: 5)",
         )
+        how.add_argument(
+            "--heads",
+            type=Path,
+            metavar="DIR",
+            help="whole-head label maps (head*_dseg.nii.gz) from which scans are made up (cascade "
+            "only)",
+        )
     how.add_argument(
         "--max-minutes",
         type=minutes,
         metavar="N",
         help="training time of all networks of a fold together (default: until the loss stops "
-        "falling, of ALL-Net 400 epochs for each network)",
+        "falling, of ALL-Net 400 epochs for each network, of cascade 2000)",
     )
     add_preparation(how)
     _add_work_dir(add_machine(parser))
+
+
+def preview_parser() -> argparse.ArgumentParser:
+    """Make the parser that draws training samples."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids preview-training",
+        description="Draw a sheet of the samples that a training is shown.",
+    )
+    _add_labelled(parser)
+    parser.add_argument("--samples", type=positive, default=8, metavar="N", help="(default: 8)")
+    return parser
 
 
 def finetune_parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cascade_bids.network.folded import FoldedUNet
 from cascade_bids.network.segmenters import LesionTiramisu, LesionUNet
 from cascade_bids.network.unet import UNet
 
@@ -183,6 +184,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         Msseg2016Network,
         LesionUNet,
         LesionTiramisu,
+        FoldedUNet,
     )
 }
 """The names that cards use."""

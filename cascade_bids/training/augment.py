@@ -123,3 +123,20 @@ def rician_noise(image: Tensor, rng: torch.Generator, max_sigma: float = 0.06) -
     real = image + sigma * torch.randn(image.shape, generator=rng)
     imaginary = sigma * torch.randn(image.shape, generator=rng)
     return torch.sqrt(real**2 + imaginary**2)
+
+
+def ghost(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Add a weak copy, shifted in the axial plane, as motion between lines of k-space does."""
+    axis = int(torch.randint(2, (), generator=rng))
+    shift = int(uniform(0.15, 0.5, rng) * image.shape[axis])
+    return image + uniform(0.01, 0.08, rng) * torch.roll(image, shift, dims=axis)
+
+
+def move(image: Tensor, rng: torch.Generator, max_mm: float) -> Tensor:
+    """Shift by at most `max_mm` along each axis (1 mm voxels), as a bad registration does."""
+    theta = torch.eye(3, 4)[None]
+    sizes = torch.tensor(image.shape[::-1], dtype=torch.float32)
+    shift = torch.tensor([uniform(-max_mm, max_mm, rng) for _ in range(3)])
+    theta[0, :, 3] = 2 * shift / (sizes - 1)
+    grid = F.affine_grid(theta, [1, 1, *image.shape], align_corners=True)
+    return F.grid_sample(image[None, None], grid, padding_mode="border", align_corners=True)[0, 0]

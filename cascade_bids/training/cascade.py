@@ -13,9 +13,12 @@ from cascade_bids.network.segmenters import SegmentationNetwork
 from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, save_method
 from cascade_bids.training.cases import Case
 from cascade_bids.training.crops import fit_crops
+from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.recipes import Recipe
+from cascade_bids.training.sample import ABSENT
+from cascade_bids.training.samples import fit_samples
 
 CPU_WINDOW = [64, 64, 48]
 """Voxels of a crop without a GPU; the published ones are six times as large."""
@@ -29,6 +32,7 @@ def train_stages(
     schedule: Schedule,
     seed: int,
     device: torch.device,
+    engine: Engine | None = None,
 ) -> list[Stage]:
     """Train a method from scratch.
 
@@ -46,6 +50,8 @@ def train_stages(
         Of first weights, drawn voxels and augmentation.
     device
         Where the networks are trained.
+    engine
+        What samples are drawn from, of a method that learns from such.
 
     Returns
     -------
@@ -64,6 +70,17 @@ def train_stages(
             size = network.patch_size
             drawn = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
             fit_patches(network, drawn, recipe, folder, schedule=schedule, seed=own_seed)
+        elif isinstance(network, SegmentationNetwork) and engine is not None:
+            fit_samples(
+                network,
+                engine,
+                stage.learn,
+                stages,
+                folder,
+                batch_size=recipe.batch_size,
+                schedule=schedule,
+                seed=own_seed,
+            )
         elif isinstance(network, SegmentationNetwork):
             fit_crops(network, cases, recipe, folder, schedule=schedule, seed=own_seed)
         else:
@@ -112,11 +129,11 @@ def save_cascade(
     Path
         The card.
     """
-    device = next(stages[0].network.parameters()).device
-    entry = {
-        "architecture": recipe.architecture,
-        "arguments": network_arguments(recipe, contrasts, device),
-    }
+    first = stages[0].network
+    arguments = network_arguments(recipe, contrasts, next(first.parameters()).device)
+    if isinstance(first, SegmentationNetwork):
+        arguments["window"] = list(first.window)
+    entry = {"architecture": recipe.architecture, "arguments": arguments}
     return save_method(
         name,
         [(stage.network, {**entry, "candidates": stage.candidates.to_entry()}) for stage in stages],
@@ -124,6 +141,7 @@ def save_cascade(
             "task": FIND_LESIONS,
             "source": recipe.source,
             "contrasts": list(contrasts),
+            "optional": [c for c in contrasts if recipe.from_samples and c in ABSENT],
             "normalisation": NORMALISATION,
             "anatomy": recipe.anatomy,
             "sphere_head": recipe.arguments.get("spheres", False),

@@ -23,7 +23,13 @@ from cascade_bids.training.cascade import train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.train import SCORES, TrainConfig, stage_schedule, start_training
+from cascade_bids.training.train import (
+    SCORES,
+    TrainConfig,
+    stage_schedule,
+    start_engine,
+    start_training,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +69,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
     """
     recipe = config.find_recipe()
     device, cases = start_training(config, recipe)
+    engine = start_engine(config, recipe, cases)
     parted = make_folds([case.scan.subject for case in cases], folds)
     for held_out in parted:
         if not any(case.lesions.any() for case in cases if case.scan.subject not in held_out):
@@ -89,6 +96,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
                 schedule=stage_schedule(recipe, config),
                 seed=config.preprocess.random_seed,
                 device=device,
+                engine=engine and engine.without(held_out),
             )
         written: list[Path] = []
         for case in tested:

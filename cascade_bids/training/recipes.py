@@ -1,4 +1,4 @@
-"""The published methods: what each is made of, and how it is trained."""
+"""The methods: what each is made of, and how it is trained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cascade_bids.errors import UsageError
 from cascade_bids.network.cascade import NICMSLESIONS_CANDIDATES, CandidateRule
-from cascade_bids.training.loop import Schedule, constant, steps
+from cascade_bids.training.loop import Schedule, constant, cosine, steps
 from cascade_bids.training.sampling import axial_flips
 
 
@@ -28,7 +28,7 @@ class Recipe:
     """A method as its authors describe it."""
 
     source: str
-    """Where it was published."""
+    """Where it was published, or what it comes from."""
     architecture: str
     """Name in `cascade_bids.network.architectures.ARCHITECTURES`, the same for every stage."""
     stages: tuple[StageRecipe, ...]
@@ -47,6 +47,8 @@ class Recipe:
     """Smallest lesion that is kept."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the architecture."""
+    from_samples: bool = False
+    """Whether it learns from samples of `engine.Engine` and not from the scans as they are."""
 
     @property
     def anatomy(self) -> bool:
@@ -88,6 +90,8 @@ def _all_net(
     )
 
 
+_LIKELY = CandidateRule(previous_above=0.1)
+
 RECIPES = {
     "valverde2017": Recipe(
         source="Valverde et al., NeuroImage 2017, doi 10.1016/j.neuroimage.2017.04.034",
@@ -126,6 +130,22 @@ RECIPES = {
         batch_size=256,
         combination="product",
         min_lesion_mm3=30.0,
+    ),
+    "cascade": Recipe(
+        source="cascade_bids, after Valverde et al. 2017 and Billot et al. 2023",
+        architecture="FoldedUNet",
+        stages=(StageRecipe(_BRAIN, _BRAIN), StageRecipe(_LIKELY, _LIKELY)),
+        schedule=Schedule(
+            max_epochs=2000,
+            patience=2000,
+            optimiser="AdamW",
+            learning_rate=2e-3,
+            decay=cosine,
+            mixed_precision=True,
+        ),
+        batch_size=2,
+        arguments={"anatomy": False, "spheres": True, "widths": [32, 64, 96, 128]},
+        from_samples=True,
     ),
     "allnet": _all_net(),
     "allnet-tiramisu": _all_net(architecture="LesionTiramisu"),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
+from cascade_bids.training.engine import Engine
+from cascade_bids.training.heads import load_donors, load_heads
 from cascade_bids.training.loop import Schedule
-from cascade_bids.training.progress import show_training
+from cascade_bids.training.progress import say, show_training
+from cascade_bids.training.real import prepare_real
 from cascade_bids.training.recipes import Recipe, find_recipe
 from cascade_bids.training.workflow import prepare_cases
 
@@ -53,6 +56,13 @@ class TrainConfig:
     """Minutes of training for all networks together; None as long as the recipe says."""
     seeds: int | None = None
     """How many networks vote, of a method whose networks do; None for as many as published."""
+    heads_dir: Path | None = None
+    """Label maps of heads, for a method that learns from scans that are made up."""
+
+    @property
+    def asked_for(self) -> set[str]:
+        """Participants who were named, without ``sub-``."""
+        return {label.removeprefix("sub-") for label in self.inputs.participant_labels}
 
     def find_recipe(self) -> Recipe:
         """Give the recipe of the method, for as many networks as were asked for.
@@ -60,9 +70,16 @@ class TrainConfig:
         Raises
         ------
         UsageError
-            When there is no such method, or its networks do not vote.
+            When there is no such method, or the other options don't fit it.
         """
         recipe = find_recipe(self.method)
+        if self.heads_dir is not None and not recipe.from_samples:
+            raise UsageError(f"--heads: {self.method} learns from real scans only; leave it out")
+        if recipe.from_samples and "T1w" not in self.contrasts:
+            raise UsageError(
+                f"--contrasts must name T1w, since {self.method} paints lesions into white matter, "
+                "which T1w shows; in use it can do without"
+            )
         if self.seeds is None:
             return recipe
         if recipe.combination != "vote":
@@ -107,6 +124,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             schedule=stage_schedule(recipe, config),
             seed=config.preprocess.random_seed,
             device=device,
+            engine=start_engine(config, recipe, cases),
         )
     scores = config.work_dir / SCORES
     facts = {
@@ -153,6 +171,7 @@ def start_training(
         "contrasts": list(config.contrasts),
         "max_minutes": config.max_minutes,
         "networks": len(recipe.stages),
+        "heads": config.heads_dir and str(config.heads_dir),
         "seed": config.preprocess.random_seed,
         "device": device.type,
         "version": VERSION,
@@ -175,6 +194,36 @@ def start_training(
     write_whole(config.work_dir / SETTINGS, json.dumps(settings, indent=2))
     log.info("%d scans to learn from", len(cases))
     return device, cases
+
+
+def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> Engine | None:
+    """Gather what samples are drawn from, for a method that learns from such.
+
+    The lesions are those of the scans, and those of masks in template space whose scans are not
+    there; none of a participant who was not asked for.
+
+    Raises
+    ------
+    UsageError
+        When there are no label maps in the folder.
+    ScanError
+        When the T1w of a scan shows no tissues.
+    """
+    if not recipe.from_samples:
+        return None
+    say("preparing what samples are drawn from")
+    heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
+    real = [prepare_real(case) for case in cases]
+    donors = [one.donor for one in real if one.case.lesions.any()]
+    known = {donor.subject for donor in donors}
+    donors += [
+        donor
+        for donor in load_donors(config.masks_dir or config.inputs.bids_dir)
+        if donor.subject not in known
+        and (not config.inputs.participant_labels or donor.subject in config.asked_for)
+    ]
+    log.info("%d heads, %d real scans, %d donors of lesions", len(heads), len(real), len(donors))
+    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real))
 
 
 def _require_same(work_dir: Path, settings: Mapping[str, object]) -> None:

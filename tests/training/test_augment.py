@@ -20,6 +20,7 @@ INTENSITY = {
     "gamma": augment.gamma,
     "thick_slices": augment.thick_slices,
     "rician_noise": augment.rician_noise,
+    "ghost": augment.ghost,
 }
 
 
@@ -222,3 +223,15 @@ def test_labels_stay_labels_and_the_outside_is_empty():
     found = augment.sample(labels, grid, "nearest")
     assert set(found.unique().tolist()) == {0, 1, 2, 3, 4}
     assert not found[0, 0, 0]
+
+
+@few
+@given(seed=seeds)
+def test_a_bad_registration_moves_by_less_than_it_may(seed):
+    blob = torch.zeros(SHAPE)
+    blob[11:13, 9:11, 13:15] = 1
+    moved = augment.move(blob, generator(seed), max_mm=1.0)
+    places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in SHAPE), indexing="ij")).float()
+    before, after = ((places * mass).flatten(1).sum(1) / mass.sum() for mass in (blob, moved))
+    assert (before - after).abs().max() <= 1.01
+    assert moved.sum() == pytest.approx(8, rel=0.05)

@@ -33,7 +33,7 @@ from .labelled import command, write_mask
 
 CPU = torch.device("cpu")
 WITH_ANATOMY = ("allnet", "allnet-tiramisu", "allnet-anaconv")
-WITH_SPHERES = ("allnet", "allnet-tiramisu", "allnet-lesloss")
+WITH_SPHERES = ("cascade", "allnet", "allnet-tiramisu", "allnet-lesloss")
 
 
 @pytest.mark.parametrize("method", list(RECIPES))
@@ -269,3 +269,31 @@ def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_p
         raw.volume.numpy(), derived.volume.numpy(), (0.99, 0.7), strict=True
     ):
         assert np.corrcoef(before[inner], after[inner])[0, 1] > alike
+
+
+def test_samples_can_be_looked_at(labelled, tmp_path):
+    one = ("--participant-label", "01", "--samples", "1")
+    done = command("preview-training", labelled, tmp_path, "--method", "cascade", *one)
+    assert done.code == 0, done.text
+    assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
+    done = command("preview-training", labelled, tmp_path, *one, "-w", tmp_path / "work2")
+    assert done.code == 2
+    assert "valverde2017 learns from scans as they are" in done.text
+    heads = ("--heads", tmp_path, "-w", tmp_path / "work3")
+    done = command("train", labelled, tmp_path, *heads)
+    assert done.code == 2
+    assert "--heads: valverde2017 learns from real scans only" in done.text
+
+
+def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
+    options = ("--method", "cascade", "--name", "mine", "--participant-label", "01")
+    assert command("train", labelled, tmp_path, *options).code == 0
+    card = tmp_path / "out" / "mine.json"
+    assert json.loads(card.read_text())["optional"] == ["T1w"]
+    image_path(labelled, "sub-04", "T1w").unlink()
+    with stand_ins() as _, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_cascade, "run_cascade", run_cascade)
+        one = ("--skip-bids-validation", "--participant-label", "04", "--method", card)
+        done = run(labelled, tmp_path / "derivatives", *one)
+    assert done.code == 0, done.text
+    assert "T1w where there was one" in (done.out / "logs" / "CITATION.md").read_text()

@@ -1,0 +1,109 @@
+"""What a contrast shows of each tissue, drawn around what scanners show."""
+
+from collections.abc import Mapping
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from cascade_bids.training import augment
+from cascade_bids.training.augment import smooth_noise, uniform
+from cascade_bids.training.painting import Painted
+from cascade_bids.training.tissues import LEVELS, TISSUES
+
+LESION: Mapping[str, tuple[float, float]] = {
+    "FLAIR": (0.20, 0.75),
+    "T1w": (-0.45, 0.02),
+    "T2w": (0.25, 1.00),
+    "PDw": (0.12, 0.45),
+}
+"""Lowest and highest difference of a lesion from white matter, in parts of white matter."""
+
+GREY = ("cortex", "deep grey", "thalamus", "pallidum", "cerebellar cortex", "brainstem")
+"""Tissues that differ from white matter by more or less, all together."""
+
+JITTER = 0.06
+"""Highest relative change of a tissue's mean."""
+
+
+def render(
+    contrast: str, tissues: Tensor, painted: Painted, look_alikes: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Give a head the looks of a contrast, before the scanner adds its faults.
+
+    Parameters
+    ----------
+    contrast
+        A key of `LEVELS`.
+    tissues
+        (X, Y, Z) uint8, places in `heads.TISSUES`.
+    painted
+        Lesions.
+    look_alikes
+        (X, Y, Z), see `painting.place_look_alikes`; only FLAIR shows them.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        (X, Y, Z) float32, about 0 to 1.5.
+    """
+    shape = tuple(tissues.shape)
+    index = tissues.long()
+    levels = _draw_levels(contrast, rng)
+    image = levels[index]
+    white = float(levels[TISSUES.index("white")])
+    # Tissue is not even: it changes slowly over the brain, and from voxel to voxel.
+    slow = smooth_noise(shape, (10, 10, 10), rng)[0] + smooth_noise(shape, (30, 30, 30), rng)[0]
+    image = image * (1 + uniform(0, 0.025, rng) * slow)
+    low, high = LESION[contrast]
+    difference = white * uniform(low, high, rng)
+    if contrast == "FLAIR":
+        image = image + difference * look_alikes
+        # A lesion is brighter than what it lies in, be it white matter or grey.
+        there = torch.maximum(image, torch.tensor(white))
+    else:
+        there = torch.tensor(white)
+    target = there + difference * painted.strength
+    image = image + painted.share * (target - image)
+    image = image + uniform(0, 0.3, rng) * difference * _halo(painted.share)
+    # Voxels hold a mixture of what lies at their borders.
+    sigma = uniform(0.4, 0.8, rng)
+    mixed = ndimage.gaussian_filter(image.numpy(), sigma, mode="nearest", radius=2)
+    return torch.from_numpy(mixed).clamp(min=0)
+
+
+def scan(contrast: str, image: Tensor, rng: torch.Generator) -> Tensor:
+    """Add the faults of a scanner to a head (X, Y, Z) of about 0 to 1.5, air at 0.
+
+    The FLAIR stays in its place: the lesions are those that it shows.
+    """
+    chance = torch.rand(5, generator=rng)
+    if chance[0] < 0.5:
+        image = augment.thick_slices(image, rng, max_voxels=5.0)
+    if chance[1] < 0.15:
+        image = augment.ghost(image, rng)
+    image = augment.bias_field(image, rng, strength=0.06)
+    if chance[2] < 0.3:
+        image = augment.gamma(image, rng)
+    if contrast != "FLAIR" and chance[3] < 0.4:
+        image = augment.move(image, rng, max_mm=1.0)
+    return augment.rician_noise(image, rng, max_sigma=0.03)
+
+
+def _draw_levels(contrast: str, rng: torch.Generator) -> Tensor:
+    known = LEVELS[contrast]
+    levels = torch.tensor([known.get(tissue, 0.0) for tissue in TISSUES])
+    jitter = 1 + JITTER * (2 * torch.rand(len(TISSUES), generator=rng) - 1)
+    white = levels[TISSUES.index("white")].clone()
+    grey = torch.tensor([tissue in GREY for tissue in TISSUES])
+    # Scanners differ in how far grey matter is from white.
+    spread = torch.where(grey, white + uniform(0.5, 1.4, rng) * (levels - white), levels)
+    return spread * jitter
+
+
+def _halo(share: Tensor) -> Tensor:
+    """Give the dirty white matter around lesions, which does not count as lesion."""
+    around = torch.from_numpy(ndimage.uniform_filter(share.numpy(), 7, mode="constant"))
+    return around * (1 - share)

@@ -1,0 +1,93 @@
+"""The data engine: draws scans that nobody took, made up from label maps or changed real ones."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cascade_bids.training import augment
+from cascade_bids.training.augment import smooth_noise, uniform
+from cascade_bids.training.contrasts import render, scan
+from cascade_bids.training.heads import FAR_MM, Donor, Head
+from cascade_bids.training.painting import find_host, place_lesions, place_look_alikes
+from cascade_bids.training.real import RealScan, change_scan
+from cascade_bids.training.sample import POSE, WINDOW, Sample, finish, world_points
+
+REAL = 0.5
+"""Part of the samples that come from real scans."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What samples are drawn from."""
+
+    contrasts: tuple[str, ...]
+    """Channels, FLAIR among them."""
+    heads: tuple[Head, ...]
+    """Anatomies to make up scans from."""
+    donors: tuple[Donor, ...]
+    """Whose lesions are painted."""
+    real: tuple[RealScan, ...] = ()
+    """Labelled scans, with all contrasts."""
+
+    def without(self, subjects: Collection[str]) -> "Engine":
+        """Leave out the scans and the lesions of participants."""
+        return replace(
+            self,
+            donors=tuple(one for one in self.donors if one.subject not in subjects),
+            real=tuple(one for one in self.real if one.case.scan.subject not in subjects),
+        )
+
+    def draw(self, rng: torch.Generator) -> Sample:
+        """Draw a sample: every second one from a real scan, if there is one."""
+        if self.real and (not self.heads or uniform(0, 1, rng) < REAL):
+            real = self.real[int(torch.randint(len(self.real), (), generator=rng))]
+            return change_scan(real, self.donors, rng)
+        head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]
+        return make_up_scan(head, self.donors, self.contrasts, rng)
+
+
+def make_up_scan(
+    head: Head, donors: Sequence[Donor], contrasts: Sequence[str], rng: torch.Generator
+) -> Sample:
+    """Make up a scan from a label map.
+
+    Parameters
+    ----------
+    head
+        The anatomy, which is moved, scaled, mirrored and deformed at random.
+    donors
+        Whose lesions it may get.
+    contrasts
+        Channels of the sample, FLAIR among them.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Sample
+        Of `WINDOW` voxels.
+    """
+    shape = tuple(head.tissues.shape)
+    centre = (torch.tensor(shape, dtype=torch.float32) - 1) / 2
+    grid = augment.random_grid(WINDOW, shape, centre, rng, **POSE)
+    tissues = augment.sample(head.tissues, grid, "nearest").to(torch.uint8)
+    # Beyond the head it is as far from the brain as depths go.
+    depth = augment.sample(head.depth_mm.float() + FAR_MM, grid, "bilinear") - FAR_MM
+    points = world_points(grid, shape, head.to_template)
+    painted = place_lesions(find_host(tissues), points, donors, rng)
+    look_alikes = place_look_alikes(tissues, depth, rng) * (1 - painted.share)
+    images = {
+        contrast: scan(contrast, render(contrast, tissues, painted, look_alikes, rng), rng)
+        for contrast in contrasts
+    }
+    brain = _strip(depth, rng) & (tissues > 0)
+    return finish(images, brain, painted.lesions, rng)
+
+
+def _strip(depth: Tensor, rng: torch.Generator) -> Tensor:
+    """Take the brain as an imperfect extraction does: its rim is off by a few millimetres."""
+    shape = tuple(depth.shape)
+    error = 1.0 * smooth_noise(shape, (6, 6, 6), rng)[0] + uniform(-1.5, 2.0, rng)
+    return depth + error > 0

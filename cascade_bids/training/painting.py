@@ -1,0 +1,206 @@
+"""Donor and what looks like them, painted into the anatomy of a head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from cascade_bids.lesions.postprocess import CONNECTED
+from cascade_bids.training.augment import smooth_noise, uniform
+from cascade_bids.training.heads import Donor
+from cascade_bids.training.tissues import share_of
+
+RIM = 0.1
+"""Share of a lesion at which its rim ends; lesions whose rims touch have one strength."""
+
+SMALLEST = 3
+"""Voxels of a lesion; what is less is left out."""
+
+HEALTHY = 0.12
+"""Part of the scans that have no lesion."""
+
+
+RIM_MM = 2.0
+"""From the brain's rim, within which dura and scalp may be left."""
+
+
+@dataclass(frozen=True)
+class LookAlike:
+    """Something that is bright on FLAIR and no lesion, drawn anew for every scan."""
+
+    chance: float
+    """How often a scan has it."""
+    tissues: tuple[str, ...]
+    """Where it is; nothing for the rim of the brain."""
+    strength: tuple[float, float]
+    """How bright, at the least and the most, in parts of how bright a lesion is."""
+    cells: int
+    """Knots along each axis of the field that makes patches of it: more are smaller."""
+    part: tuple[float, float]
+    """Part of its place that it covers, at the least and the most."""
+    lining: bool = False
+    """Whether it is only there next to the ventricles."""
+
+
+LOOK_ALIKES = (
+    # Caps and lining of the ventricles.
+    LookAlike(0.8, ("white",), (0.2, 1.2), 10, (0.2, 0.9), lining=True),
+    # Flow in the fluid.
+    LookAlike(0.5, ("ventricle", "lower ventricle", "fluid"), (0.3, 2.0), 14, (0.02, 0.15)),
+    # Choroid plexus.
+    LookAlike(0.6, ("ventricle",), (0.5, 1.5), 40, (0.04, 0.08)),
+    # Patches of bright grey matter.
+    LookAlike(
+        0.7, ("cortex", "deep grey", "thalamus", "cerebellar cortex"), (0.1, 0.5), 12, (0.1, 0.5)
+    ),
+    # What is left of dura and scalp.
+    LookAlike(0.5, (), (0.3, 1.5), 16, (0.05, 0.3)),
+    # Bright tracts.
+    LookAlike(0.7, ("white", "brainstem", "cerebellar white"), (0.05, 0.3), 8, (0.1, 0.5)),
+)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What is painted into a head; all (X, Y, Z)."""
+
+    share: Tensor
+    """float32, part of the voxel that is lesion, 0 to 1."""
+    strength: Tensor
+    """float32, how much each lesion differs from white matter, about 0.5 to 1.5."""
+    lesions: Tensor
+    """bool, what counts as lesion."""
+
+
+def place_lesions(
+    host: Tensor,
+    to_template: Tensor,
+    donors: Sequence[Donor],
+    rng: torch.Generator,
+) -> Painted:
+    """Paint the lesions of one or several donors where their brains had them.
+
+    Each donor's mask is mirrored at random, moved, scaled and deformed, kept where there is
+    white matter (or next to it, for lesions that reach into cortex or nuclei), and loses a random
+    part of its lesions, so that every load occurs.
+
+    Parameters
+    ----------
+    host
+        (X, Y, Z) float32, 1 where lesions may lie and 0 elsewhere.
+    to_template
+        (X, Y, Z, 3) float32, template coordinates of each voxel, mm.
+    donors
+        Whose lesions there are to choose from.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Painted
+        Empty for a healthy head.
+    """
+    shape = tuple(host.shape)
+    nothing = Painted(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
+    if uniform(0, 1, rng) < HEALTHY:
+        return nothing
+    share = _sample_mask(_gather(donors, rng), to_template, rng)
+    share = share * (2 * _blur(host)).clamp(max=1)
+    # A lesion's rim belongs to it.
+    numbers, count = ndimage.label((share > RIM).numpy(), structure=CONNECTED)
+    if not count:
+        return nothing
+    owner = torch.from_numpy(numbers).long()
+    sizes = torch.bincount(owner[share >= 0.5], minlength=count + 1)
+    # Few, some or all: the square makes low loads as common as they are.
+    keep = uniform(0, 1, rng) ** 2 if uniform(0, 1, rng) < 0.6 else 1.0
+    kept = torch.rand(count + 1, generator=rng) <= keep
+    kept &= sizes >= SMALLEST
+    kept[0] = False
+    strength = (0.5 + torch.rand(count + 1, generator=rng))[owner]
+    share = torch.where(kept[owner], share, torch.zeros(()))
+    return Painted(share, strength * (share > 0), share >= 0.5)
+
+
+def place_look_alikes(tissues: Tensor, depth_mm: Tensor, rng: torch.Generator) -> Tensor:
+    """Paint `LOOK_ALIKES`: what is bright on FLAIR and no lesion.
+
+    Parameters
+    ----------
+    tissues
+        (X, Y, Z) uint8, places in `TISSUES`.
+    depth_mm
+        (X, Y, Z), distance to the rim of the brain, positive within.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        (X, Y, Z) float32: how much brighter than white matter a voxel becomes, in parts of how
+        much brighter a lesion is; 0 where nothing is.
+    """
+    shape = tuple(tissues.shape)
+    bright = torch.zeros(shape)
+    for kind in LOOK_ALIKES:
+        if uniform(0, 1, rng) >= kind.chance:
+            continue
+        if kind.tissues:
+            where = share_of(tissues, *kind.tissues)
+        else:
+            where = (depth_mm.float().abs() < RIM_MM).float()
+        if kind.lining:
+            where = _blur(_blur(share_of(tissues, "ventricle"))) * where
+        patches = _patches(shape, kind.cells, uniform(*kind.part, rng), rng)
+        bright += uniform(*kind.strength, rng) * where * patches
+    return bright
+
+
+def find_host(tissues: Tensor) -> Tensor:
+    """Say where lesions may lie (X, Y, Z) float32: white matter, brainstem and thalamus."""
+    return share_of(tissues, "white", "cerebellar white", "brainstem", "thalamus")
+
+
+def _patches(shape: tuple[int, ...], cells: int, part: float, rng: torch.Generator) -> Tensor:
+    """Draw smooth patches, 0 to 1, over about a part of the volume; `cells` knots a side."""
+    field = smooth_noise(shape, (cells,) * 3, rng)[0]
+    edge = float(torch.quantile(field.flatten()[:: max(1, field.numel() // 20_000)], 1 - part))
+    return torch.sigmoid(6 * (field - edge))
+
+
+def _blur(values: Tensor) -> Tensor:
+    """Average over 3³ voxels."""
+    return torch.from_numpy(ndimage.uniform_filter(values.numpy(), 3, mode="constant"))
+
+
+def _gather(donors: Sequence[Donor], rng: torch.Generator) -> Donor:
+    """Put the lesions of one to three donors together, if their masks share a grid."""
+    first = donors[int(torch.randint(len(donors), (), generator=rng))]
+    mask = first.mask
+    for _ in range(int(torch.randint(3, (), generator=rng))):
+        other = donors[int(torch.randint(len(donors), (), generator=rng))]
+        if mask.shape == other.mask.shape and torch.equal(first.to_voxel, other.to_voxel):
+            mask = torch.maximum(mask, other.mask)
+    return replace(first, mask=mask)
+
+
+def _sample_mask(donor: Donor, to_template: Tensor, rng: torch.Generator) -> Tensor:
+    """Sample a donor's mask, moved at random, at template coordinates; float32 (X, Y, Z)."""
+    shape = tuple(to_template.shape[:3])
+    matrix = torch.eye(3) + 0.12 * (torch.rand(3, 3, generator=rng) - 0.5)
+    matrix = matrix * (1 + uniform(-0.1, 0.1, rng))
+    if uniform(0, 1, rng) < 0.5:
+        matrix[:, 0] *= -1
+    shift = torch.tensor([uniform(-4, 4, rng) for _ in range(3)])
+    moved = to_template @ matrix.T + shift
+    moved = moved + 2.0 * smooth_noise(shape, (12, 12, 12), rng, channels=3).permute(1, 2, 3, 0)
+    points = moved @ donor.to_voxel[:3, :3].T + donor.to_voxel[:3, 3]
+    sizes = torch.tensor(donor.mask.shape, dtype=torch.float32)
+    grid = (2 * points / (sizes - 1) - 1).flip(-1)[None]
+    mask = donor.mask[None, None].float()
+    return F.grid_sample(mask, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[
+        0, 0
+    ]

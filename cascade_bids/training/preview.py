@@ -1,0 +1,106 @@
+"""A sheet of training samples, to be looked at."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cascade_bids.errors import UsageError
+from cascade_bids.files import appearing
+from cascade_bids.training.sample import Sample
+from cascade_bids.training.train import TrainConfig, start_engine, start_training
+
+log = logging.getLogger(__name__)
+
+
+def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
+    """Draw what a method that learns from samples is shown.
+
+    Parameters
+    ----------
+    config
+        As of the training.
+    count
+        How many samples, from the seed on.
+    out_dir
+        Where ``samples.png`` goes.
+
+    Returns
+    -------
+    Path
+        The sheet.
+
+    Raises
+    ------
+    UsageError
+        When the method learns from scans as they are.
+    StartError
+        When a scan cannot be prepared.
+    """
+    recipe = config.find_recipe()
+    if not recipe.from_samples:
+        raise UsageError(f"{config.method} learns from scans as they are; there is nothing to draw")
+    _, cases = start_training(config, recipe)
+    engine = start_engine(config, recipe, cases)
+    assert engine is not None
+    seed = config.preprocess.random_seed
+    samples = []
+    for number in range(seed, seed + count):
+        log.info("drawing sample %d", number)
+        samples.append((str(number), engine.draw(torch.Generator().manual_seed(number))))
+    path = out_dir / "samples.png"
+    draw_sheet(samples, config.contrasts, path)
+    return path
+
+
+def draw_sheet(samples: Sequence[tuple[str, Sample]], contrasts: Sequence[str], path: Path) -> None:
+    """Draw two slices of each sample: every contrast, and FLAIR with the lesions outlined.
+
+    Parameters
+    ----------
+    samples
+        Name and sample.
+    contrasts
+        Of the channels.
+    path
+        PNG to write.
+    """
+    columns = 2 * (len(contrasts) + 1)
+    figure = Figure(figsize=(1.6 * columns, 1.9 * len(samples)))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(samples), columns, squeeze=False)
+    for row, (name, sample) in zip(axes, samples, strict=True):
+        lesions = sample.lesions.numpy()
+        heights = _heights(lesions, sample.brain.numpy())
+        flair = contrasts.index("FLAIR")
+        for first, height in zip((0, columns // 2), heights, strict=True):
+            for number, contrast in enumerate([*contrasts, "lesions"]):
+                channel = flair if contrast == "lesions" else number
+                ax = row[first + number]
+                ax.imshow(
+                    _slice(sample.volume[channel].numpy(), height), cmap="gray", vmin=-4, vmax=4
+                )
+                if contrast == "lesions":
+                    outline = _slice(lesions, height)
+                    if outline.any():
+                        ax.contour(outline, levels=[0.5], colors="red", linewidths=0.6)
+                ax.set_axis_off()
+                ax.set_title(f"{name} {contrast}" if first + number == 0 else contrast, fontsize=7)
+    figure.tight_layout(pad=0.2)
+    with appearing(path) as part:
+        figure.savefig(part, dpi=110)
+
+
+def _heights(lesions: np.ndarray, brain: np.ndarray) -> tuple[int, int]:
+    """Choose the slice with most lesion, and one lower in the brain."""
+    rows = np.flatnonzero(brain.any(axis=(0, 1)))
+    most = int(lesions.sum(axis=(0, 1)).argmax()) if lesions.any() else int(np.median(rows))
+    return most, int(rows[0] + 0.3 * (rows[-1] - rows[0]))
+
+
+def _slice(values: np.ndarray, height: int) -> np.ndarray:
+    return np.flipud(values[:, :, height].T)

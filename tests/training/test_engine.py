@@ -1,0 +1,248 @@
+"""Samples are scans: anatomy, lesions where lesions are, and the same from the same seed."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from cascade_bids.bids.scan import Scan
+from cascade_bids.preprocess.tissue import WHITE
+from cascade_bids.training import contrasts, engine, painting, real
+from cascade_bids.training.cases import Case, save_case
+from cascade_bids.training.engine import Engine, make_up_scan
+from cascade_bids.training.painting import find_host, place_lesions, place_look_alikes
+from cascade_bids.training.preview import draw_sheet
+from cascade_bids.training.real import change_scan, prepare_real
+from cascade_bids.training.tissues import LEVELS, TISSUES
+
+from .tiny_engine import CENTRE, SHAPE, TO_TEMPLATE, make_donor, make_head
+
+CONTRASTS = ("FLAIR", "T1w", "T2w")
+WHITE_PLACE = TISSUES.index("white")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    for module in (engine, real):
+        monkeypatch.setattr(module, "WINDOW", (48, 48, 48))
+
+
+@pytest.fixture
+def everyone_is_ill(monkeypatch):
+    monkeypatch.setattr(painting, "HEALTHY", 0.0)
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def paint(head, seed):
+    return place_lesions(find_host(head.tissues), template_points(), [make_donor()], rng(seed))
+
+
+def template_points():
+    places = np.moveaxis(np.indices(SHAPE), 0, -1)
+    return torch.from_numpy(nib.affines.apply_affine(TO_TEMPLATE, places)).float()
+
+
+def test_a_seed_gives_one_sample():
+    head, donors = make_head(), [make_donor()]
+    one, again, other = (
+        make_up_scan(head, donors, CONTRASTS, rng(seed)).volume for seed in (3, 3, 4)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_made_up_scans_are_normalised_brains():
+    head, donors = make_head(), [make_donor()]
+    for seed in range(6):
+        sample = make_up_scan(head, donors, CONTRASTS, rng(seed))
+        assert sample.volume.shape == (3, 48, 48, 48)
+        assert sample.volume.isfinite().all()
+        assert not sample.volume[:, ~sample.brain].any()
+        assert not (sample.lesions & ~sample.brain).any()
+        assert 0.5 < sample.brain.sum() / 11_000 < 2
+
+
+@pytest.mark.parametrize(("contrast", "sign"), [("FLAIR", 1), ("T1w", -1), ("T2w", 1), ("PDw", 1)])
+def test_lesions_differ_from_white_matter_as_the_contrast_has_it(everyone_is_ill, contrast, sign):
+    head = make_head()
+    white = head.tissues == TISSUES.index("white")
+    seen = []
+    for seed in range(20):
+        painted = place_lesions(
+            find_host(head.tissues), template_points(), [make_donor()], rng(seed)
+        )
+        if painted.lesions.sum() > 20:
+            image = contrasts.render(contrast, head.tissues, painted, torch.zeros(SHAPE), rng(seed))
+            around = image[white & (painted.share == 0)].mean()
+            seen.append(float(sign * (image[painted.lesions].mean() - around)))
+    assert len(seen) > 5
+    assert min(seen) > -0.05
+    assert np.median(seen) > 0.05
+
+
+def test_a_missing_contrast_is_zero_and_flair_never_is():
+    head, donors = make_head(), [make_donor()]
+    present = torch.zeros(3)
+    for seed in range(12):
+        present += make_up_scan(head, donors, CONTRASTS, rng(seed)).volume.flatten(1).any(1)
+    assert present[0] == 12
+    assert 0 < present[1] < 12
+    assert 0 < present[2] < 12
+
+
+def test_lesions_lie_where_white_matter_is(everyone_is_ill):
+    head = make_head()
+    found = torch.zeros(SHAPE)
+    for seed in range(12):
+        painted = place_lesions(
+            find_host(head.tissues), template_points(), [make_donor()], rng(seed)
+        )
+        found += painted.lesions
+        assert ((painted.share >= 0.5) == painted.lesions).all()
+        assert (painted.strength[painted.lesions] >= 0.5).all()
+    assert found.any()
+    far = head.tissues == TISSUES.index("fluid")
+    assert not found[far].any()
+    white = head.tissues == TISSUES.index("white")
+    assert found[white].sum() / found.sum() > 0.8
+
+
+def test_healthy_heads_have_no_lesions(monkeypatch):
+    monkeypatch.setattr(painting, "HEALTHY", 1.0)
+    sample = make_up_scan(make_head(), [make_donor()], CONTRASTS, rng(0))
+    assert not sample.lesions.any()
+
+
+def test_look_alikes_are_painted_and_are_no_lesions():
+    head = make_head()
+    maps = [place_look_alikes(head.tissues, head.depth_mm, rng(seed)) for seed in range(8)]
+    assert all(found.isfinite().all() and (found >= 0).all() for found in maps)
+    assert sum(bool((found > 0.2).any()) for found in maps) >= 6
+
+
+@pytest.mark.parametrize("contrast", list(LEVELS))
+def test_every_contrast_names_every_tissue(contrast):
+    assert set(LEVELS[contrast]) == set(TISSUES) - {"air"}
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A head as a real scan of two contrasts, with one lesion."""
+    head = make_head()
+    inside = (head.depth_mm > 0).numpy()
+    noise = np.random.default_rng(0).normal(0, 0.3, (2, *SHAPE))
+    images = noise + np.array([0.5, -0.5])[:, None, None, None] * (
+        head.tissues == TISSUES.index("cortex")
+    ).numpy().astype(float)
+    lesions = np.zeros(SHAPE, np.uint8)
+    lesions[12:15, 20:23, 16:19] = 1
+    affine = nib.affines.from_matvec(np.eye(3), -CENTRE)
+    save_case(
+        tmp_path / "case",
+        [nib.Nifti1Image(np.where(inside, i, 0).astype(np.float32), affine) for i in images],
+        nib.Nifti1Image(inside.astype(np.uint8), affine),
+        nib.Nifti1Image(lesions, affine),
+        anatomy=None,
+    )
+    return Case(Scan("1", None, None), tmp_path / "case", ("FLAIR", "T1w"))
+
+
+@pytest.fixture
+def scanned(case, monkeypatch):
+    """The case ready to be changed; its T1w shows no tissues, so they are told."""
+    tissues = make_head().tissues.numpy()
+    monkeypatch.setattr(
+        real, "classify_tissue", lambda t1w, brain: np.where(tissues == WHITE_PLACE, WHITE, 1)
+    )
+    return prepare_real(case)
+
+
+def test_real_scans_keep_their_lesions_and_get_more(scanned, everyone_is_ill):
+    volumes = []
+    for seed in range(8):
+        sample = change_scan(scanned, [make_donor()], rng(seed))
+        assert sample.volume.shape == (2, 48, 48, 48)
+        assert not sample.volume[:, ~sample.brain].any()
+        volumes.append(int(sample.lesions.sum()))
+    assert min(volumes) > 10
+    assert max(volumes) > 2 * int(scanned.case.lesions.sum())
+
+
+def test_the_contrasts_go_on_beyond_the_brain(scanned):
+    brain = np.asarray(scanned.case.brain)
+    assert (scanned.spread[:, ~brain] != 0).all()
+    np.testing.assert_array_equal(scanned.spread[:, brain], scanned.case.volume.numpy()[:, brain])
+    assert not (scanned.white & scanned.case.lesions).any()
+
+
+def test_who_is_left_out_gives_neither_scan_nor_lesions(scanned):
+    donors = (make_donor("1"), make_donor("2"))
+    whole = Engine(("FLAIR", "T1w"), (make_head(),), donors, (scanned,))
+    left = whole.without({"1"})
+    assert [donor.subject for donor in left.donors] == ["2"]
+    assert not left.real
+    assert left.draw(rng(0)).volume.shape[0] == 2
+
+
+def test_lesions_come_to_lie_where_the_affine_says(everyone_is_ill, monkeypatch):
+    """A turned and stretched grid, and a lesion that has no mirror image."""
+    monkeypatch.setattr(painting, "_gather", lambda donors, rng: donors[0])
+    turn = Rotation.from_euler("xyz", [20, -30, 40], degrees=True).as_matrix()
+    matrix = turn @ np.diag([1.0, 1.5, 0.8])
+    affine = nib.affines.from_matvec(matrix, -matrix @ np.full(3, 19.5))
+    voxels = np.moveaxis(np.indices((40, 40, 40)), 0, -1)
+    points = torch.from_numpy(nib.affines.apply_affine(affine, voxels)).float()
+    centres = []
+    for seed in range(40):
+        painted = place_lesions(torch.ones(40, 40, 40), points, [make_donor()], rng(seed))
+        if painted.lesions.sum() > 50:
+            centres.append(points[painted.lesions].mean(0))
+    found = torch.stack(centres)
+    # In front or behind, in the middle from left to right; moved by some mm.
+    assert found[:, 0].abs().median() < 4
+    assert (found[:, 2] + 0.5).abs().median() < 4
+    assert found[:, 1].min() > -12
+    assert found[:, 1].max() < 13
+
+
+def test_flair_shows_what_counts_as_lesion(everyone_is_ill):
+    """Behind all faults of the scanner, most lesions are brighter than what lies around."""
+    brighter = []
+    for seed in range(24):
+        sample = make_up_scan(make_head(), [make_donor()], ("FLAIR",), rng(seed))
+        numbers, count = ndimage.label(sample.lesions)
+        for number in range(1, count + 1):
+            inside = numbers == number
+            if inside.sum() > 20:
+                shell = ndimage.binary_dilation(inside, iterations=3) & sample.brain.numpy()
+                around = shell & ~sample.lesions.numpy()
+                flair = sample.volume[0].numpy()
+                brighter.append(flair[inside].mean() > flair[around].mean())
+    assert len(brighter) > 10
+    assert np.mean(brighter) > 0.9
+
+
+@pytest.mark.parametrize(("contrast", "still"), [("FLAIR", True), ("T1w", False)])
+def test_the_flair_is_never_moved(monkeypatch, contrast, still):
+    moved = []
+    monkeypatch.setattr(contrasts.augment, "move", lambda image, *_, **__: moved.append(1) or image)
+    for seed in range(10):
+        contrasts.scan(contrast, torch.rand(16, 16, 16), rng(seed))
+    assert (not moved) == still
+
+
+def test_a_sheet_shows_every_sample(tmp_path):
+    donors = [make_donor()]
+    samples = [
+        (str(seed), make_up_scan(make_head(), donors, CONTRASTS, rng(seed))) for seed in range(2)
+    ]
+    draw_sheet(samples, CONTRASTS, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > sheet.height
+        assert len(np.unique(np.asarray(sheet))) > 50

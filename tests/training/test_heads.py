@@ -1,0 +1,85 @@
+"""Label maps and lesion masks as they are read."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cascade_bids.errors import UsageError
+from cascade_bids.training import heads
+from cascade_bids.training.heads import load_donors, load_heads, merge_labels
+from cascade_bids.training.tissues import TISSUES
+
+from .tiny_engine import SHAPE, make_donor, make_head
+
+LABEL = {"air": 0, "ventricle": 4, "white": 2, "cortex": 42, "fluid": 24, "bone": 515}
+SOFT = 511
+
+
+@pytest.fixture
+def label_map(tmp_path):
+    """The small head with labels instead of tissues, and a cerebellum at its lower end."""
+    tissues = make_head().tissues.numpy()
+    labels = np.full(SHAPE, SOFT, np.int16)
+    for name, label in LABEL.items():
+        labels[tissues == TISSUES.index(name)] = label
+    labels[:, :, :9][np.isin(labels[:, :, :9], (2, 42))] = 8
+    affine = nib.affines.from_matvec(np.eye(3), -(np.array(SHAPE) - 1) / 2)
+    image = nib.Nifti1Image(labels, affine)
+    nib.save(image, tmp_path / "head01_dseg.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def aligned(monkeypatch):
+    """No registration, and a network grid around the small head."""
+    grid = (44, 48, 40), nib.affines.from_matvec(np.eye(3), [-21.5, -23.5, -19.5])
+    calls = []
+
+    def align(*_, **__):
+        calls.append(1)
+        return np.eye(4), np.diag([1.1, 1.1, 1.1, 1.0])
+
+    monkeypatch.setattr(heads, "align_to_template", align)
+    monkeypatch.setattr(heads, "network_grid", lambda: grid)
+    monkeypatch.setattr(heads, "FAR_MM", 3.0)
+    return calls
+
+
+def test_labels_become_tissues_and_unknown_ones_are_vessel_or_soft():
+    labels = np.array([0, 2, 77, 24, 515, 511, 999, 60, 21])
+    found = [TISSUES[number] for number in merge_labels(labels)]
+    expected = ["air", "white", "white", "fluid", "bone"]
+    assert found == [*expected, "soft tissue", "soft tissue", "brainstem", "vessel"]
+
+
+def test_heads_lie_on_the_grid_and_are_aligned_once(label_map, aligned, tmp_path):
+    (head,) = load_heads(label_map, tmp_path / "cache")
+    (again,) = load_heads(label_map, tmp_path / "cache")
+    assert len(aligned) == 1
+    assert head.name == again.name == "head01"
+    inside = head.depth_mm.float() > 0
+    assert inside.sum() == pytest.approx(int((make_head().depth_mm > 0).sum()), rel=0.15)
+    # The affine alignment scales by 1.1: the brain's middle lies in the template's.
+    middle = inside.nonzero().float().mean(0)
+    place = head.to_template[:3, :3] @ middle + head.to_template[:3, 3]
+    assert place[:2].abs().max() < 1
+    assert np.linalg.det(head.to_template[:3, :3]) == pytest.approx(1.1**-3, rel=1e-3)
+
+
+def test_a_folder_without_heads_is_named(tmp_path):
+    with pytest.raises(UsageError, match="no head"):
+        load_heads(tmp_path, tmp_path / "cache")
+    assert not load_donors(tmp_path)
+
+
+def test_masks_are_read_by_participant_and_empty_ones_left_out(tmp_path):
+    donor = make_donor()
+    for subject, mask in (("1", donor.mask.numpy()), ("2", np.zeros(SHAPE, np.uint8))):
+        folder = tmp_path / f"sub-{subject}" / "anat"
+        folder.mkdir(parents=True)
+        flipped = nib.Nifti1Image(mask[::-1].copy(), np.diag([-1.0, 1, 1, 1]))
+        for space in ("space-MNI152NLin6Asym_", "space-FLAIR_"):
+            nib.save(flipped, folder / f"sub-{subject}_{space}label-lesion_mask.nii.gz")
+    (found,) = load_donors(tmp_path)
+    assert found.subject == "1"
+    np.testing.assert_array_equal(found.mask, donor.mask)

@@ -46,6 +46,13 @@ class SegmentationNetwork(nn.Module, ABC):
         self.channels_in, self.anatomy, self.spheres = channels_in, anatomy, spheres
         self.window = (x, y, z)
 
+    def _require_divisible(self, divisor: int, resolutions: int) -> None:
+        if any(size % divisor for size in self.window):
+            raise ValueError(
+                f"with {resolutions} resolutions each side of the window must be divisible by "
+                f"{divisor}, not {self.window}"
+            )
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map a crop to logits.
@@ -86,11 +93,7 @@ class LesionUNet(SegmentationNetwork):
     ) -> None:
         super().__init__(channels_in, anatomy, spheres, window)
         self.backbone = UNetBackbone(channels_in, widths)
-        if any(size % self.backbone.divisor for size in window):
-            raise ValueError(
-                f"with {len(widths)} resolutions each side of the window must be divisible by "
-                f"{self.backbone.divisor}, not {tuple(window)}"
-            )
+        self._require_divisible(self.backbone.divisor, len(widths))
         self.last = _last_convolutions(
             nn.Conv3d, widths[0], widths[0], anatomy=anatomy, spheres=spheres
         )

@@ -107,12 +107,17 @@ def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
         raise UsageError(f"{scan.label} has several lesion masks in {where}: {names}; keep one")
     if not found:
         return None
-    if found[0].with_name(found[0].name.replace("_mask.nii", "_probseg.nii")).exists():
+    if is_prediction(found[0]):
         raise UsageError(
             f"{found[0]} is a prediction, for its probability map lies beside it; copy masks that "
             "a rater corrected into a folder of their own for --masks"
         )
     return found[0]
+
+
+def is_prediction(mask: Path) -> bool:
+    """Say whether a program found a lesion mask: then its probability map lies beside it."""
+    return mask.with_name(mask.name.replace("_mask.nii", "_probseg.nii")).exists()
 
 
 def _is_lesion_mask(entities: Mapping[str, str], scan: Scan) -> bool:

@@ -14,6 +14,7 @@ from cascade_bids.files import appearing
 from cascade_bids.preprocess.load import load_image, load_mask
 from cascade_bids.preprocess.registration import align_to_template
 from cascade_bids.preprocess.steps import network_grid, resample
+from cascade_bids.training.cases import is_prediction
 from cascade_bids.training.tissues import LABELS, LEVELS, OUTSIDE, TISSUES
 
 FAR_MM = 12.0
@@ -106,8 +107,7 @@ def load_donors(folder: Path) -> list[Donor]:
     """
     found = []
     for path in sorted(folder.rglob("sub-*_space-MNI152*_label-lesion_mask.nii.gz")):
-        map_beside = path.with_name(path.name.replace("_mask.nii", "_probseg.nii"))
-        if "_desc-change_" in path.name or map_beside.exists():
+        if "_desc-change_" in path.name or is_prediction(path):
             continue
         image = nib.as_closest_canonical(load_mask(path))
         mask = np.asarray(image.dataobj)

@@ -108,6 +108,11 @@ def _check_start(config: ParticipantConfig) -> Mapping[str, Any]:
             f"--separate-lesions needs the sphere map of a method with a sphere head, which "
             f"{card['name']} has not; leave the option out, or choose another --method"
         )
+    if config.method.tta and card.get("anatomy"):
+        raise UsageError(
+            f"--tta mirrors the head, which {card['name']} with its anatomical coordinates can't "
+            "be asked about; leave the option out, or choose another --method"
+        )
     for name in (config.method.method, "brain"):
         check_weights(name)
     return card
@@ -245,4 +250,5 @@ def _boilerplate(config: ParticipantConfig, card: Mapping[str, Any]) -> str:
         shipped=not config.method.method.endswith(".json"),
         skull_strip=config.preprocess.skull_strip,
         separate_lesions=config.method.separate_lesions,
+        tta=config.method.tta,
     )

@@ -160,7 +160,7 @@ def _participant_config(
         output_dir=output_dir,
         inputs=inputs,
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
-        method=MethodConfig(_absolute_card(options.method), options.separate_lesions),
+        method=MethodConfig(_absolute_card(options.method), options.separate_lesions, options.tta),
         resources=ResourceConfig(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
@@ -303,6 +303,7 @@ def _train_config(
         max_minutes=options.max_minutes,
         seeds=getattr(options, "seeds", None),
         heads_dir=options.heads.resolve() if getattr(options, "heads", None) else None,
+        start_from=getattr(options, "start_from", None),
     )
 
 

@@ -56,6 +56,8 @@ class MethodConfig:
     """Name of a method in the weights folder, or the path of a card."""
     separate_lesions: bool = False
     """Whether confluent lesions are split at the peaks of the method's sphere map."""
+    tta: bool = False
+    """Whether the networks are asked about the mirrored head too (test-time augmentation)."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ ENTITY_COLUMNS = {
 }
 """Column to the entity and to the prefix that its values carry, as in BIDS tables."""
 
+OPTIONAL_COLUMNS = ("session_id", "run_id", "load_low_ml", "load_high_ml")
+"""Left out where no scan has a value."""
+
 SETTINGS = (
     "method",
     "version",
@@ -32,6 +35,7 @@ SETTINGS = (
     "threshold",
     "min_lesion_mm3",
     "separate_lesions",
+    "tta",
 )
 """What must be equal in all scans for their loads and numbers of lesions to be comparable."""
 
@@ -40,8 +44,8 @@ def run_group(output_dir: Path) -> Path:
     """Gather the lesion statistics of all scans in a derivatives tree; raw data is not read.
 
     Writes ``lesions.tsv`` (a row for each scan, in natural order), ``lesions.json`` (its BIDS
-    data dictionary) and ``group.html``. The columns ``session_id`` and ``run_id`` are there
-    only if some scan has a session or a run; any other missing value is ``n/a``. Participants
+    data dictionary) and ``group.html``. The columns `OPTIONAL_COLUMNS` are there
+    only if some scan has a value; any other missing value is ``n/a``. Participants
     without statistics and settings that differ between scans are named in the report and logged as
     warnings; statistics that can't be read are named there and in the error.
 
@@ -108,6 +112,8 @@ def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any
         for column, (entity, prefix) in ENTITY_COLUMNS.items()
     }
     row["load_ml"] = _number(stats["load_ml"])
+    low, high = stats.get("load_interval_ml") or (None, None)
+    row |= {"load_low_ml": _number(low), "load_high_ml": _number(high)}
     row["lesion_count"] = _count(stats["count"])
     row["icv_ml"] = _number(stats["icv_ml"])
     row["load_percent_icv"] = _number(stats["load_percent_icv"])
@@ -145,7 +151,7 @@ def _settings(stats: Mapping[str, Any]) -> dict[str, str]:
 def _table(scans: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(scans, columns=list(data_dictionary()))
     table["lesion_count"] = table["lesion_count"].astype("Int64")
-    unused = [name for name in ("session_id", "run_id") if table[name].isna().all()]
+    unused = [name for name in OPTIONAL_COLUMNS if table[name].isna().all()]
     return table.drop(columns=unused)
 
 

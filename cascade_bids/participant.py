@@ -79,7 +79,6 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     used = {"FLAIR", *card["contrasts"], *spaces, scan.brain_mask_space}
     contrasts = [c for c in CONTRASTS if c in scan.images and c in used]
     scan = replace(scan, images={c: scan.images[c] for c in contrasts})
-    rules = {name: card[name] for name in ("threshold", "min_lesion_mm3")}
 
     prepared = connect_preparation(wf, scan, config.preprocess, config.resources, contrasts)
     align, registrations = prepared.align, prepared.registrations
@@ -88,7 +87,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     gridded = Gridded(prepare, align, tuple(contrasts))
     anatomy = connect_anatomy(wf, gridded) if card.get("anatomy") else None
     find = _init_cascade(wf, config, contrasts, prepare, anatomy)
-    found = _Found(find, align, rules, config.method.separate_lesions)
+    found = _Found(find, align, card, config.method.separate_lesions)
     measured = _init_measures(wf, scan, found, preproc)
     masks = _init_output_spaces(wf, scan, spaces, found, registrations)
 
@@ -129,6 +128,7 @@ def _init_cascade(
         device=config.resources.device,
         threads=threads,
         weights=weights_id(config.method.method),
+        mirrored=config.method.tta,
     )
     find = Node(cascade, "find_lesions", mem_gb=2, n_procs=threads)
     wf.connect(prepare, "out_files", find, "in_files")
@@ -143,7 +143,7 @@ class _Found(NamedTuple):
 
     find: Node
     align: Node
-    rules: Mapping[str, float]
+    card: Mapping[str, Any]
     separate: bool
 
 
@@ -168,7 +168,8 @@ def _init_labels(
         return node
 
     probability = resample("probability", "out_file")
-    label = Node(LabelLesions(**found.rules), f"label_lesions{suffix}")
+    rules = {rule: found.card[rule] for rule in ("threshold", "min_lesion_mm3")}
+    label = Node(LabelLesions(**rules), f"label_lesions{suffix}")
     wf.connect(probability, "out_file", label, "in_file")
     # Of other spaces only the mask is kept, which separation does not change.
     if found.separate and not space:
@@ -179,7 +180,10 @@ def _init_labels(
 def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> dict[str, Source]:
     """Label and measure the lesions on the raw FLAIR's grid; give the outputs by name."""
     probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
-    measure = Node(MeasureLesions(), "measure_lesions")
+    fitted = ("load_thresholds", "confidence")
+    calibration = {name: found.card[name] for name in fitted if found.card.get(name)}
+    measures = MeasureLesions(min_lesion_mm3=found.card["min_lesion_mm3"], **calibration)
+    measure = Node(measures, "measure_lesions")
     wf.connect(label, "labels", measure, "labels")
     wf.connect(probability, "out_file", measure, "probability")
     wf.connect(preproc, "brain", measure, "brain")
@@ -242,6 +246,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
         "threshold": card["threshold"],
         "min_lesion_mm3": card["min_lesion_mm3"],
         "separate_lesions": config.method.separate_lesions,
+        "tta": config.method.tta,
         "random_seed": config.preprocess.random_seed,
         "skull_strip": config.preprocess.skull_strip,
         "warnings": _warnings(scan, config, card),

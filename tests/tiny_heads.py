@@ -86,6 +86,8 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         *,
         combination: str,
         anatomy: object,
+        temperature: float,
+        mirrored: bool,
     ) -> LesionMaps:
         found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
         return LesionMaps(found, None)

@@ -83,6 +83,12 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="number confluent lesions one by one; for methods with a sphere head, such as ALL-Net",
     )
+    how.add_argument(
+        "--tta",
+        action="store_true",
+        help="ask about the mirrored head too and take the mean (test-time augmentation): twice as "
+        "long in the networks",
+    )
     add_preparation(how)
     machine = add_machine(parser)
     machine.add_argument(

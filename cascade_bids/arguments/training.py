@@ -78,6 +78,11 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             help="whole-head label maps (head*_dseg.nii.gz) from which scans are made up (cascade "
             "only)",
         )
+        how.add_argument(
+            "--start-from",
+            metavar="METHOD",
+            help="method or card (….json) whose weights the networks start with (cascade only)",
+        )
     how.add_argument(
         "--max-minutes",
         type=minutes,

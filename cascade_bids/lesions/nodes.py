@@ -68,6 +68,9 @@ class _MeasureInput(BaseInterfaceInputSpec):
     probability = File(exists=True, mandatory=True)
     brain = File(exists=True, mandatory=True)
     template_to_flair = File(exists=True, mandatory=True, desc="affine, ITK")
+    min_lesion_mm3 = traits.Float(mandatory=True)
+    load_thresholds = traits.List(traits.Float(), desc="for the interval of the load")
+    confidence = traits.List(traits.Float(), desc="weights of the lesions' confidence")
 
 
 class _MeasureOutput(TraitedSpec):
@@ -83,7 +86,8 @@ class MeasureLesions(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.lesions.location import load_atlas, locate_lesions
-        from cascade_bids.lesions.volumes import lesion_table, summarise
+        from cascade_bids.lesions.uncertainty import load_interval_ml
+        from cascade_bids.lesions.volumes import lesion_table, summarise, voxel_volume_mm3
 
         image, brain = (
             nib.Nifti1Image.from_filename(self.inputs.labels),
@@ -94,14 +98,26 @@ class MeasureLesions(SimpleInterface):
         locations = locate_lesions(
             labels, image.affine, atlas=load_atlas(), world_to_atlas=to_template
         )
+        probability = np.asarray(nib.Nifti1Image.from_filename(self.inputs.probability).dataobj)
         table = lesion_table(
             labels,
-            np.asarray(nib.Nifti1Image.from_filename(self.inputs.probability).dataobj),
+            probability,
             image.affine,
             locations=locations,
             world_to_mni=to_template,
+            confidence=self.inputs.confidence or None,
         )
         summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
+        summary["load_interval_ml"] = None
+        if self.inputs.load_thresholds:
+            low, high = self.inputs.load_thresholds
+            ends = load_interval_ml(
+                probability,
+                (low, high),
+                min_lesion_mm3=self.inputs.min_lesion_mm3,
+                voxel_mm3=voxel_volume_mm3(image.affine),
+            )
+            summary["load_interval_ml"] = [round(end, 4) for end in ends]
         path = Path(runtime.cwd)
         table.round(4).to_csv(path / "lesions.tsv", sep="\t", index=False, na_rep="n/a")
         (path / "summary.json").write_text(json.dumps(_rounded(summary), indent=2))

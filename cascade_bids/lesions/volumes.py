@@ -1,6 +1,6 @@
 """The table of lesions and its summary: volumes, load, intracranial volume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from cascade_bids.lesions.location import LOCATIONS
+from cascade_bids.lesions.uncertainty import lesion_confidence
 
 COLUMNS = (
     "index",
@@ -19,6 +20,7 @@ COLUMNS = (
     "centroid_z_mm",
     "mean_probability",
     "max_probability",
+    "confidence",
 )
 """Columns of the lesion table, in order."""
 
@@ -59,6 +61,7 @@ def lesion_table(
     *,
     locations: Mapping[int, str],
     world_to_mni: np.ndarray,
+    confidence: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """List the lesions, one row each.
 
@@ -75,6 +78,8 @@ def lesion_table(
     world_to_mni : (4, 4) array
         From that world to MNI152NLin2009aSym, mm. It only places the centroids: volumes are those
         of the given grid.
+    confidence : sequence of float
+        Weights for `cascade_bids.lesions.uncertainty.lesion_confidence`; None for no confidence.
 
     Returns
     -------
@@ -104,14 +109,18 @@ def lesion_table(
     centroid = apply_affine(np.asarray(world_to_mni) @ np.asarray(affine), centre)
     largest = np.zeros(len(index))
     np.maximum.at(largest, lesion, values)
+    volumes = counts * voxel_volume_mm3(affine)
     columns = (
         index.astype(np.int64),
         [f"lesion-{number}" for number in index],
-        counts * voxel_volume_mm3(affine),
+        volumes,
         [locations[number] for number in index.tolist()],
         *centroid.T,
         mean(values),
         largest,
+        np.full(len(index), np.nan)
+        if confidence is None
+        else lesion_confidence(largest, volumes, confidence),
     )
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
@@ -147,6 +148,8 @@ def run_cascade(
     *,
     combination: str = "last",
     anatomy: np.ndarray | None = None,
+    temperature: float = 1.0,
+    mirrored: bool = False,
 ) -> LesionMaps:
     """Run every stage on the candidates that its rule leaves.
 
@@ -164,6 +167,10 @@ def run_cascade(
         ``last``, ``product`` or ``vote``, see `combine`.
     anatomy
         (6, X, Y, Z) float32 maps that the networks take behind the contrasts, or None.
+    temperature
+        See `scale_temperature`.
+    mirrored
+        Whether the networks are asked about the mirrored head too, and the mean is taken.
 
     Returns
     -------
@@ -178,7 +185,26 @@ def run_cascade(
     volume = stack_contrasts(images, contrasts)
     if anatomy is not None:
         volume = torch.cat([volume, torch.from_numpy(anatomy)])
-    return run_stages(stages, volume, images["FLAIR"], brain, combination=combination)
+    found = run_stages(stages, volume, images["FLAIR"], brain, combination=combination)
+    if mirrored:
+        other = run_stages(
+            stages,
+            volume.flip(1),
+            _mirror(images["FLAIR"]),
+            _mirror(brain),
+            combination=combination,
+        )
+        probability = (found.probability + _mirror(other.probability)) / 2
+        spheres = found.spheres
+        if spheres is not None and other.spheres is not None:
+            spheres = (spheres + _mirror(other.spheres)) / 2
+        found = LesionMaps(probability, spheres)
+    return found._replace(probability=scale_temperature(found.probability, temperature))
+
+
+def _mirror(values: np.ndarray) -> np.ndarray:
+    """Turn (X, Y, Z) about: the first axis of the network grid runs from left to right."""
+    return values[::-1].copy()
 
 
 def run_stages(
@@ -201,6 +227,36 @@ def run_stages(
         combine([maps.probability for maps in found], combination),
         combine(spheres, combination) if spheres else None,
     )
+
+
+def scale_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the logits of probabilities by a temperature [1]_; 0 and 1 stay.
+
+    Parameters
+    ----------
+    probability
+        Float array in [0, 1].
+    temperature
+        Above 0; above 1 makes a method less sure.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape and dtype.
+
+    References
+    ----------
+    .. [1] Guo et al. On calibration of modern neural networks. ICML 2017, PMLR 70:1321-1330.
+
+    Examples
+    --------
+    >>> scale_temperature(np.array([0.0, 0.5, 0.9]), 2.0).round(3)
+    array([0.  , 0.5 , 0.75])
+    """
+    if temperature == 1:
+        return probability  # as it is, to the last bit
+    with np.errstate(divide="ignore"):
+        return expit(logit(probability) / temperature).astype(probability.dtype)
 
 
 def combine(found: Sequence[np.ndarray], combination: str) -> np.ndarray:

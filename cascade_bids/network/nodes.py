@@ -57,6 +57,7 @@ class _FindLesionsInput(_NetworkInput):
     brain = File(exists=True, mandatory=True)
     anatomy = File(exists=True, desc="maps along a fourth axis, for networks that take them")
     method = traits.Str(mandatory=True)
+    mirrored = traits.Bool(False, usedefault=True, desc="ask about the mirrored head too")
 
 
 class FindLesions(SimpleInterface):
@@ -88,6 +89,8 @@ class FindLesions(SimpleInterface):
             card["contrasts"],
             combination=card["combination"],
             anatomy=anatomy,
+            temperature=card.get("temperature", 1.0),
+            mirrored=self.inputs.mirrored,
         )
         maps = {"out_file": found.probability, "spheres": found.spheres}
         for output, values in maps.items():

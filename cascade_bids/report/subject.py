@@ -13,7 +13,7 @@ from cascade_bids.report.page import render, write_whole
 TEXT_COLUMNS = ("name", "location")
 """Columns of the lesion table that hold words; the others are numbers."""
 
-DIGITS = {"_mm": 1, "_mm3": 1, "_probability": 2}
+DIGITS = {"_mm": 1, "_mm3": 1, "_probability": 2, "confidence": 2}
 """Decimals that the page shows of a column, by the end of its name; the file has them all."""
 
 ALL_NET = "10.1016/j.nicl.2021.102854"
@@ -91,6 +91,7 @@ def render_boilerplate(
     skull_strip: str,
     shipped: bool,
     separate_lesions: bool = False,
+    tta: bool = False,
 ) -> str:
     """Write the methods text of a run, with its references, as Markdown.
 
@@ -106,6 +107,8 @@ def render_boilerplate(
         Whether the weights came with cascade_bids.
     separate_lesions
         Whether confluent lesions were split.
+    tta
+        Whether the networks were asked about the mirrored head too.
 
     Returns
     -------
@@ -127,6 +130,7 @@ def render_boilerplate(
         skull_strip=skull_strip,
         shipped=shipped,
         separate_lesions=separate_lesions,
+        tta=tta,
         zhang=ALL_NET,
     )
     return text.replace("\n\n\n", "\n\n")

@@ -1,6 +1,7 @@
 """Train the stages of a method one after the other, and save them as weights and card."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ CPU_WINDOW = [64, 64, 48]
 def train_stages(
     recipe: Recipe,
     cases: Sequence[Case],
+    contrasts: Sequence[str],
     work_dir: Path,
     *,
     schedule: Schedule,
     seed: int,
     device: torch.device,
     engine: Engine | None = None,
+    start: Sequence[Stage] = (),
 ) -> list[Stage]:
-    """Train a method from scratch.
+    """Train a method.
 
     Parameters
     ----------
@@ -42,6 +45,8 @@ def train_stages(
         The method.
     cases
         Scans to learn from.
+    contrasts
+        What the networks take, in this order.
     work_dir
         Checkpoints and curves of each stage; the same folder continues a broken training.
     schedule
@@ -52,6 +57,8 @@ def train_stages(
         Where the networks are trained.
     engine
         What samples are drawn from, of a method that learns from such.
+    start
+        Stages of the same method that were trained before, whose weights these start with.
 
     Returns
     -------
@@ -59,7 +66,7 @@ def train_stages(
         In evaluation mode, on `device`.
     """
     stages: list[Stage] = []
-    arguments = network_arguments(recipe, cases[0].contrasts, device)
+    arguments = network_arguments(recipe, contrasts, device)
     for number, stage in enumerate(recipe.stages, start=1):
         folder = work_dir / f"stage{number}"
         # Far enough from the next seed that no network has the seed of another training's.
@@ -71,6 +78,9 @@ def train_stages(
             drawn = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
             fit_patches(network, drawn, recipe, folder, schedule=schedule, seed=own_seed)
         elif isinstance(network, SegmentationNetwork) and engine is not None:
+            known = start[number - 1] if start else stages[-1] if stages else None
+            if known is not None:
+                network.load_state_dict(known.network.state_dict())
             fit_samples(
                 network,
                 engine,
@@ -78,7 +88,7 @@ def train_stages(
                 stages,
                 folder,
                 batch_size=recipe.batch_size,
-                schedule=schedule,
+                schedule=schedule if known is None else _gentler(schedule),
                 seed=own_seed,
             )
         elif isinstance(network, SegmentationNetwork):
@@ -87,6 +97,11 @@ def train_stages(
             raise TypeError(f"{recipe.architecture} finds no lesions")
         stages.append(Stage(network, stage.use))
     return stages
+
+
+def _gentler(schedule: Schedule) -> Schedule:
+    """Give a network that can do something already steps that it does not forget it by."""
+    return replace(schedule, learning_rate=schedule.learning_rate / 2)
 
 
 def network_arguments(

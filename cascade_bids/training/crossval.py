@@ -1,6 +1,5 @@
 """The command `crossval`: train fold by fold, and segment what was left out."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 
 from cascade_bids.bids.outputs import BIDS_VERSION, output_path, write_json
 from cascade_bids.bids.scan import Scan
@@ -16,16 +16,21 @@ from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.lesions.metrics import dice, lesion_detection
-from cascade_bids.lesions.postprocess import label_lesions
-from cascade_bids.network.cascade import Stage, run_stages
+from cascade_bids.network.cascade import run_stages
+from cascade_bids.network.weights import load_card
 from cascade_bids.report.page import write_whole
-from cascade_bids.training.cascade import train_stages
+from cascade_bids.training.answers import ask_about_samples, calibrate, keep, read
+from cascade_bids.training.calibration import Calibration, HeldOut
+from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
+from cascade_bids.training.engine import Engine
+from cascade_bids.training.folds import Fold, part
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.train import (
     SCORES,
     TrainConfig,
+    describe_engine,
     stage_schedule,
     start_engine,
     start_training,
@@ -36,14 +41,11 @@ log = logging.getLogger(__name__)
 SPACE = "network"
 """Space of the masks: the network grid of each scan."""
 
-MARKER = "done.json"
-"""File in the work folder of a fold with the SHA-256 of what it wrote."""
-
 
 def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path, Path]:
     """Train a method for each fold on the others, and segment the fold's scans.
 
-    A fold whose masks are all in `out_dir`, and as this work folder wrote them, is left as it is.
+    A fold that the work folder has is not trained again.
 
     Parameters
     ----------
@@ -68,105 +70,91 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    device, cases = start_training(config, recipe)
+    device, cases = start_training(config, recipe, source=config.start_from)
     engine = start_engine(config, recipe, cases)
-    parted = make_folds([case.scan.subject for case in cases], folds)
-    for held_out in parted:
-        if not any(case.lesions.any() for case in cases if case.scan.subject not in held_out):
+    _warn_of_known(config, cases)
+    parted = part(cases, folds, config.work_dir / "folds")
+    for fold in parted:
+        if not any(case.lesions.any() for case in fold.learned):
             raise UsageError(
-                f"without {', '.join(sorted(held_out))} no scan has a lesion to learn from; take "
-                "fewer --folds, or add a participant with lesions"
+                f"without {', '.join(sorted(fold.held_out))} no scan has a lesion to learn from; "
+                "take fewer --folds, or add a participant with lesions"
             )
     predictions, references = out_dir / "predictions", out_dir / "references"
     for folder in (predictions, references):
         _refuse_others(folder, cases)
         _describe(folder, config.method)
-    for number, held_out in enumerate(parted, start=1):
-        tested = [case for case in cases if case.scan.subject in held_out]
-        folder = config.work_dir / "folds" / _fold_name(held_out)
-        name = f"sub-{min(held_out)}" if len(held_out) == 1 else f"fold {number} of {len(parted)}"
-        if _is_done(folder, out_dir):
-            log.info("%s is done already", name)
+    for fold in parted:
+        if fold.is_done:
+            log.info("%s is done already", fold.name)
             continue
-        with show_training(name, len(recipe.stages)):
-            stages = train_stages(
-                recipe,
-                [case for case in cases if case.scan.subject not in held_out],
-                folder,
-                schedule=stage_schedule(recipe, config),
-                seed=config.preprocess.random_seed,
-                device=device,
-                engine=engine and engine.without(held_out),
-            )
-        written: list[Path] = []
-        for case in tested:
-            reference = output_path(references, case.scan, "lesion_mask", space=SPACE)
-            _save_mask(reference, case.reference, case.affine)
-            written += [reference, *_predict(stages, recipe, case, predictions)]
-        _mark_done(folder, out_dir, written)
+        with show_training(fold.name, len(recipe.stages)):
+            _train_fold(fold, config, recipe, engine and engine.without(fold.held_out), device)
+    calibrations, overall = calibrate(recipe, parted)
+    for fold, calibration in zip(parted, calibrations, strict=True):
+        _put_in_card(calibration, fold.weights / f"{config.method}.json")
+        for case in fold.tested:
+            _write(case, read(fold.answer(case)), calibration, predictions, references)
     scores = {case.label: _score(predictions, case) for case in cases}
-    write_whole(config.work_dir / SCORES, json.dumps({"folds": folds, "scans": scores}, indent=2))
+    result = {"folds": folds, "scans": scores, "calibration": overall and overall.to_card()}
+    write_whole(config.work_dir / SCORES, json.dumps(result, indent=2))
     return predictions, references
 
 
-def make_folds(subjects: Sequence[str], folds: str) -> list[set[str]]:
-    """Share participants among folds; all scans of a participant stay together.
-
-    Parameters
-    ----------
-    subjects
-        Participant of each scan.
-    folds
-        ``loo`` or a number.
-
-    Returns
-    -------
-    list of set of str
-        The participants of each fold.
-
-    Raises
-    ------
-    UsageError
-        When `folds` is neither, or there are fewer participants than folds.
-
-    Examples
-    --------
-    >>> [sorted(fold) for fold in make_folds(["1", "1", "2", "3"], "2")]
-    [['1', '3'], ['2']]
-    """
-    different = list(dict.fromkeys(subjects))
-    count = len(different) if folds == "loo" else int(folds) if folds.isdecimal() else 0
-    if not 2 <= count <= len(different):
-        raise UsageError(
-            f"--folds {folds}: give loo, or a number from 2 to that of the participants with a "
-            f"mask, which is {len(different)}"
+def _train_fold(
+    fold: Fold,
+    config: TrainConfig,
+    recipe: Recipe,
+    engine: Engine | None,
+    device: torch.device,
+) -> None:
+    """Train the method of a fold, and keep what it says of the scans that are left out."""
+    seed = config.preprocess.random_seed
+    stages = train_stages(
+        recipe,
+        fold.learned,
+        config.contrasts,
+        fold.folder,
+        schedule=stage_schedule(recipe, config),
+        seed=seed,
+        device=device,
+        engine=engine,
+        start=config.load_start(device),
+    )
+    facts = {
+        "training_scans": [case.label for case in fold.learned],
+        **describe_engine(config, engine),
+    }
+    save_cascade(config.method, stages, recipe, facts, config.contrasts, fold.weights)
+    if engine is not None:
+        ask_about_samples(stages, engine, fold.samples, seed=seed)
+    for case in fold.tested:
+        maps = run_stages(
+            stages, case.volume, case.flair, case.brain, combination=recipe.combination
         )
-    return [set(different[start::count]) for start in range(count)]
+        keep(HeldOut(maps.probability, case.reference), fold.answer(case))
 
 
-def _fold_name(held_out: set[str]) -> str:
-    """Name a fold by its participants, or by their hash where they are too many for a file name."""
-    name = "-".join(sorted(held_out))
-    return name if len(name) <= 100 else hashlib.sha256(name.encode()).hexdigest()[:16]
+def _put_in_card(calibration: Calibration, path: Path) -> None:
+    """Let the weights of a fold be used as they were scored."""
+    card = json.loads(path.read_text(encoding="utf-8"))
+    write_whole(path, json.dumps({**card, **calibration.to_card()}, indent=2) + "\n")
 
 
-def _is_done(folder: Path, out_dir: Path) -> bool:
-    """Say whether the masks of a fold are still those that this training wrote."""
-    marker = folder / MARKER
-    if not marker.exists():
-        return False
-    written = json.loads(marker.read_text(encoding="utf-8"))
-    return all(_digest(out_dir / name) == digest for name, digest in written.items())
-
-
-def _mark_done(folder: Path, out_dir: Path, written: Sequence[Path]) -> None:
-    """Remember what a fold wrote; files of the same names may be of another training."""
-    digests = {path.relative_to(out_dir).as_posix(): _digest(path) for path in written}
-    write_whole(folder / MARKER, json.dumps(digests, indent=2))
-
-
-def _digest(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+def _warn_of_known(config: TrainConfig, cases: Sequence[Case]) -> None:
+    """Warn when the first weights have learned from someone who is to be left out."""
+    if config.start_from is None:
+        return
+    card = load_card(config.start_from)
+    known = {name.split("_")[0] for name in card["training_scans"] + card.get("lesion_donors", [])}
+    both = sorted(known & {f"sub-{case.scan.subject}" for case in cases})
+    if both:
+        log.warning(
+            "%s has learned from %s; if they are the participants of these names here, their "
+            "scores are not those of unseen ones",
+            config.start_from,
+            ", ".join(both),
+        )
 
 
 def _refuse_others(folder: Path, cases: Sequence[Case]) -> None:
@@ -181,24 +169,23 @@ def _refuse_others(folder: Path, cases: Sequence[Case]) -> None:
         )
 
 
-def _predict(stages: Sequence[Stage], recipe: Recipe, case: Case, root: Path) -> list[Path]:
-    """Write the probability map and the mask of a scan."""
-    probability, _ = run_stages(
-        stages, case.volume, case.flair, case.brain, combination=recipe.combination
-    )
-    labels = label_lesions(
-        probability,
-        threshold=recipe.threshold,
-        min_lesion_mm3=recipe.min_lesion_mm3,
-        voxel_mm3=1.0,
-    )
-    mask, probseg = (
+def _write(
+    case: Case, found: HeldOut, calibration: Calibration, predictions: Path, references: Path
+) -> None:
+    """Write the probability map and the mask of a scan, and its reference."""
+    scaled = found.scale(calibration.temperature)
+    labels = scaled.label(calibration.threshold, calibration.min_lesion_mm3)
+    mask, probseg, reference = (
         output_path(root, case.scan, name, space=SPACE)
-        for name in ("lesion_mask", "lesion_probseg")
+        for root, name in (
+            (predictions, "lesion_mask"),
+            (predictions, "lesion_probseg"),
+            (references, "lesion_mask"),
+        )
     )
-    _save(probseg, probability.astype(np.float32), case.affine)
+    _save(probseg, scaled.probability.astype(np.float32), case.affine)
     _save_mask(mask, labels > 0, case.affine)
-    return [probseg, mask]
+    _save_mask(reference, found.lesions, case.affine)
 
 
 def _score(predictions: Path, case: Case) -> dict[str, float]:

@@ -12,10 +12,13 @@ from cascade_bids.training.contrasts import render, scan
 from cascade_bids.training.heads import FAR_MM, Donor, Head
 from cascade_bids.training.painting import find_host, place_lesions, place_look_alikes
 from cascade_bids.training.real import RealScan, change_scan
-from cascade_bids.training.sample import POSE, WINDOW, Sample, finish, world_points
+from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
 
 REAL = 0.5
 """Part of the samples that come from real scans."""
+
+CHECKED = 5
+"""Every so many-th head is kept for checking, and nothing is learned from it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,17 @@ class Engine:
             donors=tuple(one for one in self.donors if one.subject not in subjects),
             real=tuple(one for one in self.real if one.case.scan.subject not in subjects),
         )
+
+    def to_learn(self) -> "Engine":
+        """Leave out the heads that are kept for checking; of fewer than `CHECKED`, none is."""
+        if len(self.heads) < CHECKED:
+            return self
+        kept = {head.name for head in self.to_check().heads}
+        return replace(self, heads=tuple(head for head in self.heads if head.name not in kept))
+
+    def to_check(self) -> "Engine":
+        """Take only the heads that are kept for checking."""
+        return replace(self, heads=self.heads[::CHECKED]) if len(self.heads) >= CHECKED else self
 
     def draw(self, rng: torch.Generator) -> Sample:
         """Draw a sample: every second one from a real scan, if there is one."""
@@ -78,12 +92,14 @@ def make_up_scan(
     points = world_points(grid, shape, head.to_template)
     painted = place_lesions(find_host(tissues), points, donors, rng)
     look_alikes = place_look_alikes(tissues, depth, rng) * (1 - painted.share)
+    present = draw_contrasts(contrasts, rng)
     images = {
         contrast: scan(contrast, render(contrast, tissues, painted, look_alikes, rng), rng)
         for contrast in contrasts
+        if contrast in present
     }
     brain = _strip(depth, rng) & (tissues > 0)
-    return finish(images, brain, painted.lesions, rng)
+    return finish(images, contrasts, brain, painted.lesions)
 
 
 def _strip(depth: Tensor, rng: torch.Generator) -> Tensor:

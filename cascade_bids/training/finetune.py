@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cascade_bids.errors import UsageError
 from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
 from cascade_bids.network.cascade import Stage, load_stages
-from cascade_bids.network.weights import load_card, weights_id
+from cascade_bids.network.weights import load_card
 from cascade_bids.training.cascade import save_cascade
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.progress import show_training
@@ -99,7 +99,7 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
     # The rules for its probabilities are the source's: they may be imported or chosen anew.
     rules = {name: card[name] for name in ("combination", "threshold", "min_lesion_mm3")}
     recipe = replace(recipe_of(card["stages"][0]["architecture"]), **rules)
-    device, cases = start_training(config, recipe, source=weights_id(source))
+    device, cases = start_training(config, recipe, source=source)
     stages: list[Stage] = []
     counts = []
     with show_training("", len(card["stages"])):

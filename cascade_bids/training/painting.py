@@ -94,7 +94,7 @@ def place_lesions(
     to_template
         (X, Y, Z, 3) float32, template coordinates of each voxel, mm.
     donors
-        Whose lesions there are to choose from.
+        Whose lesions there are to choose from; none for a healthy head.
     rng
         Source of randomness.
 
@@ -105,7 +105,7 @@ def place_lesions(
     """
     shape = tuple(host.shape)
     nothing = Painted(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
-    if uniform(0, 1, rng) < HEALTHY:
+    if not donors or uniform(0, 1, rng) < HEALTHY:
         return nothing
     share = _sample_mask(_gather(donors, rng), to_template, rng)
     share = share * (2 * _blur(host)).clamp(max=1)

@@ -15,7 +15,7 @@ from cascade_bids.training.cases import Case
 from cascade_bids.training.contrasts import scan
 from cascade_bids.training.heads import Donor
 from cascade_bids.training.painting import place_lesions
-from cascade_bids.training.sample import POSE, WINDOW, Sample, finish, world_points
+from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
 
 DIFFERENCE = {"FLAIR": (1.5, 6.0), "T1w": (-3.0, 0.1), "T2w": (1.0, 5.0), "PDw": (0.8, 3.0)}
 """Lowest and highest difference of a painted lesion from what was there, in z-scores."""
@@ -92,12 +92,15 @@ def change_scan(real: RealScan, donors: Sequence[Donor], rng: torch.Generator) -
     brain, lesions = sample(case.brain) >= 0.5, sample(case.lesions) >= 0.5
     points = world_points(grid, case.brain.shape, torch.from_numpy(case.affine).float())
     painted = place_lesions(sample(real.white), points, donors, rng)
+    present = draw_contrasts(case.contrasts, rng)
     images = {}
     for contrast, values in zip(case.contrasts, real.spread, strict=True):
+        if contrast not in present:
+            continue
         step = uniform(*DIFFERENCE[contrast], rng) * painted.strength
         image = sample(values) + painted.share * (~lesions) * step
         images[contrast] = scan(contrast, _raise(image, brain), rng)
-    return finish(images, brain, lesions | painted.lesions, rng)
+    return finish(images, case.contrasts, brain, lesions | painted.lesions)
 
 
 def _raise(scores: Tensor, brain: Tensor) -> Tensor:

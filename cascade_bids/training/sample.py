@@ -52,19 +52,24 @@ def world_points(grid: Tensor, shape: Sequence[int], affine: Tensor) -> Tensor:
     return voxels @ affine[:3, :3].T + affine[:3, 3]
 
 
+def draw_contrasts(contrasts: Sequence[str], rng: torch.Generator) -> set[str]:
+    """Draw which contrasts a sample has; see `ABSENT`."""
+    return {name for name in contrasts if uniform(0, 1, rng) >= ABSENT.get(name, 0.0)}
+
+
 def finish(
-    images: Mapping[str, Tensor], brain: Tensor, lesions: Tensor, rng: torch.Generator
+    images: Mapping[str, Tensor], contrasts: Sequence[str], brain: Tensor, lesions: Tensor
 ) -> Sample:
-    """Normalise a scan as in use, and leave out contrasts at random.
+    """Normalise a scan as in use.
 
     Parameters
     ----------
     images
-        Contrast to (X, Y, Z) float32 intensities, in the order of the channels.
+        Contrast to (X, Y, Z) float32 intensities; what is not among them is missing.
+    contrasts
+        Of the channels, in this order; FLAIR among them.
     brain, lesions
         (X, Y, Z) bool.
-    rng
-        Source of randomness.
 
     Returns
     -------
@@ -73,10 +78,10 @@ def finish(
     """
     inside = brain.numpy()
     tissue = tissue_mask(images["FLAIR"].numpy(), inside)
-    channels = []
-    for contrast, image in images.items():
-        if uniform(0, 1, rng) < ABSENT.get(contrast, 0.0):
-            channels.append(torch.zeros(brain.shape))
-        else:
-            channels.append(torch.from_numpy(normalise_intensity(image.numpy(), tissue, inside)))
+    channels = [
+        torch.from_numpy(normalise_intensity(images[contrast].numpy(), tissue, inside))
+        if contrast in images
+        else torch.zeros(brain.shape)
+        for contrast in contrasts
+    ]
     return Sample(torch.stack(channels), brain, lesions & brain)

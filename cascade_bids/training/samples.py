@@ -10,8 +10,9 @@ from scipy import ndimage
 from cascade_bids.errors import UsageError
 from cascade_bids.lesions.postprocess import CONNECTED
 from cascade_bids.lesions.spheres import lesion_spheres
-from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
+from cascade_bids.network.cascade import CandidateRule, Stage
 from cascade_bids.network.segmenters import SegmentationNetwork
+from cascade_bids.network.windows import evaluate_windows
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Batch, Schedule, fit
 from cascade_bids.training.losses import segmentation_loss
@@ -22,6 +23,10 @@ SAMPLES_PER_EPOCH = 8
 
 CROPS_PER_SAMPLE = 6
 """Crops of one scan: making it takes longer than learning from one of them."""
+
+OVERLAP = 0.25
+"""Of the windows in which a stage finds candidates for the next to learn from: half of those that
+0.5 takes."""
 
 SAMPLES_TO_VALIDATE = 5
 """Scans that the validation loss is the mean of, the same after every epoch."""
@@ -66,20 +71,22 @@ def fit_samples(
     """
     device = next(network.parameters()).device
 
-    def batches(count: int, seed: int) -> Iterator[Batch]:
+    def batches(source: Engine, count: int, seed: int) -> Iterator[Batch]:
         rng = torch.Generator().manual_seed(seed)
         for _ in range(count):
-            sample = engine.draw(rng)
+            sample = source.draw(rng)
             counted = _candidates(sample, learn, before, engine)
             yield from cut_crops(sample, counted, network.window, batch_size, rng)
 
     # Drawing them anew after every epoch would take longer than learning.
-    checked = list(batches(SAMPLES_TO_VALIDATE, seed))
+    checked = list(batches(engine.to_check(), SAMPLES_TO_VALIDATE, seed))
     if not checked:
         raise UsageError(
             "the stage before finds nothing that could be a lesion, so there is nothing to learn "
             "from; train it longer"
         )
+
+    learning = engine.to_learn()
 
     def validate(model: torch.nn.Module) -> float:
         losses = [float(segmentation_loss(model(x.to(device)), y.to(device))) for x, y in checked]
@@ -87,7 +94,7 @@ def fit_samples(
 
     fit(
         network,
-        batches=lambda epoch: batches(SAMPLES_PER_EPOCH, 100_003 * seed + epoch + 1),
+        batches=lambda epoch: batches(learning, SAMPLES_PER_EPOCH, 100_003 * seed + epoch + 1),
         loss=segmentation_loss,
         validate=validate,
         schedule=schedule,
@@ -149,8 +156,10 @@ def _candidates(
     brain = sample.brain.numpy()
     flair = sample.volume[engine.contrasts.index("FLAIR")].numpy()
     previous = np.zeros(brain.shape, np.float32)
-    if before:
-        previous = run_stages(before, sample.volume, flair, brain, combination="last").probability
+    for stage in before:
+        asked = stage.candidates.select(flair, brain, previous)
+        assert isinstance(stage.network, SegmentationNetwork)
+        previous = evaluate_windows(stage.network, sample.volume, asked, overlap=OVERLAP)[0]
     return learn.select(flair, brain, previous)
 
 

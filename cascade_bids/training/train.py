@@ -6,13 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cascade_bids.config import VERSION, InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
+from cascade_bids.network.cascade import Stage, load_stages
 from cascade_bids.network.device import prepare_device
+from cascade_bids.network.weights import FIND_LESIONS, load_card, weights_id
 from cascade_bids.report.page import write_whole
+from cascade_bids.training.answers import SAMPLES, ask_about_samples
+from cascade_bids.training.calibration import fit_calibration
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
@@ -58,6 +63,8 @@ class TrainConfig:
     """How many networks vote, of a method whose networks do; None for as many as published."""
     heads_dir: Path | None = None
     """Label maps of heads, for a method that learns from scans that are made up."""
+    start_from: str | None = None
+    """Method or card whose weights the networks start with."""
 
     @property
     def asked_for(self) -> set[str]:
@@ -70,11 +77,13 @@ class TrainConfig:
         Raises
         ------
         UsageError
-            When there is no such method, or the other options don't fit it.
+            When there is no such method, or the other options, or the method to start from, don't
+            fit it.
         """
         recipe = find_recipe(self.method)
         if self.heads_dir is not None and not recipe.from_samples:
             raise UsageError(f"--heads: {self.method} learns from real scans only; leave it out")
+        self._check_start(recipe)
         if recipe.from_samples and "T1w" not in self.contrasts:
             raise UsageError(
                 f"--contrasts must name T1w, since {self.method} paints lesions into white matter, "
@@ -86,12 +95,36 @@ class TrainConfig:
             raise UsageError(f"--seeds: the networks of {self.method} do not vote; leave it out")
         return replace(recipe, stages=recipe.stages[:1] * self.seeds)
 
+    def _check_start(self, recipe: Recipe) -> None:
+        if self.start_from is None:
+            return
+        if not recipe.from_samples:
+            raise UsageError(
+                f"--start-from: {self.method} learns from scratch; leave it out, or adapt a method "
+                "with cascade-bids finetune"
+            )
+        card = load_card(self.start_from, task=FIND_LESIONS)
+        stages: list[dict[str, Any]] = card["stages"]
+        expected = (len(recipe.stages), list(self.contrasts), recipe.architecture)
+        found = (len(stages), list(card["contrasts"]), stages[0]["architecture"])
+        if found != expected:
+            raise UsageError(
+                f"--start-from {self.start_from}: {found[0]} stages of {found[2]} on "
+                f"{', '.join(found[1])}, where {self.method} has {expected[0]} of {expected[2]} on "
+                f"{', '.join(self.contrasts)}"
+            )
+
+    def load_start(self, device: torch.device) -> list[Stage]:
+        """Load the stages that the training starts with; none if it starts from scratch."""
+        return [] if self.start_from is None else load_stages(self.start_from, device=device)
+
 
 def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     """Train a method on all labelled scans, and write weights and card.
 
-    A cross-validation with the same work folder, and so of the same training, has its scores
-    written into the card.
+    A cross-validation with the same work folder, and so of the same training, has its scores and
+    its calibration written into the card. Without one, a method that learns from samples is
+    calibrated on samples alone.
 
     Parameters
     ----------
@@ -115,25 +148,47 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    device, cases = start_training(config, recipe)
+    seed = config.preprocess.random_seed
+    device, cases = start_training(config, recipe, source=config.start_from)
+    engine = start_engine(config, recipe, cases)
     with show_training("", len(recipe.stages)):
         stages = train_stages(
             recipe,
             cases,
+            config.contrasts,
             config.work_dir / "all",
             schedule=stage_schedule(recipe, config),
-            seed=config.preprocess.random_seed,
+            seed=seed,
             device=device,
-            engine=start_engine(config, recipe, cases),
+            engine=engine,
+            start=config.load_start(device),
         )
-    scores = config.work_dir / SCORES
+    scores, calibration = _read_scores(config.work_dir / SCORES)
+    if calibration is None and engine is not None and engine.heads:
+        samples = ask_about_samples(
+            stages, engine, config.work_dir / "all" / "samples", seed=seed, count=2 * SAMPLES
+        )
+        calibration = fit_calibration([one.crop() for one in samples]).to_card()
     facts = {
-        "seed": config.preprocess.random_seed,
+        "seed": seed,
         "training_scans": [case.label for case in cases],
+        **describe_engine(config, engine),
         "max_minutes": config.max_minutes,
-        "cross_validation": json.loads(scores.read_text()) if scores.exists() else None,
+        "cross_validation": scores,
+        **(calibration or {}),
     }
     return save_cascade(name, stages, recipe, facts, config.contrasts, out_dir)
+
+
+def _read_scores(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Read what a cross-validation left: its scores and the calibration, None where there is none.
+
+    A method without a calibration has one by its recipe.
+    """
+    if not path.exists():
+        return None, None
+    scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return scores, scores.pop("calibration", None)
 
 
 def start_training(
@@ -148,7 +203,7 @@ def start_training(
     recipe
         How.
     source
-        SHA-256 of the weights that the training starts from; None from scratch.
+        Method or card whose weights the training starts from; None from scratch.
 
     Returns
     -------
@@ -167,7 +222,7 @@ def start_training(
     device = prepare_device(config.resources.device, config.resources.omp_nthreads)
     settings: dict[str, object] = {
         "method": config.method,
-        "source": source,
+        "source": source and weights_id(source),
         "contrasts": list(config.contrasts),
         "max_minutes": config.max_minutes,
         "networks": len(recipe.stages),
@@ -186,6 +241,7 @@ def start_training(
         resources=config.resources,
         work_dir=config.work_dir,
         anatomy=recipe.anatomy,
+        needed=config.heads_dir is None,
     )
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
@@ -222,8 +278,25 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
         if donor.subject not in known
         and (not config.inputs.participant_labels or donor.subject in config.asked_for)
     ]
+    if not donors:
+        raise UsageError(
+            "there is no lesion to paint: no lesion mask of a scan that can be learned from, and "
+            "none in the space of an MNI template"
+        )
     log.info("%d heads, %d real scans, %d donors of lesions", len(heads), len(real), len(donors))
     return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real))
+
+
+def describe_engine(config: TrainConfig, engine: Engine | None) -> dict[str, Any]:
+    """Say on the card what samples were drawn from, and what the training started with."""
+    if engine is None:
+        return {}
+    return {
+        "heads": [head.name for head in engine.to_learn().heads],
+        "heads_to_check": [head.name for head in engine.to_check().heads],
+        "lesion_donors": [f"sub-{donor.subject}" for donor in engine.donors],
+        "started_from": config.start_from and load_card(config.start_from)["name"],
+    }
 
 
 def _require_same(work_dir: Path, settings: Mapping[str, object]) -> None:

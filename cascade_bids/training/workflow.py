@@ -41,6 +41,7 @@ def prepare_cases(
     resources: ResourceConfig,
     work_dir: Path,
     anatomy: bool,
+    needed: bool = True,
 ) -> list[Case]:
     """Bring the labelled scans of a dataset to the network grid, as a participant run does.
 
@@ -61,6 +62,8 @@ def prepare_cases(
         The work folder, which keeps the cases.
     anatomy
         Whether the networks take anatomical coordinates behind the contrasts.
+    needed
+        Whether there must be a scan; else there may be something other to learn from.
 
     Returns
     -------
@@ -86,7 +89,9 @@ def prepare_cases(
             f"{derivatives} is what cascade_bids made of another dataset, and its lesion masks are "
             "predictions; give --masks with the masks of a rater"
         )
-    labelled = _find_labelled(inputs, contrasts, masks_dir or inputs.bids_dir, derivatives)
+    labelled = _find_labelled(inputs, contrasts, masks_dir or inputs.bids_dir, derivatives, needed)
+    if not labelled:
+        return []
     ordered = sorted(contrasts, key=CONTRASTS.index)
 
     def place(wf: Workflow, scan: Scan) -> Gridded:
@@ -106,36 +111,42 @@ def prepare_cases(
 
 
 def _find_labelled(
-    inputs: InputConfig, contrasts: Sequence[str], masks_dir: Path, derivatives: Path | None
+    inputs: InputConfig,
+    contrasts: Sequence[str],
+    masks_dir: Path,
+    derivatives: Path | None,
+    needed: bool,
 ) -> list[tuple[Scan, Path]]:
-    """Give the scans that can be learned from, with their masks; at least one has a lesion."""
+    """Give the scans that can be learned from, with their masks; if needed, one has a lesion."""
     labelled: list[tuple[Scan, Path]] = []
     passed_over: list[str] = []
     for scan in find_scans(inputs):
         mask = find_lesion_mask(scan, masks_dir)
         missing = [c for c in contrasts if c not in scan.images] + ([] if mask else ["lesion mask"])
         if derivatives:
-            needed = normalised_files(derivatives, scan).values()
-            missing += [path.name for path in needed if not path.exists()]
+            files = normalised_files(derivatives, scan).values()
+            missing += [path.name for path in files if not path.exists()]
         if mask and not missing:
             labelled.append((scan, mask))
             continue
         passed_over.append(f"{scan.label} has no {', '.join(missing)} to learn from")
-        if inputs.participant_labels:
+        if inputs.participant_labels and needed:
             raise UsageError(passed_over[-1])
-    if not labelled:
+    if not labelled and needed:
         reasons = "".join(f"\n  {reason}" for reason in passed_over[:10])
         raise UsageError(
             f"no scan in {inputs.bids_dir} has {', '.join(contrasts)} and a lesion mask "
             f"(…_label-lesion_mask.nii.gz) in {masks_dir}:{reasons}"
         )
     for reason in passed_over:
-        log.info("%s, so it is passed over", reason)
+        # What has no scan may still have a mask in the space of a template.
+        log.info("%s%s", reason, ", so it is passed over" if needed else " as a scan")
     healthy = [scan.label for scan, mask in labelled if _is_empty(mask)]
     # Healthy scans teach what is no lesion, but they alone teach nothing.
-    if len(healthy) == len(labelled):
+    if needed and len(healthy) == len(labelled):
         raise UsageError(f"no scan to learn from has a lesion ({', '.join(healthy)}); add one")
-    say("preparing %d %s", len(labelled), "scan" if len(labelled) == 1 else "scans")
+    if labelled:
+        say("preparing %d %s", len(labelled), "scan" if len(labelled) == 1 else "scans")
     if healthy:
         say("without a lesion, by their empty masks: %s", ", ".join(healthy))
     return labelled

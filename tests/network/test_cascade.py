@@ -13,6 +13,7 @@ from cascade_bids.network.cascade import (
     fill_missing,
     load_stages,
     run_cascade,
+    scale_temperature,
     stack_contrasts,
 )
 from cascade_bids.network.dense import evaluate_patches
@@ -200,3 +201,27 @@ def test_networks_that_segment_vote_on_lesions_and_spheres(scan):
         np.testing.assert_array_equal(getattr(found, name), np.median(votes, axis=0))
         assert (getattr(found, name) > 0)[brain].all()
         assert not getattr(found, name)[~brain].any()
+
+
+def test_the_mirrored_head_is_asked_about_too(scan):
+    images, brain = scan
+    stages = [Stage(make_network(0), CandidateRule())]
+    mirrored = {c: image[::-1].copy() for c, image in images.items()}
+    plain, other = (
+        run_cascade(stages, these, inside, CONTRASTS).probability
+        for these, inside in ((images, brain), (mirrored, brain[::-1].copy()))
+    )
+    both = run_cascade(stages, images, brain, CONTRASTS, mirrored=True).probability
+    np.testing.assert_allclose(both, (plain + other[::-1]) / 2, atol=1e-6)
+    again = run_cascade(stages, mirrored, brain[::-1].copy(), CONTRASTS, mirrored=True).probability
+    np.testing.assert_allclose(again[::-1], both, atol=1e-6)
+
+
+def test_a_temperature_scales_what_is_given_out(scan):
+    images, brain = scan
+    stages = [Stage(make_network(0), CandidateRule())]
+    plain, scaled = (
+        run_cascade(stages, images, brain, CONTRASTS, temperature=t).probability for t in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(scaled, scale_temperature(plain, 2.0), rtol=1e-5)
+    assert not np.allclose(scaled, plain)

@@ -1,5 +1,7 @@
 """Samples are scans: anatomy, lesions where lesions are, and the same from the same seed."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -246,3 +248,14 @@ def test_a_sheet_shows_every_sample(tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > sheet.height
         assert len(np.unique(np.asarray(sheet))) > 50
+
+
+def test_some_heads_are_kept_for_checking():
+    heads = tuple(replace(make_head(), name=f"head{n}") for n in range(11))
+    source = Engine(CONTRASTS, heads, (make_donor(),))
+    kept = [head.name for head in source.to_check().heads]
+    assert kept == ["head0", "head5", "head10"]
+    assert not set(kept) & {head.name for head in source.to_learn().heads}
+    assert len(source.to_learn().heads) == 8
+    few = Engine(CONTRASTS, heads[:4], (make_donor(),))
+    assert few.to_learn() == few.to_check() == few

@@ -1,5 +1,7 @@
 """Training fold by fold, and a table of held-out scores."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -7,8 +9,8 @@ import pytest
 
 from cascade_bids.errors import UsageError
 from cascade_bids.network.evaluate import LesionMaps
-from cascade_bids.training import crossval
-from cascade_bids.training.crossval import make_folds
+from cascade_bids.training import crossval, folds
+from cascade_bids.training.folds import make_folds
 
 from ...tiny_heads import AFFINE, SHAPE, image_path
 from .labelled import command
@@ -47,7 +49,9 @@ def test_cross_validation_scores_each_participant_once(labelled, tmp_path, monke
 
 def test_a_fold_that_was_lost_is_made_again_alone(labelled, tmp_path, monkeypatch):
     assert command("crossval", labelled, tmp_path, "--folds", "2").code == 0
-    for path in (tmp_path / "out" / "predictions" / "sub-02").rglob("*_mask.nii.gz"):
+    masks = sorted((tmp_path / "out" / "predictions" / "sub-02").rglob("*_mask.nii.gz"))
+    before = [np.asarray(nib.load(path).dataobj) for path in masks]
+    for path in (*masks, *(tmp_path / "work" / "folds" / "02" / "found").iterdir()):
         path.unlink()
     seen = []
     real = crossval.train_stages
@@ -59,6 +63,18 @@ def test_a_fold_that_was_lost_is_made_again_alone(labelled, tmp_path, monkeypatc
     monkeypatch.setattr(crossval, "train_stages", watched)
     assert command("crossval", labelled, tmp_path, "--folds", "2").code == 0
     assert seen == [["sub-01", "sub-03"]]
+    assert before
+    for path, values in zip(masks, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), values)
+
+
+def test_each_fold_keeps_its_weights(labelled, tmp_path):
+    assert command("crossval", labelled, tmp_path, "--folds", "2").code == 0
+    card = json.loads(
+        (tmp_path / "work" / "folds" / "02" / "weights" / "valverde2017.json").read_text()
+    )
+    assert card["training_scans"] == ["sub-01", "sub-03"]
+    assert card["threshold"] == 0.5
 
 
 @pytest.fixture
@@ -71,11 +87,13 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return [seed]
 
     def find(stages, volume, flair, brain, *, combination):
-        found = np.where(brain & (flair > 1), 0.9 - 0.1 * stages[0], 0.0)
+        found = np.where(brain & (flair > 1), np.float32(0.9 - 0.1 * stages[0]), np.float32(0))
         return LesionMaps(found, None)
 
     monkeypatch.setattr(crossval, "train_stages", stages)
     monkeypatch.setattr(crossval, "run_stages", find)
+    monkeypatch.setattr(crossval, "save_cascade", lambda *_: None)
+    monkeypatch.setattr(crossval, "_put_in_card", lambda *_: None)
     return seeds
 
 
@@ -92,8 +110,8 @@ def test_masks_of_another_training_are_replaced(labelled, tmp_path, untrained):
     assert highest(1) == pytest.approx([0.8, 0.8])
     assert untrained == [0, 0, 1, 1]
     assert highest(1) == pytest.approx([0.8, 0.8])
-    assert untrained == [0, 0, 1, 1]  # these were its own
     assert highest(0) == pytest.approx([0.9, 0.9])
+    assert untrained == [0, 0, 1, 1]  # each work folder has its own
 
 
 def test_masks_of_further_scans_are_not_scored(labelled, tmp_path, untrained):
@@ -117,13 +135,13 @@ def test_every_fold_needs_lesions_to_learn_from(labelled, tmp_path):
 def test_folds_share_the_participants():
     assert make_folds(["a", "b", "b", "c"], "loo") == [{"a"}, {"b"}, {"c"}]
     assert make_folds(["a", "b", "b", "c"], "2") == [{"a", "c"}, {"b"}]
-    for folds in ("1", "4", "all", "-2"):
+    for wrong in ("1", "4", "all", "-2"):
         with pytest.raises(UsageError, match=r"give loo, or a number from 2 .* which is 3"):
-            make_folds(["a", "b", "b", "c"], folds)
+            make_folds(["a", "b", "b", "c"], wrong)
 
 
 def test_folds_of_many_participants_have_short_names():
     few, many = ({f"PATIENT{n:05}SITE" for n in range(count)} for count in (2, 40))
-    assert crossval._fold_name(few) == "PATIENT00000SITE-PATIENT00001SITE"
-    assert len(crossval._fold_name(many)) < 30
-    assert crossval._fold_name(many) != crossval._fold_name(many - few)
+    assert folds._fold_name(few) == "PATIENT00000SITE-PATIENT00001SITE"
+    assert len(folds._fold_name(many)) < 30
+    assert folds._fold_name(many) != folds._fold_name(many - few)

@@ -297,3 +297,28 @@ def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
         done = run(labelled, tmp_path / "derivatives", *one)
     assert done.code == 0, done.text
     assert "T1w where there was one" in (done.out / "logs" / "CITATION.md").read_text()
+
+
+def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
+    options = ("--method", "cascade", "--participant-label", "01")
+    assert command("train", labelled, tmp_path, *options).code == 0
+    first = tmp_path / "out" / "cascade.json"
+    start = ("--method", "cascade", "--start-from", first)
+    work = ("-w", tmp_path / "work2", "--name", "second")
+    done = command("train", labelled, tmp_path, *start, *work, "--participant-label", "03")
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "second.json").read_text())
+    assert card["started_from"] == "cascade"
+    assert card["lesion_donors"] == card["training_scans"] == ["sub-03"]
+
+    folds = ("-w", tmp_path / "work3", "--participant-label", "01", "03")
+    assert command("crossval", labelled, tmp_path, *start, *folds, out="scores").code == 0
+    assert "cascade.json has learned from sub-01; if they are" in caplog.text
+
+    other = ("--contrasts", "FLAIR", "T1w", "T2w", "-w", tmp_path / "work4")
+    done = command("train", labelled, tmp_path, *start, *other)
+    assert done.code == 2
+    assert "2 stages of FoldedUNet on FLAIR, T1w, where cascade has 2" in done.text
+    done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
+    assert done.code == 2
+    assert "--start-from: valverde2017 learns from scratch" in done.text

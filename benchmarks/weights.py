@@ -1,0 +1,166 @@
+"""How right the weights of `cascade` are on what they have not learned from.
+
+Usage: python benchmarks/weights.py CROSSVAL_WORK DATASET HEADS --out DIR [--card CARD …]
+
+CROSSVAL_WORK is the work folder of `cascade-bids crossval DATASET --method cascade --heads HEADS`.
+The weights of every fold are asked about the scans that it left out: with all contrasts, with
+fewer, and with thick slices. Further cards are asked about the same scans (weights that learned
+from none of them, such as from made-up scans alone), and the last one about healthy heads and the
+coverage of its intervals, made up from the heads that no training learned from.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cascade_bids.bids.scan import Scan
+from cascade_bids.lesions.metrics import count_lesions, dice
+from cascade_bids.network.cascade import Stage, load_stages, run_stages
+from cascade_bids.network.weights import load_card
+from cascade_bids.training.answers import ask, ask_about_samples
+from cascade_bids.training.calibration import Calibration, HeldOut, describe
+from cascade_bids.training.cases import Case
+from cascade_bids.training.engine import Engine, make_up_scan
+from cascade_bids.training.folds import Fold, part
+from cascade_bids.training.heads import load_donors, load_heads
+
+CPU = torch.device("cpu")
+HEALTHY = 8
+"""Healthy heads that are made up."""
+COVERED = 24
+"""Samples on which the interval of the load is checked."""
+
+
+def read_folds(work_dir: Path) -> tuple[tuple[str, ...], list[Fold]]:
+    """Give contrasts and folds of a finished cross-validation, one participant a fold."""
+    settings = json.loads((work_dir / "settings.json").read_text())
+    contrasts = tuple(settings["contrasts"])
+    cases = [
+        Case(Scan(label.removeprefix("sub-"), None, None), work_dir / "cases" / label, contrasts)
+        for label in settings["cases"]
+    ]
+    return contrasts, part(cases, "loo", work_dir / "folds")
+
+
+def keep_contrasts(case: Case, *names: str) -> Callable[[Tensor], Tensor]:
+    """Set all other contrasts to 0, as they are when a scan lacks them."""
+    kept = torch.tensor([float(name in names) for name in case.contrasts])
+    return lambda volume: volume * kept[:, None, None, None]
+
+
+def slice_thickly(volume: Tensor) -> Tensor:
+    """Average over axial slices of 3 mm and interpolate back."""
+    x, y, z = volume.shape[1:]
+    thick = F.interpolate(volume[None], size=(x, y, round(z / 3)), mode="area")
+    return F.interpolate(thick, size=(x, y, z), mode="trilinear")[0]
+
+
+def conditions(case: Case) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Name what is done to a scan before a method is asked about it."""
+    both = keep_contrasts(case, "FLAIR", "T1w")
+    return {
+        "all contrasts": lambda volume: volume,
+        "T1w+FLAIR": both,
+        "FLAIR alone": keep_contrasts(case, "FLAIR"),
+        "T1w+FLAIR, 3 mm slices": lambda volume: slice_thickly(both(volume)),
+    }
+
+
+def ask_case(stages: Sequence[Stage], case: Case, change: Callable[[Tensor], Tensor]) -> HeldOut:
+    """Ask about a scan that is changed."""
+    brain = np.array(case.brain)
+    volume = change(case.volume) * torch.from_numpy(brain)
+    flair = volume[case.contrasts.index("FLAIR")].numpy()
+    maps = run_stages(stages, volume, flair, brain, combination="last")
+    return HeldOut(maps.probability, np.array(case.reference))
+
+
+def rule_of(card: Path) -> Calibration:
+    """Read the calibration of a card."""
+    entries = load_card(str(card))
+    return Calibration(**{name: entries[name] for name in Calibration.__dataclass_fields__})
+
+
+def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
+    """Score the mask that a rule makes of an answer."""
+    scaled = found.scale(rule.temperature)
+    mask = scaled.label(rule.threshold, rule.min_lesion_mm3) > 0
+    counts = count_lesions(mask, found.lesions)
+    return {
+        "DSC": dice(mask, found.lesions),
+        "LTPR": counts.ltpr,
+        "LFPR": counts.lfpr,
+        "L-F1": counts.lf1,
+        "load_ml": mask.sum() / 1000,
+        "true_ml": found.true_load_ml,
+    }
+
+
+def score_left_out(folds: Sequence[Fold], cards: Sequence[Path]) -> list[dict[str, object]]:
+    """Score each fold's weights, and further cards, on the scans that the fold left out."""
+    rows = []
+    for fold in folds:
+        asked = {"without this scan": fold.weights / "cascade.json"}
+        for weights, card in (asked | {card.stem: card for card in cards}).items():
+            stages, rule = load_stages(str(card), device=CPU), rule_of(card)
+            for case in fold.tested:
+                for name, change in conditions(case).items():
+                    row = {"weights": weights, "scan": case.label, "condition": name}
+                    rows.append({**row, **score(ask_case(stages, case, change), rule)})
+    return rows
+
+
+def measure_healthy(card: Path, engine: Engine) -> list[dict[str, object]]:
+    """Measure what is found in healthy heads, whose contrasts are drawn."""
+    stages, rule = load_stages(str(card), device=CPU), rule_of(card)
+    heads = engine.to_check().heads
+    rows: list[dict[str, object]] = []
+    for number in range(HEALTHY):
+        rng = torch.Generator().manual_seed(2 * 10**9 + number)
+        sample = make_up_scan(heads[number % len(heads)], [], engine.contrasts, rng)
+        channels = zip(engine.contrasts, sample.volume, strict=True)
+        scaled = ask(stages, sample, engine.contrasts).scale(rule.temperature)
+        labels = scaled.label(rule.threshold, rule.min_lesion_mm3)
+        row = {"contrasts": "+".join(name for name, image in channels if image.any())}
+        rows.append({**row, "load_ml": (labels > 0).sum() / 1000, "lesions": int(labels.max())})
+    means = pd.DataFrame(rows).mean(numeric_only=True)
+    return [*rows, {"contrasts": "mean", **means.to_dict()}]
+
+
+def show(title: str, rows: Sequence[dict[str, object]]) -> None:
+    """Print a table as soon as it is there."""
+    table = pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format)
+    print(f"\n{title}\n{table}", flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("crossval_work", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("heads", type=Path)
+    parser.add_argument("--card", type=Path, nargs="+", default=[])
+    parser.add_argument("--out", type=Path, required=True, help="keeps what was drawn and found")
+    options = parser.parse_args()
+    contrasts, folds = read_folds(options.crossval_work)
+    show("Left-out scans", score_left_out(folds, options.card))
+    last = options.card[-1] if options.card else folds[-1].weights / "cascade.json"
+    heads = tuple(load_heads(options.heads, options.crossval_work / "heads"))
+    engine = Engine(contrasts, heads, tuple(load_donors(options.dataset)))
+    show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))
+    kept = options.out / last.stem
+    stages = load_stages(str(last), device=CPU)
+    samples = ask_about_samples(stages, engine, kept, seed=77, count=COVERED)
+    checked = describe([one.crop() for one in samples], rule_of(last))
+    show(f"Calibration of {last.stem} on {COVERED} samples", [dict(checked)])
+
+
+if __name__ == "__main__":
+    main()

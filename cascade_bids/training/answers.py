@@ -1,0 +1,106 @@
+"""Calibrate a method on what it has not learned from: left-out scans, and samples."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cascade_bids.files import appearing
+from cascade_bids.network.cascade import Stage, run_stages
+from cascade_bids.training.calibration import Calibration, HeldOut, fit_calibration
+from cascade_bids.training.engine import Engine, make_up_scan
+from cascade_bids.training.folds import Fold
+from cascade_bids.training.recipes import Recipe
+from cascade_bids.training.sample import Sample
+
+SAMPLES = 10
+"""Scans that are made up for each fold."""
+
+
+def ask_about_samples(
+    stages: Sequence[Stage], engine: Engine, folder: Path, *, seed: int, count: int = SAMPLES
+) -> list[HeldOut]:
+    """Make up scans of the heads that are kept for checking, and ask a method about them.
+
+    Parameters
+    ----------
+    stages
+        The method, of all contrasts of the engine.
+    engine
+        Makes up the scans; its lesions may have been learned from.
+    folder
+        Keeps the answers, which take some seconds each.
+    seed
+        Of what is drawn.
+    count
+        How many scans.
+
+    Returns
+    -------
+    list of HeldOut
+        None without heads.
+    """
+    checking = engine.to_check()
+    found = []
+    for number in range(count if checking.heads else 0):
+        path = folder / f"{number}.npz"
+        if not path.exists():
+            head = checking.heads[number % len(checking.heads)]
+            # Far from the seeds of the training.
+            rng = torch.Generator().manual_seed(10**9 + 1000 * seed + number)
+            sample = make_up_scan(head, engine.donors, engine.contrasts, rng)
+            keep(ask(stages, sample, engine.contrasts), path)
+        found.append(read(path))
+    return found
+
+
+def ask(stages: Sequence[Stage], sample: Sample, contrasts: Sequence[str]) -> HeldOut:
+    """Ask the stages of a cascade about a sample."""
+    flair = sample.volume[contrasts.index("FLAIR")].numpy()
+    maps = run_stages(stages, sample.volume, flair, sample.brain.numpy(), combination="last")
+    return HeldOut(maps.probability, sample.lesions.numpy())
+
+
+def keep(one: HeldOut, path: Path) -> None:
+    """Write an answer."""
+    with appearing(path) as part, part.open("wb") as handle:
+        np.savez_compressed(handle, probability=one.probability, lesions=one.lesions)
+
+
+def read(path: Path) -> HeldOut:
+    """Read an answer that `keep` wrote."""
+    with np.load(path) as arrays:
+        return HeldOut(arrays["probability"], arrays["lesions"])
+
+
+def weigh(scans: Sequence[HeldOut], samples: Sequence[HeldOut]) -> list[HeldOut]:
+    """Let all scans together count as much as all samples."""
+    return [
+        replace(one, weight=1 / len(group)) for group in (scans, samples) if group for one in group
+    ]
+
+
+def calibrate(
+    recipe: Recipe, folds: Sequence[Fold]
+) -> tuple[list[Calibration], Calibration | None]:
+    """Give each fold its calibration, and one for the method that learns from all scans.
+
+    That of a fold comes from the left-out scans of the other folds and the fold's own samples, so
+    the scans that are scored with it have no part in it.
+    """
+    if not recipe.from_samples:
+        return [Calibration(1.0, recipe.threshold, recipe.min_lesion_mm3)] * len(folds), None
+    scans = {fold.name: [read(fold.answer(case)).crop() for case in fold.tested] for fold in folds}
+    samples = {
+        fold.name: [read(path).crop() for path in sorted(fold.samples.glob("*.npz"))]
+        for fold in folds
+    }
+    own = []
+    for fold in folds:
+        others = chain.from_iterable(found for name, found in scans.items() if name != fold.name)
+        own.append(fit_calibration(weigh(list(others), samples[fold.name])))
+    everything = [list(chain.from_iterable(group.values())) for group in (scans, samples)]
+    return own, fit_calibration(weigh(*everything))

@@ -1,0 +1,285 @@
+"""What a method's numbers mean: fitted on scans that it has not learned from.
+
+Probabilities, the rule that makes lesions of them, the chance that a lesion is one, and an interval
+of the load.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import minimize_scalar
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+
+from cascade_bids.lesions.metrics import count_lesions, dice
+from cascade_bids.lesions.postprocess import label_lesions
+from cascade_bids.lesions.uncertainty import lesion_features
+from cascade_bids.network.cascade import scale_temperature
+
+THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+"""From which the threshold is chosen."""
+
+SIZES_MM3 = (3.0, 5.0, 10.0, 20.0)
+"""From which the volume of the smallest lesion is chosen."""
+
+COVERAGE = 0.9
+"""Part of the scans whose true load the interval is to hold."""
+
+INTERVAL_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
+"""From which the ends of the load's interval are chosen."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a method says of a scan that it has not learned from, beside the truth."""
+
+    probability: np.ndarray
+    """(X, Y, Z) float in [0, 1]."""
+    lesions: np.ndarray
+    """(X, Y, Z) bool."""
+    voxel_mm3: float = 1.0
+    """Volume of a voxel."""
+    weight: float = 1.0
+    """How much the scan counts."""
+
+    def scale(self, temperature: float) -> "HeldOut":
+        """Apply `scale_temperature` to the probability."""
+        return replace(self, probability=scale_temperature(self.probability, temperature))
+
+    def label(self, threshold: float, min_lesion_mm3: float) -> np.ndarray:
+        """Apply `label_lesions`."""
+        return label_lesions(
+            self.probability,
+            threshold=threshold,
+            min_lesion_mm3=min_lesion_mm3,
+            voxel_mm3=self.voxel_mm3,
+        )
+
+    def load_ml(self, threshold: float, min_lesion_mm3: float) -> float:
+        """Measure the load that a threshold gives."""
+        return int((self.label(threshold, min_lesion_mm3) > 0).sum()) * self.voxel_mm3 / 1000
+
+    def crop(self) -> "HeldOut":
+        """Leave out what lies around all lesions, found and true; nothing else changes."""
+        box = ndimage.find_objects(((self.probability > 0) | self.lesions).astype(np.uint8))
+        near = box[0] if box else (slice(0, 1),) * 3
+        return replace(
+            self, probability=self.probability[near].copy(), lesions=self.lesions[near].copy()
+        )
+
+    @property
+    def true_load_ml(self) -> float:
+        """The load of the true lesions."""
+        return int(self.lesions.sum()) * self.voxel_mm3 / 1000
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How probabilities are to be read; goes into the card of a method."""
+
+    temperature: float
+    """What the logits are divided by."""
+    threshold: float
+    """Lowest probability of a lesion voxel, once the temperature is applied."""
+    min_lesion_mm3: float
+    """Smallest lesion that is kept."""
+    load_thresholds: tuple[float, float] | None = None
+    """Thresholds that give the lower and the upper end of the load's interval."""
+    confidence: tuple[float, float, float] | None = None
+    """Intercept, and weights of the highest probability's logit and of ln(volume in mm³), of the
+    logit of the chance that a lesion is one."""
+
+    def to_card(self) -> dict[str, Any]:
+        """Write it as it stands in a card."""
+        return dict(vars(self))
+
+
+def fit_calibration(held_out: Sequence[HeldOut]) -> Calibration:
+    """Fit everything on scans that a method has not learned from.
+
+    Parameters
+    ----------
+    held_out
+        Some with lesions.
+
+    Returns
+    -------
+    Calibration
+        The interval and the confidence are None where there is too little to fit them on.
+
+    Raises
+    ------
+    ValueError
+        When there is no scan.
+    """
+    if not held_out:
+        raise ValueError("a calibration needs scans")
+    temperature = fit_temperature(held_out)
+    scaled = [one.scale(temperature) for one in held_out]
+    threshold, smallest = choose_rule(scaled)
+    return Calibration(
+        temperature=round(temperature, 4),
+        threshold=threshold,
+        min_lesion_mm3=smallest,
+        load_thresholds=choose_load_thresholds(scaled, smallest),
+        confidence=fit_confidence(scaled, threshold, smallest),
+    )
+
+
+def fit_temperature(held_out: Sequence[HeldOut]) -> float:
+    """Find the temperature under which the truth is likeliest.
+
+    Voxels with a probability of 0 are left out: no stage was asked about them, and no temperature
+    changes them.
+    """
+    logits, truths, weights = [], [], []
+    for one in held_out:
+        asked = one.probability > 0
+        if asked.any():
+            values = np.clip(one.probability[asked].astype(np.float64), 1e-7, 1 - 1e-7)
+            logits.append(logit(values))
+            truths.append(one.lesions[asked])
+            weights.append(np.full(values.size, one.weight / values.size))
+    if not logits:
+        return 1.0
+    z, truth, weight = (np.concatenate(parts) for parts in (logits, truths, weights))
+    signed = np.where(truth, z, -z)
+
+    def loss(log_temperature: float) -> float:
+        return float((weight * np.logaddexp(0, -signed / np.exp(log_temperature))).sum())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.25), np.log(4)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def choose_rule(held_out: Sequence[HeldOut]) -> tuple[float, float]:
+    """Choose the threshold, and the smallest lesion in mm³, of `THRESHOLDS` and `SIZES_MM3`.
+
+    They make the mean over scans of Dice and L-F1 largest, which scans without lesions take part in
+    by having neither (1) or some (0).
+    """
+
+    def quality(rule: tuple[float, float]) -> float:
+        values = [_quality(one, *rule) for one in held_out]
+        return float(np.average(values, weights=[one.weight for one in held_out]))
+
+    return max(product(THRESHOLDS, SIZES_MM3), key=quality)
+
+
+def choose_load_thresholds(
+    held_out: Sequence[HeldOut], min_lesion_mm3: float
+) -> tuple[float, float] | None:
+    """Choose two thresholds whose loads have the true one between them in `COVERAGE` of the scans.
+
+    Each end may miss half of the rest, by the rule of split conformal prediction [1]_, so that few
+    scans make the interval wide.
+
+    Returns
+    -------
+    tuple of float, or None
+        The threshold of the lower end and of the upper; None when there are too few scans.
+
+    References
+    ----------
+    .. [1] Lei et al. Distribution-free predictive inference for regression. Journal of the American
+       Statistical Association 2018;113:1094-1111. doi 10.1080/01621459.2017.1307116
+    """
+    count = len(held_out)
+    needed = np.ceil((count + 1) * (1 + COVERAGE) / 2)
+    if needed > count:
+        return None
+    loads = np.array(
+        [
+            [one.load_ml(threshold, min_lesion_mm3) for threshold in INTERVAL_THRESHOLDS]
+            for one in held_out
+        ]
+    )
+    true = np.array([[one.true_load_ml] for one in held_out])
+    low_enough = (loads <= true).sum(axis=0) >= needed
+    high_enough = (loads >= true).sum(axis=0) >= needed
+    lower = INTERVAL_THRESHOLDS[int(np.argmax(low_enough))] if low_enough.any() else 1.0
+    upper = (
+        INTERVAL_THRESHOLDS[int(np.flatnonzero(high_enough)[-1])]
+        if high_enough.any()
+        else INTERVAL_THRESHOLDS[0]
+    )
+    return lower, min(lower, upper)
+
+
+def fit_confidence(
+    held_out: Sequence[HeldOut], threshold: float, min_lesion_mm3: float
+) -> tuple[float, float, float] | None:
+    """Fit how likely a found lesion touches a true one, by its highest probability and volume.
+
+    Returns
+    -------
+    tuple of float, or None
+        As in `Calibration`; None unless there are lesions of both kinds.
+    """
+    features, true = [], []
+    for one in held_out:
+        labels = one.label(threshold, min_lesion_mm3)
+        count = int(labels.max(initial=0))
+        if count:
+            highest = np.zeros(count + 1)
+            np.maximum.at(highest, labels, one.probability)
+            volumes = np.bincount(labels.ravel()) * one.voxel_mm3
+            features.append(lesion_features(highest[1:], volumes[1:]))
+            touched = np.zeros(count + 1, dtype=bool)
+            touched[labels[one.lesions]] = True
+            true.append(touched[1:])
+    if not true or len(np.unique(np.concatenate(true))) < 2:
+        return None
+    model = LogisticRegression().fit(np.concatenate(features), np.concatenate(true))
+    intercept, weights = float(model.intercept_[0]), model.coef_[0].tolist()
+    return (round(intercept, 4), round(weights[0], 4), round(weights[1], 4))
+
+
+def describe(held_out: Sequence[HeldOut], calibration: Calibration) -> Mapping[str, float]:
+    """Check on scans whether the interval holds the load and the probabilities are right.
+
+    Returns
+    -------
+    mapping of str to float
+        ``coverage``, part of the scans whose true load lies in the interval; ``interval_width``,
+        its mean width in parts of the load found; ``calibration_error``, the expected one of the
+        voxels' probabilities over ten bins.
+    """
+    covered, widths, sure, right = [], [], [], []
+    for one in held_out:
+        scaled = one.scale(calibration.temperature)
+        asked = scaled.probability > 0
+        sure.append(scaled.probability[asked])
+        right.append(one.lesions[asked])
+        if calibration.load_thresholds is not None:
+            smallest = calibration.min_lesion_mm3
+            low, high = (scaled.load_ml(edge, smallest) for edge in calibration.load_thresholds)
+            found = scaled.load_ml(calibration.threshold, smallest)
+            covered.append(low <= one.true_load_ml <= high)
+            if found:
+                widths.append((high - low) / found)
+    return {
+        "coverage": float(np.mean(covered)) if covered else np.nan,
+        "interval_width": float(np.mean(widths)) if widths else np.nan,
+        "calibration_error": _calibration_error(np.concatenate(sure), np.concatenate(right)),
+    }
+
+
+def _calibration_error(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Give the mean gap between probability and truth over bins (Naeini et al., AAAI 2015)."""
+    if not probability.size:
+        return np.nan
+    bins = np.minimum((probability * 10).astype(int), 9)
+    gaps = np.bincount(bins, probability - truth, minlength=10)
+    return float(np.abs(gaps).sum() / probability.size)
+
+
+def _quality(one: HeldOut, threshold: float, min_lesion_mm3: float) -> float:
+    found = one.label(threshold, min_lesion_mm3) > 0
+    if not one.lesions.any():
+        return float(not found.any())
+    return (dice(found, one.lesions) + count_lesions(found, one.lesions).lf1) / 2

@@ -1,0 +1,71 @@
+"""What a fold is calibrated on: the other folds' scans and its own samples."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cascade_bids.bids.scan import Scan
+from cascade_bids.training.answers import calibrate, keep, read, weigh
+from cascade_bids.training.calibration import HeldOut
+from cascade_bids.training.cases import Case
+from cascade_bids.training.folds import part
+from cascade_bids.training.recipes import RECIPES
+
+SHAPE = (16, 16, 16)
+
+
+def answer(threshold: float, seed: int) -> HeldOut:
+    """A scan whose lesion is found best with one threshold, at which its truth is cut."""
+    rng = np.random.default_rng(seed)
+    place = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - 7.5, axis=-1)
+    probability = np.clip(1 - place / 9 + rng.normal(0, 0.002, SHAPE), 0.001, 0.999)
+    return HeldOut(probability.astype(np.float32), probability >= threshold)
+
+
+def fold_of(tmp_path: Path, **thresholds: float):
+    cases = [Case(Scan(name, None, None), tmp_path, ("FLAIR",)) for name in thresholds]
+    folds = part(cases, "loo", tmp_path / "folds")
+    for seed, (fold, threshold) in enumerate(zip(folds, thresholds.values(), strict=True)):
+        keep(answer(threshold, seed), fold.answer(fold.tested[0]))
+    return folds
+
+
+def test_answers_are_kept_as_they_are(tmp_path):
+    one = answer(0.5, 0)
+    keep(one, tmp_path / "x" / "one.npz")
+    back = read(tmp_path / "x" / "one.npz")
+    np.testing.assert_array_equal(back.probability, one.probability)
+    np.testing.assert_array_equal(back.lesions, one.lesions)
+
+
+def test_scans_weigh_as_much_as_samples():
+    scans, samples = [answer(0.5, 0)] * 2, [answer(0.5, 1)] * 5
+    weights = [one.weight for one in weigh(scans, samples)]
+    assert weights == pytest.approx([0.5, 0.5, *[0.2] * 5])
+    assert len(weigh(scans, [])) == 2
+
+
+def test_a_fold_is_not_calibrated_on_its_own_scans(tmp_path):
+    folds = fold_of(tmp_path, a=0.2, b=0.8)
+    (of_a, of_b), overall = calibrate(RECIPES["cascade"], folds)
+    assert of_a.threshold > 0.6 > 0.4 > of_b.threshold  # each has the other's
+    assert overall is not None
+
+
+def test_own_samples_take_part(tmp_path):
+    folds = fold_of(tmp_path, a=0.5, b=0.8)
+    before = calibrate(RECIPES["cascade"], folds)[0][0]
+    for number in range(3):
+        keep(answer(0.2, number), folds[0].samples / f"{number}.npz")
+    after = calibrate(RECIPES["cascade"], folds)[0]
+    assert after[0].threshold < before.threshold
+
+
+def test_published_methods_keep_their_rule(tmp_path):
+    folds = fold_of(tmp_path, a=0.2, b=0.8)
+    calibrations, overall = calibrate(RECIPES["msseg2016"], folds)
+    assert [(c.temperature, c.threshold, c.min_lesion_mm3) for c in calibrations] == [
+        (1.0, 0.5, 30.0)
+    ] * 2
+    assert overall is None

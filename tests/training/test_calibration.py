@@ -1,0 +1,137 @@
+"""A calibration finds how sure a method may be, on simulated methods whose truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from cascade_bids.network.cascade import scale_temperature
+from cascade_bids.training.calibration import (
+    Calibration,
+    HeldOut,
+    choose_load_thresholds,
+    choose_rule,
+    describe,
+    fit_calibration,
+    fit_confidence,
+    fit_temperature,
+)
+
+SHAPE = (30, 30, 30)
+
+
+def voxels(seed, temperature):
+    """Voxels whose truth is drawn from their logits, told by a method that is too sure."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-1, 2, SHAPE)
+    truth = rng.random(SHAPE) < expit(logits)
+    return HeldOut(expit(logits * temperature), truth)
+
+
+@given(values=st.lists(st.floats(0, 1), min_size=2, max_size=2), temperature=st.floats(0.25, 4))
+def test_a_temperature_keeps_order_and_ends(values, temperature):
+    low, high = scale_temperature(np.sort(values), temperature)
+    assert 0 <= low <= high <= 1
+    ends = scale_temperature(np.array([0.0, 0.5, 1.0], np.float32), temperature)
+    assert ends.tolist() == [0, 0.5, 1]
+    assert ends.dtype == np.float32
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_is_found(temperature):
+    found = fit_temperature([voxels(seed, temperature) for seed in range(2)])
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
+def test_scans_weigh_what_they_are_said_to():
+    calm, loud = voxels(0, 1.0), voxels(1, 3.0)
+    alone = fit_temperature([loud])
+    light = HeldOut(calm.probability, calm.lesions, weight=1e-6)
+    assert fit_temperature([light, loud]) == pytest.approx(alone, rel=1e-3)
+    assert 1.1 < fit_temperature([calm, loud]) < alone
+
+
+def test_what_was_asked_about_nothing_has_no_temperature():
+    empty = HeldOut(np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool))
+    assert fit_temperature([empty]) == 1.0
+    assert fit_calibration([empty]).confidence is None
+    with pytest.raises(ValueError, match="needs scans"):
+        fit_calibration([])
+
+
+def lesions_and_specks(seed):
+    """Two lesions whose rims have 0.35, and specks of 4 voxels that are none."""
+    rng = np.random.default_rng(seed)
+    probability = np.full(SHAPE, 0.05, np.float32)
+    truth = np.zeros(SHAPE, bool)
+    for _ in range(2):
+        a, b, c = rng.integers(2, 20, 3)
+        truth[a : a + 6, b : b + 6, c : c + 6] = True
+        probability[a : a + 6, b : b + 6, c : c + 6] = 0.45
+        probability[a + 2 : a + 4, b + 2 : b + 4, c + 2 : c + 4] = 0.95
+    for _ in range(6):
+        a, b, c = rng.integers(0, 27, 3)
+        if not truth[max(0, a - 2) : a + 4, max(0, b - 2) : b + 4, max(0, c - 2) : c + 3].any():
+            probability[a : a + 2, b : b + 2, c] = 0.9
+    return HeldOut(probability, truth)
+
+
+def test_the_rule_takes_rims_and_leaves_specks():
+    threshold, smallest = choose_rule([lesions_and_specks(seed) for seed in range(4)])
+    assert 0.05 < threshold <= 0.45
+    assert smallest in (5.0, 10.0, 20.0)
+
+
+def test_a_scan_without_lesions_asks_for_finding_none():
+    healthy = HeldOut(np.full(SHAPE, 0.3, np.float32), np.zeros(SHAPE, bool))
+    threshold, _ = choose_rule([healthy])
+    assert threshold > 0.3
+
+
+def test_confidence_tells_lesions_from_specks():
+    weights = fit_confidence([lesions_and_specks(seed) for seed in range(6)], 0.4, 3.0)
+    assert weights is not None
+    assert weights[2] > 0  # larger is surer
+    assert fit_confidence([], 0.4, 3.0) is None
+
+
+def loads(seed):
+    """A lesion of uncertain size: the truth is cut at a random level of its probability."""
+    rng = np.random.default_rng(seed)
+    place = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - 14.5, axis=-1)
+    probability = np.clip(1 - place / 12, 0, 1).astype(np.float32)
+    return HeldOut(probability, probability >= rng.uniform(0.2, 0.8))
+
+
+def test_the_interval_holds_new_loads():
+    ends = choose_load_thresholds([loads(seed) for seed in range(60)], 3.0)
+    assert ends is not None
+    assert ends[0] > 0.5 > ends[1]
+    checked = describe([loads(seed) for seed in range(1000, 1100)], Calibration(1, 0.5, 3.0, ends))
+    assert 0.85 <= checked["coverage"] <= 1
+    assert 0 < checked["interval_width"] < 5
+
+
+def test_few_scans_give_no_interval():
+    assert choose_load_thresholds([loads(seed) for seed in range(18)], 3.0) is None
+    assert choose_load_thresholds([loads(seed) for seed in range(19)], 3.0) is not None
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_calibration_lowers_its_error(seed):
+    raw = voxels(seed, 2.5)
+    fitted = Calibration(fit_temperature([raw]), 0.5, 3.0)
+    before = describe([raw], Calibration(1.0, 0.5, 3.0))["calibration_error"]
+    assert describe([raw], fitted)["calibration_error"] < before / 2
+    assert np.isnan(describe([raw], fitted)["coverage"])
+
+
+def test_cropping_changes_nothing_that_counts():
+    one = lesions_and_specks(0)
+    padded = HeldOut(np.pad(one.probability, 9), np.pad(one.lesions, 9))
+    cropped = padded.crop()
+    assert cropped.probability.shape == SHAPE
+    assert cropped.load_ml(0.4, 3.0) == padded.load_ml(0.4, 3.0)
+    assert cropped.true_load_ml == padded.true_load_ml

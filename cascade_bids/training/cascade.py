@@ -31,7 +31,7 @@ def train_stages(
     contrasts: Sequence[str],
     work_dir: Path,
     *,
-    schedule: Schedule,
+    schedules: Sequence[Schedule],
     seed: int,
     device: torch.device,
     engine: Engine | None = None,
@@ -49,7 +49,7 @@ def train_stages(
         What the networks take, in this order.
     work_dir
         Checkpoints and curves of each stage; the same folder continues a broken training.
-    schedule
+    schedules
         How long each stage is trained.
     seed
         Of first weights, drawn voxels and augmentation.
@@ -67,7 +67,7 @@ def train_stages(
     """
     stages: list[Stage] = []
     arguments = network_arguments(recipe, contrasts, device)
-    for number, stage in enumerate(recipe.stages, start=1):
+    for number, (stage, schedule) in enumerate(zip(recipe.stages, schedules, strict=True), start=1):
         folder = work_dir / f"stage{number}"
         # Far enough from the next seed that no network has the seed of another training's.
         own_seed = 1000 * seed + number

@@ -31,7 +31,7 @@ from cascade_bids.training.train import (
     SCORES,
     TrainConfig,
     describe_engine,
-    stage_schedule,
+    stage_schedules,
     start_engine,
     start_training,
 )
@@ -115,7 +115,7 @@ def _train_fold(
         fold.learned,
         config.contrasts,
         fold.folder,
-        schedule=stage_schedule(recipe, config),
+        schedules=stage_schedules(recipe, config),
         seed=seed,
         device=device,
         engine=engine,

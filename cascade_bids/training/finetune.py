@@ -18,7 +18,7 @@ from cascade_bids.training.cascade import save_cascade
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import RECIPES, Recipe
-from cascade_bids.training.train import TrainConfig, stage_schedule, start_training
+from cascade_bids.training.train import TrainConfig, stage_schedules, start_training
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
     rules = {name: card[name] for name in ("combination", "threshold", "min_lesion_mm3")}
     recipe = replace(recipe_of(card["stages"][0]["architecture"]), **rules)
     device, cases = start_training(config, recipe, source=source)
+    schedules = stage_schedules(recipe, config)
     stages: list[Stage] = []
     counts = []
     with show_training("", len(card["stages"])):
@@ -120,7 +121,7 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
                 drawn,
                 recipe,
                 folder,
-                schedule=stage_schedule(recipe, config),
+                schedule=schedules[number - 1],
                 seed=seed,
             )
             counts.append(layers)

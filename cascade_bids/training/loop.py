@@ -62,6 +62,9 @@ class Schedule:
     """Minutes at the most, to the end of an epoch; the same budget for networks of any size."""
     mixed_precision: bool = False
     """Whether the forward pass runs in bfloat16."""
+    keep_last: bool = False
+    """Whether the last weights are kept and not the best: where the learning rate falls to 0, and
+    the validation loss of few samples says less than the end of the training."""
 
     def part(self, epoch: int, seconds: float) -> float:
         """Say which part of the training is over."""
@@ -88,7 +91,7 @@ def fit(
     schedule: Schedule,
     folder: Path,
 ) -> float:
-    """Train a network in place and leave it with its best weights.
+    """Train a network in place and leave it with its best weights, or its last.
 
     Parameters
     ----------
@@ -152,7 +155,8 @@ def fit(
             f"the validation loss was never a number (see {folder / 'curves.tsv'}), so nothing was "
             "learned; look for damaged images among the training scans"
         )
-    model.load_state_dict(best)
+    if not schedule.keep_last:
+        model.load_state_dict(best)
     model.eval()
     return progress.best_loss
 

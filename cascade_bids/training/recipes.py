@@ -21,6 +21,8 @@ class StageRecipe:
     """Where the voxels without lesion are drawn from in training."""
     use: CandidateRule
     """The candidates, once it is trained."""
+    share: float = 1.0
+    """Its part of the minutes, against that of the other stages."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ RECIPES = {
     "cascade": Recipe(
         source="cascade_bids, after Valverde et al. 2017 and Billot et al. 2023",
         architecture="FoldedUNet",
-        stages=(StageRecipe(_BRAIN, _BRAIN), StageRecipe(_LIKELY, _LIKELY)),
+        # The second starts with the weights of the first.
+        stages=(StageRecipe(_BRAIN, _BRAIN, share=0.7), StageRecipe(_LIKELY, _LIKELY, share=0.3)),
         schedule=Schedule(
             max_epochs=2000,
             patience=2000,
@@ -142,6 +145,7 @@ RECIPES = {
             learning_rate=2e-3,
             decay=cosine,
             mixed_precision=True,
+            keep_last=True,
         ),
         batch_size=2,
         arguments={"anatomy": False, "spheres": True, "widths": [32, 64, 96, 128]},

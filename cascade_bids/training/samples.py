@@ -43,7 +43,7 @@ def fit_samples(
     schedule: Schedule,
     seed: int,
 ) -> None:
-    """Train one network on scans that the engine draws, and leave it with its best weights.
+    """Train one network on scans that the engine draws, and leave it with its last weights.
 
     Parameters
     ----------

@@ -157,7 +157,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             cases,
             config.contrasts,
             config.work_dir / "all",
-            schedule=stage_schedule(recipe, config),
+            schedules=stage_schedules(recipe, config),
             seed=seed,
             device=device,
             engine=engine,
@@ -320,9 +320,12 @@ def _fingerprint(case: Case) -> str:
     return digest.hexdigest()
 
 
-def stage_schedule(recipe: Recipe, config: TrainConfig) -> Schedule:
-    """Share the minutes equally among the stages."""
+def stage_schedules(recipe: Recipe, config: TrainConfig) -> list[Schedule]:
+    """Share the minutes among the stages."""
     if config.max_minutes is None:
-        return recipe.schedule
-    minutes = config.max_minutes / len(recipe.stages)
-    return replace(recipe.schedule, max_minutes=minutes)
+        return [recipe.schedule] * len(recipe.stages)
+    whole = sum(stage.share for stage in recipe.stages)
+    return [
+        replace(recipe.schedule, max_minutes=config.max_minutes * stage.share / whole)
+        for stage in recipe.stages
+    ]

@@ -76,6 +76,8 @@ class ResourceConfig:
     """Threads inside one step."""
     stop_on_first_crash: bool = False
     """Whether the first failing scan ends the run."""
+    plugin: Mapping[str, Any] | None = None
+    """Nipype's ``plugin`` and ``plugin_args`` for the steps; None runs them here."""
 
 
 @dataclass(frozen=True)

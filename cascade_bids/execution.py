@@ -7,12 +7,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import yaml
 from nipype import Node, Workflow
+from nipype.pipeline import plugins
 from nipype.pipeline.plugins import LinearPlugin
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
+from cascade_bids.errors import UsageError
 from cascade_bids.report.page import write_whole
 from cascade_bids.workers import WorkersPlugin
 
@@ -51,14 +55,8 @@ def run_workflow(
             stop_on_first_crash=resources.stop_on_first_crash,
             create_report=False,  # it has files of no one scan, which runs side by side share
         )
-        plugin = WorkersPlugin if resources.nprocs > 1 else LinearPlugin
-        arguments = {
-            "n_procs": resources.nprocs,
-            "raise_insufficient": False,
-            "status_callback": _make_teller(scans),
-        }
         try:
-            workflow.run(plugin(plugin_args=arguments))
+            workflow.run(**_choose_plugin(resources, scans))
         except Exception as error:
             # Nipype raises once all that can run has run; the crash files say what did not.
             if not any(crash_dir.iterdir()):
@@ -66,6 +64,57 @@ def run_workflow(
             log.debug("workflow ended with %s", error)
         finally:
             failures.update(_read_crashes(crash_dir, log_dir))
+
+
+def read_plugin(path: Path) -> dict[str, Any]:
+    """Read which plugin of Nipype runs the steps, from YAML or JSON.
+
+    Parameters
+    ----------
+    path
+        Holds ``plugin``, a name, and maybe ``plugin_args``, a mapping.
+
+    Returns
+    -------
+    dict
+        These two, and nothing else.
+
+    Raises
+    ------
+    UsageError
+        When it can't be read, or holds anything else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--use-plugin {path} can't be read: {error}") from error
+    if not (
+        isinstance(content, dict)
+        and isinstance(content.get("plugin"), str)
+        and isinstance(content.get("plugin_args", {}), dict)
+        and set(content) <= {"plugin", "plugin_args"}
+    ):
+        raise UsageError(
+            f"--use-plugin {path}: write a line `plugin: NAME`, and below `plugin_args:` what "
+            "Nipype's plugin of that name is to be given"
+        )
+    name = content["plugin"]
+    if not hasattr(plugins, f"{name}Plugin"):
+        known = [one.removesuffix("Plugin") for one in vars(plugins) if one.endswith("Plugin")]
+        raise UsageError(f"--use-plugin {path}: Nipype has no {name}, but {', '.join(known)}")
+    return {"plugin": name, "plugin_args": dict(content.get("plugin_args", {}))}
+
+
+def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str, Any]:
+    if resources.plugin is not None:
+        return dict(resources.plugin)
+    plugin = WorkersPlugin if resources.nprocs > 1 else LinearPlugin
+    arguments = {
+        "n_procs": resources.nprocs,
+        "raise_insufficient": False,
+        "status_callback": _make_teller(scans),
+    }
+    return {"plugin": plugin(plugin_args=arguments)}
 
 
 def workflow_name(scan: Scan) -> str:

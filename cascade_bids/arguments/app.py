@@ -103,6 +103,13 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
         "--clean-workdir", action="store_true", help="empty the work folder after the run"
     )
     machine.add_argument(
+        "--use-plugin",
+        type=Path,
+        metavar="FILE",
+        help="run each step as a job of its own: YAML or JSON with Nipype's plugin and "
+        "plugin_args, such as plugin: SLURM; needs a work folder that all nodes see",
+    )
+    machine.add_argument(
         "--stop-on-first-crash", action="store_true", help="don't go on after a scan failed"
     )
 

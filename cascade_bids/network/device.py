@@ -32,3 +32,8 @@ def prepare_device(name: str, threads: int) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def describe_device() -> str:
+    """Name the GPU that runs would take, or say that there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

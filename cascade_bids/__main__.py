@@ -1,0 +1,6 @@
+"""``python -m cascade_bids``, the same as ``cascade-bids``."""
+
+from cascade_bids.cli import console
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,38 @@
+"""The parsers of what prepares and checks runs on clusters and in containers."""
+
+import argparse
+from pathlib import Path
+
+from cascade_bids.arguments.shared import add_choice, add_verbose
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """Make the parser that checks an installation."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids doctor",
+        description="Check the installation: packages, device, memory, weights, templates.",
+    )
+    add_verbose(parser)
+    return parser
+
+
+def plan_parser() -> argparse.ArgumentParser:
+    """Make the parser that lists whom a run has to process."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids plan",
+        description="List the participants of a dataset, one a line, for the tasks of an array "
+        "job; those whose scans are complete in OUTPUT_DIR are left out.",
+    )
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("output_dir", type=Path, nargs="?", help="derivatives of earlier runs")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the list here (default: print it)"
+    )
+    choose = add_choice(parser)
+    choose.add_argument(
+        "--skip-bids-validation",
+        action="store_true",
+        help="also index files whose names BIDS does not know",
+    )
+    add_verbose(parser)
+    return parser

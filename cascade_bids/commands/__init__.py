@@ -1,0 +1,1 @@
+"""What the commands do: arguments to a frozen config, one call, an exit code."""

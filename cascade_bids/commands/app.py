@@ -1,0 +1,126 @@
+"""The BIDS App, and one patient without BIDS."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cascade_bids.commands.folders import require_outside, written_folders
+from cascade_bids.config import (
+    CONTRASTS,
+    VERSION,
+    InputConfig,
+    MethodConfig,
+    ParticipantConfig,
+    PreprocessConfig,
+    ResourceConfig,
+)
+from cascade_bids.errors import UsageError
+
+if TYPE_CHECKING:
+    from cascade_bids.batch import Outcome
+
+
+def run_bids_app(options: argparse.Namespace) -> int:
+    """Run the participant or the group level."""
+    bids_dir, output_dir = options.bids_dir.resolve(), options.output_dir.resolve()
+    if options.level == "group":
+        from cascade_bids.group import run_group
+
+        print(run_group(output_dir))
+        return 0
+    for name, folder in written_folders(options.output_dir, options.work_dir).items():
+        require_outside(name, folder, bids_dir)
+    from cascade_bids.batch import run_participants
+    from cascade_bids.bids.inputs import load_filters
+
+    inputs = InputConfig(
+        bids_dir=bids_dir,
+        participant_labels=tuple(options.participant_label),
+        session_labels=tuple(options.session_label),
+        filters=load_filters(options.bids_filter_file) if options.bids_filter_file else {},
+        derivatives=_named_paths(options.derivatives),
+        database_dir=options.bids_database_dir,
+        validate=not options.skip_bids_validation,
+    )
+    config = _participant_config(options, output_dir, inputs, tuple(options.output_spaces))
+    return _tell_outcomes(run_participants(config), output_dir)
+
+
+def run_segment(options: argparse.Namespace) -> int:
+    """Find the lesions of one patient."""
+    from cascade_bids.batch import run_scans
+    from cascade_bids.bids.scan import patient_scan
+
+    others = {c: getattr(options, c) for c in CONTRASTS[1:] if getattr(options, c) is not None}
+    scan = patient_scan(options.FLAIR, others)
+    output_dir = written_folders(options.out, options.work_dir)["output_dir"]
+    inputs = InputConfig(bids_dir=options.FLAIR.resolve().parent)
+    config = _participant_config(options, output_dir, inputs, ())
+    return _tell_outcomes(run_scans([scan], config), output_dir)
+
+
+def _participant_config(
+    options: argparse.Namespace, output_dir: Path, inputs: InputConfig, spaces: tuple[str, ...]
+) -> ParticipantConfig:
+    return ParticipantConfig(
+        output_dir=output_dir,
+        inputs=inputs,
+        preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
+        method=MethodConfig(_absolute_card(options.method), options.separate_lesions, options.tta),
+        resources=ResourceConfig(
+            work_dir=options.work_dir and options.work_dir.resolve(),
+            clean_work_dir=options.clean_workdir,
+            device=options.device,
+            nprocs=options.nprocs,
+            omp_nthreads=options.omp_nthreads or options.nprocs,
+            stop_on_first_crash=options.stop_on_first_crash,
+            plugin=_read_plugin(options),
+        ),
+    )
+
+
+def _read_plugin(options: argparse.Namespace) -> Mapping[str, Any] | None:
+    """Read the file of ``--use-plugin``."""
+    if options.use_plugin is None:
+        return None
+    if options.work_dir is None:
+        raise UsageError("--use-plugin needs a --work-dir, in a folder that all nodes see")
+    from cascade_bids.execution import read_plugin
+
+    return read_plugin(options.use_plugin)
+
+
+def _absolute_card(method: str) -> str:
+    """Make the path of a card absolute, since the steps run in folders of their own."""
+    return str(Path(method).resolve()) if method.endswith(".json") else method
+
+
+def _tell_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
+    """Print the closing table; give the exit code."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scan", "result", "load (ml)", "lesions", title=f"cascade_bids {VERSION}")
+    failed = [outcome for outcome in outcomes if outcome.problem is not None]
+    for outcome in outcomes:
+        result, stats = "FAILED" if outcome.problem else "complete", outcome.stats
+        numbers = ("", "") if stats is None else (f"{stats['load_ml']:.2f}", str(stats["count"]))
+        table.add_row(outcome.scan.label, result, *numbers)
+    console = Console()
+    console.print(table)
+    for outcome in failed:
+        step = f" at {outcome.failed_step}" if outcome.failed_step else ""
+        print(f"{outcome.scan.label} failed{step}: {outcome.problem}")
+    print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
+    return 1 if failed else 0
+
+
+def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:
+    named = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not (name and separator and path):
+            raise UsageError(f"--derivatives {pair}: write NAME=PATH, e.g. fmriprep=/data/fmriprep")
+        named[name] = Path(path).resolve()
+    return named

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Submit a dataset to SGE and its descendants; else as submit_slurm.sh.
+# Usage: submit_sge.sh BIDS_DIR OUTPUT_DIR {WORK_DIR|scratch} [options of cascade-bids]
+# qsub reads its own options, such as -q and -P, from QSUB_OPTIONS; the parallel environment of one
+# node is called smp unless PARALLEL_ENVIRONMENT says otherwise.
+# SGE can wait for a job, but not for its success: the group level names who is missing.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/plan.sh"
+cores=${CORES:-2}
+array=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
+    -pe "${PARALLEL_ENVIRONMENT:-smp}" "$cores" -l "h_vmem=$((1024 * ${MEMORY_GB:-6} / cores))M" \
+    -l "h_rt=00:${MINUTES:-45}:00" -j y -o "$out/logs/" -S /bin/bash \
+    "$here/participant.sh" "$list" "$bids" "$out" "$work" "${options[@]}")
+group=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids_group -hold_jid "${array%%.*}" -j y \
+    -o "$out/logs/" -l h_vmem=2G -l h_rt=00:15:00 -S /bin/bash \
+    "$here/group.sh" "$bids" "$out")
+echo "${array%%.*} $group"

@@ -1,0 +1,67 @@
+"""Build the image and run it as the README says: read-only, without network, as any user.
+
+    make test-container
+
+Prints one line of figures.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cascade_bids.config import VERSION
+
+from .image import build_image, podman_environment
+from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, snapshot
+
+USER = "12345:12345"
+"""Whom neither the machine nor the image knows."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, float]:
+    return build_image(tmp_path_factory.mktemp("build"))
+
+
+def test_the_image_does_what_the_bare_install_does(built, tmp_path: Path, capsys) -> None:
+    image, build_seconds, gigabytes = built
+    bids = make_phantom(tmp_path / "bids")
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    environment = podman_environment(tmp_path)
+
+    def run(*arguments: str, code: int = 0) -> str:
+        return call(
+            *("podman", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
+            *("--user", USER, "--memory", "6g", "-v", f"{bids}:/data:ro", "-v", f"{out}:/out"),
+            *(image, *arguments),
+            env=environment,
+            code=code,
+        )
+
+    assert run("--version").strip().endswith(f"cascade_bids {VERSION}")
+    assert "WRONG" not in run("doctor")
+    before = snapshot(bids, ROOT / "cascade_bids")
+    clock = Clock()
+    run("/data", "/out", "participant")
+    seconds = clock.seconds
+    run("/data", "/out", "group")
+    assert snapshot(bids, ROOT / "cascade_bids") == before
+    assert (out / "group.html").stat().st_uid == int(USER.split(":")[0])
+    assert run("/data", "/out", "nothing", code=2)
+
+    bare = tmp_path / "bare"
+    call(PROGRAM, bids, bare, "participant")
+    assert mask_hashes(out) == mask_hashes(bare)
+    loads = pd.read_csv(out / "lesions.tsv", sep="\t")
+    facts = json.loads(call("podman", "image", "inspect", image))[0]["Config"]["Labels"]
+    assert facts["org.opencontainers.image.version"] == VERSION
+    with capsys.disabled():
+        print(
+            f"\nimage: built in {build_seconds} s, {gigabytes:.2f} GB; {len(loads)} phantom scans "
+            f"in {seconds} s, masks equal to those of the bare install"
+        )
+    assert gigabytes <= 2.2

@@ -9,7 +9,9 @@ import numpy as np
 COLUMNS = ("epoch", "training_loss", "validation_loss", "seconds")
 
 
-def write_curves(folder: Path, rows: Sequence[Sequence[str]]) -> None:
+def write_curves(
+    folder: Path, rows: Sequence[Sequence[str]], *, keep_last: bool = False
+) -> None:
     """Write ``curves.tsv`` and ``curves.png``.
 
     Parameters
@@ -18,15 +20,17 @@ def write_curves(folder: Path, rows: Sequence[Sequence[str]]) -> None:
         Where.
     rows
         A row of `COLUMNS` for each epoch.
+    keep_last
+        Whether the last epoch is the one whose weights are kept, and not the best.
     """
     with (folder / "curves.tsv").open("w", newline="") as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-    _draw(folder / "curves.png", rows)
+    _draw(folder / "curves.png", rows, keep_last)
 
 
-def _draw(path: Path, rows: Sequence[Sequence[str]]) -> None:
+def _draw(path: Path, rows: Sequence[Sequence[str]], keep_last: bool) -> None:
     # The object interface needs no display and leaves no figure behind.
     from matplotlib.figure import Figure
 
@@ -38,7 +42,8 @@ def _draw(path: Path, rows: Sequence[Sequence[str]]) -> None:
     axes.plot(epochs, trained, label="training", marker=".")
     axes.plot(epochs, validated, label="validation", marker=".")
     best = int(np.nanargmin(validated)) if np.isfinite(validated).any() else 0
-    axes.plot(epochs[best], validated[best], "o", mfc="none", ms=10, color="C1", label="kept")
+    kept = len(epochs) - 1 if keep_last else best
+    axes.plot(epochs[kept], validated[kept], "o", mfc="none", ms=10, color="C1", label="kept")
     axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=100)

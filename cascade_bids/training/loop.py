@@ -148,7 +148,7 @@ def fit(
             row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
             progress.curves.append((str(progress.epoch), *row))
             _save_checkpoint(checkpoint, model, optimiser, best, progress)
-            write_curves(folder, progress.curves)
+            write_curves(folder, progress.curves, keep_last=schedule.keep_last)
             tell(_describe(progress, schedule))
     if progress.best_epoch < 0:
         raise StartError(

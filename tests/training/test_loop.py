@@ -220,3 +220,15 @@ def test_bfloat16_learns_too(tmp_path):
 def test_a_loss_that_is_never_a_number_leaves_no_network(tmp_path):
     with pytest.raises(StartError, match=r"never a number \(see .*curves.tsv\)"):
         train(make_model(), tmp_path, validate=lambda _: math.nan)
+
+
+def test_the_last_weights_are_kept_where_a_schedule_says_so(tmp_path):
+    losses = iter([3.0, 1.0, 2.0])
+    schedule = Schedule(max_epochs=3, patience=9, learning_rate=1e-2, keep_last=True)
+    model = make_model()
+    best = train(model, tmp_path, schedule=schedule, validate=lambda _: next(losses))
+    last = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert best == 1.0
+    assert same(model.state_dict(), last["model"])
+    assert not same(model.state_dict(), last["best"])
+    assert not model.training

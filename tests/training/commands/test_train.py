@@ -1,6 +1,7 @@
 """From a labelled dataset to weights, and to lesions that they find."""
 
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -322,3 +323,23 @@ def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
     done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
     assert done.code == 2
     assert "--start-from: valverde2017 learns from scratch" in done.text
+
+
+def test_masks_alone_can_teach_where_scans_are_made_up(labelled, tmp_path):
+    for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
+        path.unlink()
+    resources = ResourceConfig(nprocs=1)
+    inputs = InputConfig(bids_dir=labelled)
+    options = {"masks_dir": None, "preprocess": PreprocessConfig(), "resources": resources}
+    prepare = partial(
+        prepare_cases, inputs, ("FLAIR", "T1w"), work_dir=tmp_path, anatomy=False, **options
+    )
+    assert prepare(needed=False) == []
+    with pytest.raises(UsageError, match="no scan in"):
+        prepare()
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    options = ("--method", "cascade", "--heads", heads)
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 2
+    assert "no head*_dseg.nii.gz" in done.text

@@ -88,6 +88,7 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         anatomy: object,
         temperature: float,
         mirrored: bool,
+        cascades: int,
     ) -> LesionMaps:
         found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
         return LesionMaps(found, None)

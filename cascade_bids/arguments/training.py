@@ -142,6 +142,19 @@ def import_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def join_parser() -> argparse.ArgumentParser:
+    """Make the parser that makes one method of several."""
+    parser = argparse.ArgumentParser(
+        prog="cascade-bids join",
+        description="Make one method of several, which takes the mean of their probabilities.",
+    )
+    parser.add_argument("methods", nargs="+", metavar="METHOD", help="names, or cards (….json)")
+    parser.add_argument("--name", required=True, help="what the joined method is called")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the weights")
+    add_verbose(parser)
+    return parser
+
+
 def train_brain_parser() -> argparse.ArgumentParser:
     """Make the parser of the training of the brain extraction."""
     parser = argparse.ArgumentParser(

@@ -109,6 +109,14 @@ def run_import(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_join(options: argparse.Namespace) -> int:
+    """Make one method of several."""
+    from cascade_bids.network.ensembles import join_methods
+
+    print(join_methods(options.methods, options.name, options.out))
+    return 0
+
+
 def run_train_brain(options: argparse.Namespace) -> int:
     """Train the brain extraction."""
     from cascade_bids.training.brain import train_brain

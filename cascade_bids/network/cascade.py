@@ -150,6 +150,7 @@ def run_cascade(
     anatomy: np.ndarray | None = None,
     temperature: float = 1.0,
     mirrored: bool = False,
+    cascades: int = 1,
 ) -> LesionMaps:
     """Run every stage on the candidates that its rule leaves.
 
@@ -171,6 +172,8 @@ def run_cascade(
         See `scale_temperature`.
     mirrored
         Whether the networks are asked about the mirrored head too, and the mean is taken.
+    cascades
+        How many cascades of equally many stages the stages are, of whose maps the mean is taken.
 
     Returns
     -------
@@ -185,26 +188,31 @@ def run_cascade(
     volume = stack_contrasts(images, contrasts)
     if anatomy is not None:
         volume = torch.cat([volume, torch.from_numpy(anatomy)])
-    found = run_stages(stages, volume, images["FLAIR"], brain, combination=combination)
-    if mirrored:
-        other = run_stages(
-            stages,
-            volume.flip(1),
-            _mirror(images["FLAIR"]),
-            _mirror(brain),
-            combination=combination,
-        )
-        probability = (found.probability + _mirror(other.probability)) / 2
-        spheres = found.spheres
-        if spheres is not None and other.spheres is not None:
-            spheres = (spheres + _mirror(other.spheres)) / 2
-        found = LesionMaps(probability, spheres)
-    return found._replace(probability=scale_temperature(found.probability, temperature))
+    flair, flipped = images["FLAIR"], (volume.flip(1), _mirror(images["FLAIR"]), _mirror(brain))
+    found = []
+    length = len(stages) // cascades
+    for first in range(0, len(stages), length):
+        own = stages[first : first + length]
+        found.append(run_stages(own, volume, flair, brain, combination=combination))
+        if mirrored:
+            other = run_stages(own, *flipped, combination=combination)
+            spheres = None if other.spheres is None else _mirror(other.spheres)
+            found.append(LesionMaps(_mirror(other.probability), spheres))
+    mean = found[0] if len(found) == 1 else _average(found)
+    return mean._replace(probability=scale_temperature(mean.probability, temperature))
 
 
 def _mirror(values: np.ndarray) -> np.ndarray:
     """Turn (X, Y, Z) about: the first axis of the network grid runs from left to right."""
     return values[::-1].copy()
+
+
+def _average(found: Sequence[LesionMaps]) -> LesionMaps:
+    spheres = [maps.spheres for maps in found if maps.spheres is not None]
+    return LesionMaps(
+        np.mean([maps.probability for maps in found], axis=0),
+        np.mean(spheres, axis=0) if spheres else None,
+    )
 
 
 def run_stages(

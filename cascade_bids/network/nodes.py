@@ -91,6 +91,7 @@ class FindLesions(SimpleInterface):
             anatomy=anatomy,
             temperature=card.get("temperature", 1.0),
             mirrored=self.inputs.mirrored,
+            cascades=card.get("cascades", 1),
         )
         maps = {"out_file": found.probability, "spheres": found.spheres}
         for output, values in maps.items():

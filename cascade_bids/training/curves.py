@@ -9,9 +9,7 @@ import numpy as np
 COLUMNS = ("epoch", "training_loss", "validation_loss", "seconds")
 
 
-def write_curves(
-    folder: Path, rows: Sequence[Sequence[str]], *, keep_last: bool = False
-) -> None:
+def write_curves(folder: Path, rows: Sequence[Sequence[str]], *, keep_last: bool = False) -> None:
     """Write ``curves.tsv`` and ``curves.png``.
 
     Parameters

@@ -1,5 +1,7 @@
 """Each stage is asked only about what the one before it found."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from cascade_bids.network.cascade import (
     stack_contrasts,
 )
 from cascade_bids.network.dense import evaluate_patches
+from cascade_bids.network.ensembles import join_methods
 from cascade_bids.network.segmenters import LesionUNet
 from cascade_bids.network.weights import save_method
 
@@ -225,3 +228,44 @@ def test_a_temperature_scales_what_is_given_out(scan):
     )
     np.testing.assert_allclose(scaled, scale_temperature(plain, 2.0), rtol=1e-5)
     assert not np.allclose(scaled, plain)
+
+
+def test_several_cascades_are_asked_and_their_mean_is_taken(scan):
+    images, brain = scan
+    rule = CandidateRule(previous_above=0.4)
+    pairs = [
+        [Stage(make_network(n), CandidateRule()), Stage(make_network(n + 1), rule)] for n in (0, 5)
+    ]
+    alone = [run_cascade(pair, images, brain, CONTRASTS).probability for pair in pairs]
+    both = run_cascade([*pairs[0], *pairs[1]], images, brain, CONTRASTS, cascades=2).probability
+    np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)
+
+
+def test_methods_are_joined_if_they_fit(tmp_path):
+    rules = {"candidates": {}, "architecture": "PatchNetwork"}
+    entry = {**rules, "arguments": {"channels_in": 2, "widths": [4, 6], "hidden": 8}}
+    facts = {
+        "task": "lesion segmentation",
+        "contrasts": list(CONTRASTS),
+        "combination": "last",
+        "threshold": 0.3,
+        "min_lesion_mm3": 5.0,
+    }
+    cards = []
+    for n, contrasts in enumerate((CONTRASTS, CONTRASTS, CONTRASTS[::-1])):
+        own = {"training_scans": [f"sub-{n}"], "contrasts": list(contrasts)}
+        cards.append(save_method(f"m{n}", [(make_network(n), entry)], facts | own, tmp_path))
+    joined = json.loads(join_methods([str(c) for c in cards[:2]], "both", tmp_path).read_text())
+    assert joined["members"] == ["m0", "m1"]
+    assert joined["training_scans"] == ["sub-0", "sub-1"]
+    assert (joined["cascades"], joined["threshold"]) == (2, 0.3)
+    first, second = load_stages(str(tmp_path / "both.json"), device=CPU)
+    for stage, seed in ((first, 0), (second, 1)):
+        expected = make_network(seed).state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in stage.network.state_dict().items())
+    with pytest.raises(UsageError, match=r"m2\.json does not fit .*m0\.json: other contrasts"):
+        join_methods([str(cards[0]), str(cards[2])], "bad", tmp_path)
+    with pytest.raises(UsageError, match="being several cascades already"):
+        join_methods([str(cards[0]), str(tmp_path / "both.json")], "bad", tmp_path)
+    with pytest.raises(UsageError, match="two methods"):
+        join_methods([str(cards[0])], "bad", tmp_path)

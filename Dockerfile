@@ -7,8 +7,9 @@ WORKDIR /src
 RUN python3 -m venv /opt/cascade_bids/env
 ENV PATH=/opt/cascade_bids/env/bin:$PATH
 COPY constraints.txt ./
+# What torch needs comes with the rest, from pip's default.
 RUN pip install --constraint constraints.txt "setuptools>=77" \
- && pip install --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
+ && pip install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
         "$(grep '^torch==' constraints.txt)"
 COPY pyproject.toml version LICENSE README.md ./
 COPY cascade_bids cascade_bids

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from cascade_bids.bids.scan import Scan
 from cascade_bids.lesions.metrics import count_lesions, dice
 from cascade_bids.network.cascade import Stage, load_stages, run_stages
-from cascade_bids.network.weights import load_card
+from cascade_bids.network.weights import load_card, weights_id
 from cascade_bids.training.answers import ask, ask_about_samples
 from cascade_bids.training.calibration import Calibration, HeldOut, describe
 from cascade_bids.training.cases import Case
@@ -155,9 +155,9 @@ def main() -> None:
     heads = tuple(load_heads(options.heads, options.crossval_work / "heads"))
     engine = Engine(contrasts, heads, tuple(load_donors(options.dataset)))
     show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))
-    kept = options.out / last.stem
+    kept = options.out / weights_id(str(last))[:12]
     stages = load_stages(str(last), device=CPU)
-    samples = ask_about_samples(stages, engine, kept, seed=77, count=COVERED)
+    samples = ask_about_samples(stages, engine, kept, seed=10**6, count=COVERED)
     checked = describe([one.crop() for one in samples], rule_of(last))
     show(f"Calibration of {last.stem} on {COVERED} samples", [dict(checked)])
 

@@ -72,7 +72,8 @@ def read_plugin(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path
-        Holds ``plugin``, a name, and maybe ``plugin_args``, a mapping.
+        Holds ``plugin``, a name, and maybe ``plugin_args``, a mapping. Other keys are left alone,
+        as fMRIPrep does.
 
     Returns
     -------
@@ -82,18 +83,14 @@ def read_plugin(path: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        When it can't be read, or holds anything else.
+        When it can't be read, or holds no such names.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--use-plugin {path} can't be read: {error}") from error
-    if not (
-        isinstance(content, dict)
-        and isinstance(content.get("plugin"), str)
-        and isinstance(content.get("plugin_args", {}), dict)
-        and set(content) <= {"plugin", "plugin_args"}
-    ):
+    arguments = (content.get("plugin_args") or {}) if isinstance(content, dict) else None
+    if not (isinstance(arguments, dict) and isinstance(content.get("plugin"), str)):
         raise UsageError(
             f"--use-plugin {path}: write a line `plugin: NAME`, and below `plugin_args:` what "
             "Nipype's plugin of that name is to be given"
@@ -102,7 +99,8 @@ def read_plugin(path: Path) -> dict[str, Any]:
     if not hasattr(plugins, f"{name}Plugin"):
         known = [one.removesuffix("Plugin") for one in vars(plugins) if one.endswith("Plugin")]
         raise UsageError(f"--use-plugin {path}: Nipype has no {name}, but {', '.join(known)}")
-    return {"plugin": name, "plugin_args": dict(content.get("plugin_args", {}))}
+    # A step that asks for more cores than there are runs alone, as it does without a plugin.
+    return {"plugin": name, "plugin_args": {"raise_insufficient": False, **arguments}}
 
 
 def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
     prepare = connect_grid(wf, "network", prepared)
     gridded = Gridded(prepare, align, tuple(contrasts))
     anatomy = connect_anatomy(wf, gridded) if card.get("anatomy") else None
-    find = _init_cascade(wf, config, contrasts, prepare, anatomy)
+    find = _init_cascade(wf, config, card, contrasts, prepare, anatomy)
     found = _Found(find, align, card, config.method.separate_lesions)
     measured = _init_measures(wf, scan, found, preproc)
     masks = _init_output_spaces(wf, scan, spaces, found, registrations)
@@ -116,6 +116,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any])
 def _init_cascade(
     wf: Workflow,
     config: ParticipantConfig,
+    card: Mapping[str, Any],
     contrasts: Sequence[str],
     prepare: Node,
     anatomy: Source | None,
@@ -128,6 +129,7 @@ def _init_cascade(
         device=config.resources.device,
         threads=threads,
         weights=weights_id(config.method.method),
+        temperature=card.get("temperature", 1.0),
         mirrored=config.method.tta,
     )
     find = Node(cascade, "find_lesions", mem_gb=2, n_procs=threads)
@@ -180,9 +182,8 @@ def _init_labels(
 def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> dict[str, Source]:
     """Label and measure the lesions on the raw FLAIR's grid; give the outputs by name."""
     probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
-    fitted = ("load_thresholds", "confidence")
-    calibration = {name: found.card[name] for name in fitted if found.card.get(name)}
-    measures = MeasureLesions(min_lesion_mm3=found.card["min_lesion_mm3"], **calibration)
+    fitted = {name: found.card.get(name) for name in ("load_factor", "confidence")}
+    measures = MeasureLesions(**{name: value for name, value in fitted.items() if value})
     measure = Node(measures, "measure_lesions")
     wf.connect(label, "labels", measure, "labels")
     wf.connect(probability, "out_file", measure, "probability")
@@ -245,6 +246,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
         "weights_sha256": weights_id(config.method.method),
         "threshold": card["threshold"],
         "min_lesion_mm3": card["min_lesion_mm3"],
+        "temperature": card.get("temperature", 1.0),
         "separate_lesions": config.method.separate_lesions,
         "tta": config.method.tta,
         "random_seed": config.preprocess.random_seed,

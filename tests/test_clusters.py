@@ -107,12 +107,19 @@ def test_a_bad_scan_fails_alone_with_a_plugin_too(tmp_path: Path, quick: Counter
     assert stats(tmp_path / "out", "sub-2") is not None
 
 
+def test_a_plugin_may_have_no_arguments_and_other_keys(tmp_path: Path) -> None:
+    file = tmp_path / "plugin.yml"
+    file.write_text("plugin: SLURM\nplugin_args:\nother: 1\n")
+    expected = {"plugin": "SLURM", "plugin_args": {"raise_insufficient": False}}
+    assert read_plugin(file) == expected
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("plugin: [", "can't be read"),
         ("- SLURM", "write a line `plugin: NAME`"),
-        ("plugin: SLURM\nplugin_arg: {}", "write a line `plugin: NAME`"),
+        ("plugin: SLURM\nplugin_args: [1]", "write a line `plugin: NAME`"),
         ("plugin: Nobody", "Nipype has no Nobody, but .*SLURM"),
     ],
 )

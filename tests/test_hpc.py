@@ -9,7 +9,11 @@ import pytest
 HPC = Path(__file__).resolve().parents[1] / "hpc"
 
 PROGRAM = """#!/usr/bin/env bash
-if [ "$1" = plan ]; then printf '2\\n3\\n10\\n'; exit; fi
+if [ "$1" = plan ]; then
+    for word in "$@"; do printf '[%s]' "$word"; done > "$CALLS-plan"
+    printf '2\\n3\\n10\\n'
+    exit
+fi
 for word in "$@"; do printf '[%s]' "$word"; done >> "$CALLS"
 echo >> "$CALLS"
 """
@@ -87,6 +91,17 @@ def test_every_participant_is_a_task_and_the_group_comes_last(system, tmp_path):
     assert {"slurm": "afterok:17", "pbs": "depend=afterok:17", "sge": "-hold_jid 17"}[
         system
     ] in second
+
+
+def test_who_and_which_images_are_chosen_by_the_list(tmp_path):
+    chosen = ("--participant-label", "2", "3", "--session-label", "1", "--tta")
+    calls, _ = submit("slurm", tmp_path, "scratch", "-v", *chosen)
+    planned = (tmp_path / "calls-plan").read_text()
+    assert planned.endswith("[--participant-label][2][3][--session-label][1]")
+    for label, line in zip(("2", "3", "10"), calls.splitlines(), strict=False):
+        assert line.count("--participant-label") == 1
+        assert f"[--participant-label][{label}]" in line
+        assert line.endswith("[-v][--session-label][1][--tta]")
 
 
 @pytest.mark.parametrize("system", list(INDEX))

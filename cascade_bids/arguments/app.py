@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cascade_bids.arguments.shared import (
     add_choice,
+    add_filter_file,
     add_machine,
     add_preparation,
     add_verbose,
@@ -33,12 +34,7 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cascade_bids {VERSION}")
     choose = add_choice(parser)
-    choose.add_argument(
-        "--bids-filter-file",
-        type=Path,
-        metavar="FILE",
-        help='JSON that narrows the images, e.g. {"flair": {"acquisition": "3d"}}',
-    )
+    add_filter_file(choose)
     choose.add_argument(
         "--derivatives",
         nargs="+",

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+from pathlib import Path
 
 
 def add_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -27,6 +28,16 @@ def add_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="sessions to process, with or without ses- (default: all)",
     )
     return choose
+
+
+def add_filter_file(choose: argparse._ArgumentGroup) -> None:
+    """Add what narrows the images."""
+    choose.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help='JSON that narrows the images, e.g. {"flair": {"acquisition": "3d"}}',
+    )
 
 
 def add_preparation(how: argparse._ArgumentGroup) -> None:

@@ -63,6 +63,8 @@ def run_segment(options: argparse.Namespace) -> int:
 def _participant_config(
     options: argparse.Namespace, output_dir: Path, inputs: InputConfig, spaces: tuple[str, ...]
 ) -> ParticipantConfig:
+    plugin = _read_plugin(options)
+    nprocs = (plugin or {}).get("plugin_args", {}).get("n_procs", options.nprocs)
     return ParticipantConfig(
         output_dir=output_dir,
         inputs=inputs,
@@ -72,10 +74,10 @@ def _participant_config(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
             device=options.device,
-            nprocs=options.nprocs,
-            omp_nthreads=options.omp_nthreads or options.nprocs,
+            nprocs=nprocs,
+            omp_nthreads=options.omp_nthreads or nprocs,
             stop_on_first_crash=options.stop_on_first_crash,
-            plugin=_read_plugin(options),
+            plugin=plugin,
         ),
     )
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from cascade_bids.commands.folders import require_outside
 from cascade_bids.config import InputConfig
 
 
@@ -22,13 +23,17 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def run_plan(options: argparse.Namespace) -> int:
     """List the participants who have a scan that is not complete."""
+    from cascade_bids.bids.inputs import load_filters
     from cascade_bids.plan import find_unfinished
     from cascade_bids.report.page import write_whole
 
+    if options.out is not None:
+        require_outside("--out", options.out.resolve(), options.bids_dir.resolve())
     inputs = InputConfig(
         bids_dir=options.bids_dir.resolve(),
         participant_labels=tuple(options.participant_label),
         session_labels=tuple(options.session_label),
+        filters=load_filters(options.bids_filter_file) if options.bids_filter_file else {},
         validate=not options.skip_bids_validation,
     )
     text = "".join(f"{label}\n" for label in find_unfinished(inputs, options.output_dir))

@@ -11,6 +11,7 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 
@@ -68,8 +69,7 @@ class _MeasureInput(BaseInterfaceInputSpec):
     probability = File(exists=True, mandatory=True)
     brain = File(exists=True, mandatory=True)
     template_to_flair = File(exists=True, mandatory=True, desc="affine, ITK")
-    min_lesion_mm3 = traits.Float(mandatory=True)
-    load_thresholds = traits.List(traits.Float(), desc="for the interval of the load")
+    load_factor = traits.Float(desc="for the interval of the load")
     confidence = traits.List(traits.Float(), desc="weights of the lesions' confidence")
 
 
@@ -86,7 +86,7 @@ class MeasureLesions(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.lesions.location import load_atlas, locate_lesions
-        from cascade_bids.lesions.uncertainty import load_interval_ml
+        from cascade_bids.lesions.uncertainty import expected_error_ml, load_interval_ml
         from cascade_bids.lesions.volumes import lesion_table, summarise, voxel_volume_mm3
 
         image, brain = (
@@ -109,14 +109,9 @@ class MeasureLesions(SimpleInterface):
         )
         summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
         summary["load_interval_ml"] = None
-        if self.inputs.load_thresholds:
-            low, high = self.inputs.load_thresholds
-            ends = load_interval_ml(
-                probability,
-                (low, high),
-                min_lesion_mm3=self.inputs.min_lesion_mm3,
-                voxel_mm3=voxel_volume_mm3(image.affine),
-            )
+        if isdefined(self.inputs.load_factor):
+            error = expected_error_ml(probability, voxel_volume_mm3(image.affine))
+            ends = load_interval_ml(summary["load_ml"], error, self.inputs.load_factor)
             summary["load_interval_ml"] = [round(end, 4) for end in ends]
         path = Path(runtime.cwd)
         table.round(4).to_csv(path / "lesions.tsv", sep="\t", index=False, na_rep="n/a")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, logit
 
-from cascade_bids.lesions.postprocess import label_lesions
+FLOOR_ML = 0.1
+"""Added to the expected error, so that a method which is sure of all has an interval too."""
 
 
 def lesion_confidence(
@@ -20,7 +21,7 @@ def lesion_confidence(
     volume_mm3
         (N,) its volume.
     weights
-        As in `Calibration.confidence`.
+        Intercept, and weights of both `lesion_features`.
 
     Returns
     -------
@@ -36,41 +37,45 @@ def lesion_features(highest: np.ndarray, volume_mm3: np.ndarray) -> np.ndarray:
     return np.stack([logit(certain), np.log(volume_mm3)], axis=1)
 
 
-def load_interval_ml(
-    probability: np.ndarray,
-    thresholds: tuple[float, float],
-    *,
-    min_lesion_mm3: float,
-    voxel_mm3: float,
-) -> tuple[float, float]:
-    """Give an interval of the load: the loads at a high and at a low threshold.
+def expected_error_ml(probability: np.ndarray, voxel_mm3: float) -> float:
+    """Give the volume that is expected to be on the wrong side of 0.5, ``Σ min(p, 1 − p)``.
 
     Parameters
     ----------
     probability
-        (X, Y, Z) float in [0, 1].
-    thresholds
-        Of the lower and of the upper end, as the method's calibration chose them.
-    min_lesion_mm3
-        Smallest lesion that is kept, mm³.
+        (X, Y, Z) float in [0, 1], calibrated.
     voxel_mm3
         Volume of a voxel, mm³.
 
     Returns
     -------
-    tuple of float
-        Lower and upper end, ml.
+    float
+        ml.
     """
-    low, high = (
-        int((label > 0).sum()) * voxel_mm3 / 1000
-        for label in (
-            label_lesions(
-                probability,
-                threshold=threshold,
-                min_lesion_mm3=min_lesion_mm3,
-                voxel_mm3=voxel_mm3,
-            )
-            for threshold in thresholds
-        )
-    )
-    return low, high
+    return float(np.minimum(probability, 1 - probability).sum(dtype=np.float64)) * voxel_mm3 / 1000
+
+
+def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[float, float]:
+    """Give an interval of the load, wider where a method is less sure.
+
+    Parameters
+    ----------
+    load_ml
+        The load that was found.
+    error_ml
+        See `expected_error_ml`.
+    factor
+        How many times the error, and `FLOOR_ML`, the interval reaches to both sides.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, ml; the lower is not below 0.
+
+    Examples
+    --------
+    >>> load_interval_ml(2.0, 0.4, 1.5)
+    (1.25, 2.75)
+    """
+    reach = factor * (error_ml + FLOOR_ML)
+    return max(0.0, load_ml - reach), load_ml + reach

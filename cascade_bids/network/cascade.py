@@ -13,6 +13,7 @@ from torch import Tensor
 from cascade_bids.errors import ScanError, StartError
 from cascade_bids.network.evaluate import LesionMaps, LesionNetwork, evaluate
 from cascade_bids.network.weights import WEIGHTS_DIR, load_card, load_network
+from cascade_bids.network.windows import OVERLAP
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,7 @@ def run_stages(
     brain: np.ndarray,
     *,
     combination: str,
+    overlap: float = OVERLAP,
 ) -> LesionMaps:
     """Do what `run_cascade` does on contrasts that are stacked already, (C, X, Y, Z) float32."""
     found: list[LesionMaps] = []
@@ -229,7 +231,7 @@ def run_stages(
         before = [maps.probability for maps in found]
         previous = combine(before, combination) if before else np.zeros(brain.shape, np.float32)
         candidates = stage.candidates.select(flair, brain, previous)
-        found.append(evaluate(stage.network, volume, candidates))
+        found.append(evaluate(stage.network, volume, candidates, overlap=overlap))
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(
         combine([maps.probability for maps in found], combination),

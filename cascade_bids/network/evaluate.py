@@ -8,7 +8,7 @@ from torch import Tensor
 from cascade_bids.network.architectures import PatchClassifier, PatchNetwork
 from cascade_bids.network.dense import evaluate_dense, evaluate_patches
 from cascade_bids.network.segmenters import SegmentationNetwork
-from cascade_bids.network.windows import evaluate_windows
+from cascade_bids.network.windows import OVERLAP, evaluate_windows
 
 LesionNetwork = PatchClassifier | SegmentationNetwork
 """What finds lesions."""
@@ -23,7 +23,9 @@ class LesionMaps(NamedTuple):
     """The same of a sphere around a lesion's centre, from networks with a sphere head, or None."""
 
 
-def evaluate(network: LesionNetwork, volume: Tensor, candidates: np.ndarray) -> LesionMaps:
+def evaluate(
+    network: LesionNetwork, volume: Tensor, candidates: np.ndarray, *, overlap: float = OVERLAP
+) -> LesionMaps:
     """Give each candidate what the network says of it.
 
     Networks on crops see window by window, patch networks that don't pad the volume at once, and
@@ -37,6 +39,8 @@ def evaluate(network: LesionNetwork, volume: Tensor, candidates: np.ndarray) -> 
         (C, X, Y, Z) float32, what the network takes.
     candidates
         (X, Y, Z) bool.
+    overlap
+        Of the windows, see `evaluate_windows`.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def evaluate(network: LesionNetwork, volume: Tensor, candidates: np.ndarray) -> 
         0 where no candidate is.
     """
     if isinstance(network, SegmentationNetwork):
-        maps = evaluate_windows(network, volume, candidates)
+        maps = evaluate_windows(network, volume, candidates, overlap=overlap)
         return LesionMaps(maps[0], maps[1] if network.spheres else None)
     if isinstance(network, PatchNetwork):
         return LesionMaps(evaluate_dense(network, volume, candidates), None)

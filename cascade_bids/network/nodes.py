@@ -57,6 +57,7 @@ class _FindLesionsInput(_NetworkInput):
     brain = File(exists=True, mandatory=True)
     anatomy = File(exists=True, desc="maps along a fourth axis, for networks that take them")
     method = traits.Str(mandatory=True)
+    temperature = traits.Float(1.0, usedefault=True)
     mirrored = traits.Bool(False, usedefault=True, desc="ask about the mirrored head too")
 
 
@@ -89,7 +90,7 @@ class FindLesions(SimpleInterface):
             card["contrasts"],
             combination=card["combination"],
             anatomy=anatomy,
-            temperature=card.get("temperature", 1.0),
+            temperature=self.inputs.temperature,
             mirrored=self.inputs.mirrored,
             cascades=card.get("cascades", 1),
         )

@@ -10,7 +10,7 @@ import torch
 
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
-from cascade_bids.training.calibration import Calibration, HeldOut, fit_calibration
+from cascade_bids.training.calibration import Calibration, HeldOut, fit_rule
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.recipes import Recipe
@@ -88,19 +88,20 @@ def calibrate(
 ) -> tuple[list[Calibration], Calibration | None]:
     """Give each fold its calibration, and one for the method that learns from all scans.
 
-    That of a fold comes from the left-out scans of the other folds and the fold's own samples, so
-    the scans that are scored with it have no part in it.
+    That of a fold comes from the left-out scans of the other folds and the fold's own samples: no
+    answer about the scans that are scored with it has a part in it. (The networks of the other
+    folds did learn from these scans; only nested cross-validation would do without.)
     """
     if not recipe.from_samples:
         return [Calibration(1.0, recipe.threshold, recipe.min_lesion_mm3)] * len(folds), None
     scans = {fold.name: [read(fold.answer(case)).crop() for case in fold.tested] for fold in folds}
     samples = {
-        fold.name: [read(path).crop() for path in sorted(fold.samples.glob("*.npz"))]
+        fold.name: [read(path).crop() for path in sorted(fold.samples.glob("[0-9]*.npz"))]
         for fold in folds
     }
     own = []
     for fold in folds:
         others = chain.from_iterable(found for name, found in scans.items() if name != fold.name)
-        own.append(fit_calibration(weigh(list(others), samples[fold.name])))
+        own.append(fit_rule(weigh(list(others), samples[fold.name])))
     everything = [list(chain.from_iterable(group.values())) for group in (scans, samples)]
-    return own, fit_calibration(weigh(*everything))
+    return own, fit_rule(weigh(*everything))

@@ -4,6 +4,7 @@ Probabilities, the rule that makes lesions of them, the chance that a lesion is 
 of the load.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,7 +18,12 @@ from sklearn.linear_model import LogisticRegression
 
 from cascade_bids.lesions.metrics import count_lesions, dice
 from cascade_bids.lesions.postprocess import label_lesions
-from cascade_bids.lesions.uncertainty import lesion_features
+from cascade_bids.lesions.uncertainty import (
+    FLOOR_ML,
+    expected_error_ml,
+    lesion_features,
+    load_interval_ml,
+)
 from cascade_bids.network.cascade import scale_temperature
 
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
@@ -29,8 +35,8 @@ SIZES_MM3 = (3.0, 5.0, 10.0, 20.0)
 COVERAGE = 0.9
 """Part of the scans whose true load the interval is to hold."""
 
-INTERVAL_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
-"""From which the ends of the load's interval are chosen."""
+VOXEL_MM3 = 1.0
+"""On the network grid."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,8 @@ class HeldOut:
     """(X, Y, Z) float in [0, 1]."""
     lesions: np.ndarray
     """(X, Y, Z) bool."""
-    voxel_mm3: float = 1.0
-    """Volume of a voxel."""
     weight: float = 1.0
-    """How much the scan counts."""
+    """How much the scan counts for `fit_rule`."""
 
     def scale(self, temperature: float) -> "HeldOut":
         """Apply `scale_temperature` to the probability."""
@@ -56,12 +60,12 @@ class HeldOut:
             self.probability,
             threshold=threshold,
             min_lesion_mm3=min_lesion_mm3,
-            voxel_mm3=self.voxel_mm3,
+            voxel_mm3=VOXEL_MM3,
         )
 
     def load_ml(self, threshold: float, min_lesion_mm3: float) -> float:
         """Measure the load that a threshold gives."""
-        return int((self.label(threshold, min_lesion_mm3) > 0).sum()) * self.voxel_mm3 / 1000
+        return int((self.label(threshold, min_lesion_mm3) > 0).sum()) * VOXEL_MM3 / 1000
 
     def crop(self) -> "HeldOut":
         """Leave out what lies around all lesions, found and true; nothing else changes."""
@@ -74,7 +78,7 @@ class HeldOut:
     @property
     def true_load_ml(self) -> float:
         """The load of the true lesions."""
-        return int(self.lesions.sum()) * self.voxel_mm3 / 1000
+        return int(self.lesions.sum()) * VOXEL_MM3 / 1000
 
 
 @dataclass(frozen=True)
@@ -87,29 +91,18 @@ class Calibration:
     """Lowest probability of a lesion voxel, once the temperature is applied."""
     min_lesion_mm3: float
     """Smallest lesion that is kept."""
-    load_thresholds: tuple[float, float] | None = None
-    """Thresholds that give the lower and the upper end of the load's interval."""
+    load_factor: float | None = None
+    """Factor of `cascade_bids.lesions.uncertainty.load_interval_ml`."""
     confidence: tuple[float, float, float] | None = None
-    """Intercept, and weights of the highest probability's logit and of ln(volume in mm³), of the
-    logit of the chance that a lesion is one."""
+    """Weights of `cascade_bids.lesions.uncertainty.lesion_confidence`."""
 
     def to_card(self) -> dict[str, Any]:
         """Write it as it stands in a card."""
         return dict(vars(self))
 
 
-def fit_calibration(held_out: Sequence[HeldOut]) -> Calibration:
-    """Fit everything on scans that a method has not learned from.
-
-    Parameters
-    ----------
-    held_out
-        Some with lesions.
-
-    Returns
-    -------
-    Calibration
-        The interval and the confidence are None where there is too little to fit them on.
+def fit_rule(held_out: Sequence[HeldOut]) -> Calibration:
+    """Fit temperature, threshold and smallest lesion on scans that a method has not learned from.
 
     Raises
     ------
@@ -118,15 +111,18 @@ def fit_calibration(held_out: Sequence[HeldOut]) -> Calibration:
     """
     if not held_out:
         raise ValueError("a calibration needs scans")
-    temperature = fit_temperature(held_out)
-    scaled = [one.scale(temperature) for one in held_out]
-    threshold, smallest = choose_rule(scaled)
-    return Calibration(
-        temperature=round(temperature, 4),
-        threshold=threshold,
-        min_lesion_mm3=smallest,
-        load_thresholds=choose_load_thresholds(scaled, smallest),
-        confidence=fit_confidence(scaled, threshold, smallest),
+    temperature = round(fit_temperature(held_out), 4)
+    threshold, smallest = choose_rule([one.scale(temperature) for one in held_out])
+    return Calibration(temperature, threshold, smallest)
+
+
+def fit_uncertainty(rule: Calibration, held_out: Sequence[HeldOut]) -> Calibration:
+    """Add the interval of the load and the confidence of lesions, where there is enough to fit."""
+    scaled = [one.scale(rule.temperature) for one in held_out]
+    return replace(
+        rule,
+        load_factor=choose_load_factor(scaled, rule),
+        confidence=fit_confidence(scaled, rule),
     )
 
 
@@ -170,48 +166,35 @@ def choose_rule(held_out: Sequence[HeldOut]) -> tuple[float, float]:
     return max(product(THRESHOLDS, SIZES_MM3), key=quality)
 
 
-def choose_load_thresholds(
-    held_out: Sequence[HeldOut], min_lesion_mm3: float
-) -> tuple[float, float] | None:
-    """Choose two thresholds whose loads have the true one between them in `COVERAGE` of the scans.
+def choose_load_factor(held_out: Sequence[HeldOut], rule: Calibration) -> float | None:
+    """Choose the factor whose intervals hold the true load of `COVERAGE` of the scans.
 
-    Each end may miss half of the rest, by the rule of split conformal prediction [1]_, so that few
-    scans make the interval wide.
+    By locally weighted split conformal prediction [1]_: the factor is the quantile of the scans'
+    errors in parts of what is expected of each, a little higher the fewer they are.
 
     Returns
     -------
-    tuple of float, or None
-        The threshold of the lower end and of the upper; None when there are too few scans.
+    float or None
+        None when there are too few scans.
 
     References
     ----------
     .. [1] Lei et al. Distribution-free predictive inference for regression. Journal of the American
        Statistical Association 2018;113:1094-1111. doi 10.1080/01621459.2017.1307116
     """
-    count = len(held_out)
-    needed = np.ceil((count + 1) * (1 + COVERAGE) / 2)
-    if needed > count:
+    rank = math.ceil((len(held_out) + 1) * COVERAGE)
+    if rank > len(held_out):
         return None
-    loads = np.array(
-        [
-            [one.load_ml(threshold, min_lesion_mm3) for threshold in INTERVAL_THRESHOLDS]
-            for one in held_out
-        ]
+    errors = sorted(
+        abs(one.load_ml(rule.threshold, rule.min_lesion_mm3) - one.true_load_ml)
+        / (expected_error_ml(one.probability, VOXEL_MM3) + FLOOR_ML)
+        for one in held_out
     )
-    true = np.array([[one.true_load_ml] for one in held_out])
-    low_enough = (loads <= true).sum(axis=0) >= needed
-    high_enough = (loads >= true).sum(axis=0) >= needed
-    lower = INTERVAL_THRESHOLDS[int(np.argmax(low_enough))] if low_enough.any() else 1.0
-    upper = (
-        INTERVAL_THRESHOLDS[int(np.flatnonzero(high_enough)[-1])]
-        if high_enough.any()
-        else INTERVAL_THRESHOLDS[0]
-    )
-    return lower, min(lower, upper)
+    return round(errors[rank - 1], 4)
 
 
 def fit_confidence(
-    held_out: Sequence[HeldOut], threshold: float, min_lesion_mm3: float
+    held_out: Sequence[HeldOut], rule: Calibration
 ) -> tuple[float, float, float] | None:
     """Fit how likely a found lesion touches a true one, by its highest probability and volume.
 
@@ -222,12 +205,12 @@ def fit_confidence(
     """
     features, true = [], []
     for one in held_out:
-        labels = one.label(threshold, min_lesion_mm3)
+        labels = one.label(rule.threshold, rule.min_lesion_mm3)
         count = int(labels.max(initial=0))
         if count:
             highest = np.zeros(count + 1)
             np.maximum.at(highest, labels, one.probability)
-            volumes = np.bincount(labels.ravel()) * one.voxel_mm3
+            volumes = np.bincount(labels.ravel()) * VOXEL_MM3
             features.append(lesion_features(highest[1:], volumes[1:]))
             touched = np.zeros(count + 1, dtype=bool)
             touched[labels[one.lesions]] = True
@@ -245,8 +228,8 @@ def describe(held_out: Sequence[HeldOut], calibration: Calibration) -> Mapping[s
     Returns
     -------
     mapping of str to float
-        ``coverage``, part of the scans whose true load lies in the interval; ``interval_width``,
-        its mean width in parts of the load found; ``calibration_error``, the expected one of the
+        ``coverage``, part of the scans whose true load lies in the interval; ``interval_ml``,
+        its mean width; ``calibration_error``, the expected one of the
         voxels' probabilities over ten bins.
     """
     covered, widths, sure, right = [], [], [], []
@@ -255,16 +238,15 @@ def describe(held_out: Sequence[HeldOut], calibration: Calibration) -> Mapping[s
         asked = scaled.probability > 0
         sure.append(scaled.probability[asked])
         right.append(one.lesions[asked])
-        if calibration.load_thresholds is not None:
-            smallest = calibration.min_lesion_mm3
-            low, high = (scaled.load_ml(edge, smallest) for edge in calibration.load_thresholds)
-            found = scaled.load_ml(calibration.threshold, smallest)
+        if calibration.load_factor is not None:
+            load = scaled.load_ml(calibration.threshold, calibration.min_lesion_mm3)
+            error = expected_error_ml(scaled.probability, VOXEL_MM3)
+            low, high = load_interval_ml(load, error, calibration.load_factor)
             covered.append(low <= one.true_load_ml <= high)
-            if found:
-                widths.append((high - low) / found)
+            widths.append(high - low)
     return {
         "coverage": float(np.mean(covered)) if covered else np.nan,
-        "interval_width": float(np.mean(widths)) if widths else np.nan,
+        "interval_ml": float(np.mean(widths)) if widths else np.nan,
         "calibration_error": _calibration_error(np.concatenate(sure), np.concatenate(right)),
     }
 

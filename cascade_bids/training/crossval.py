@@ -31,6 +31,7 @@ from cascade_bids.training.train import (
     SCORES,
     TrainConfig,
     describe_engine,
+    known_participants,
     stage_schedules,
     start_engine,
     start_training,
@@ -92,7 +93,8 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
             _train_fold(fold, config, recipe, engine and engine.without(fold.held_out), device)
     calibrations, overall = calibrate(recipe, parted)
     for fold, calibration in zip(parted, calibrations, strict=True):
-        _put_in_card(calibration, fold.weights / f"{config.method}.json")
+        if overall is not None:
+            _put_in_card(calibration, fold.weights / f"{config.method}.json")
         for case in fold.tested:
             _write(case, read(fold.answer(case)), calibration, predictions, references)
     scores = {case.label: _score(predictions, case) for case in cases}
@@ -145,8 +147,7 @@ def _warn_of_known(config: TrainConfig, cases: Sequence[Case]) -> None:
     """Warn when the first weights have learned from someone who is to be left out."""
     if config.start_from is None:
         return
-    card = load_card(config.start_from)
-    known = {name.split("_")[0] for name in card["training_scans"] + card.get("lesion_donors", [])}
+    known = known_participants(load_card(config.start_from))
     both = sorted(known & {f"sub-{case.scan.subject}" for case in cases})
     if both:
         log.warning(

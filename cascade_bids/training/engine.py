@@ -14,8 +14,9 @@ from cascade_bids.training.painting import find_host, place_lesions, place_look_
 from cascade_bids.training.real import RealScan, change_scan
 from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
 
-REAL = 0.5
-"""Part of the samples that come from real scans."""
+FEW = 5
+"""Real scans of which every second sample is one; of fewer, as those of one scanner are, less often,
+since a network learns their shades of grey by heart."""
 
 CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""
@@ -50,12 +51,13 @@ class Engine:
         return replace(self, heads=tuple(head for head in self.heads if head.name not in kept))
 
     def to_check(self) -> "Engine":
-        """Take only the heads that are kept for checking."""
+        """Take only the heads that are kept for checking; of fewer than `CHECKED`, all."""
         return replace(self, heads=self.heads[::CHECKED]) if len(self.heads) >= CHECKED else self
 
     def draw(self, rng: torch.Generator) -> Sample:
-        """Draw a sample: every second one from a real scan, if there is one."""
-        if self.real and (not self.heads or uniform(0, 1, rng) < REAL):
+        """Draw a sample: the more of them from real scans the more there are."""
+        part = len(self.real) / (len(self.real) + FEW)
+        if self.real and (not self.heads or uniform(0, 1, rng) < part):
             real = self.real[int(torch.randint(len(self.real), (), generator=rng))]
             return change_scan(real, self.donors, rng)
         head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]

@@ -116,7 +116,7 @@ def fit(
     Raises
     ------
     StartError
-        When the validation loss was never a number.
+        When the validation loss was never a number, or is none at the end if that is what is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -150,9 +150,10 @@ def fit(
             _save_checkpoint(checkpoint, model, optimiser, best, progress)
             write_curves(folder, progress.curves, keep_last=schedule.keep_last)
             tell(_describe(progress, schedule))
-    if progress.best_epoch < 0:
+    last = float(progress.curves[-1][2])
+    if progress.best_epoch < 0 or (schedule.keep_last and not math.isfinite(last)):
         raise StartError(
-            f"the validation loss was never a number (see {folder / 'curves.tsv'}), so nothing was "
+            f"the validation loss is no number (see {folder / 'curves.tsv'}), so nothing was "
             "learned; look for damaged images among the training scans"
         )
     if not schedule.keep_last:

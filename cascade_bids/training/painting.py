@@ -22,6 +22,12 @@ SMALLEST = 3
 HEALTHY = 0.12
 """Part of the scans that have no lesion."""
 
+PARTIAL = 0.4
+"""Part of the others that have not all lesions of their donors."""
+
+MOST_DONORS = 4
+"""Whose lesions may come together in a scan, so that there are high loads too."""
+
 
 RIM_MM = 2.0
 """From the brain's rim, within which dura and scalp may be left."""
@@ -116,7 +122,7 @@ def place_lesions(
     owner = torch.from_numpy(numbers).long()
     sizes = torch.bincount(owner[share >= 0.5], minlength=count + 1)
     # Few, some or all: the square makes low loads as common as they are.
-    keep = uniform(0, 1, rng) ** 2 if uniform(0, 1, rng) < 0.6 else 1.0
+    keep = uniform(0, 1, rng) ** 2 if uniform(0, 1, rng) < PARTIAL else 1.0
     kept = torch.rand(count + 1, generator=rng) <= keep
     kept &= sizes >= SMALLEST
     kept[0] = False
@@ -177,10 +183,10 @@ def _blur(values: Tensor) -> Tensor:
 
 
 def _gather(donors: Sequence[Donor], rng: torch.Generator) -> Donor:
-    """Put the lesions of one to three donors together, if their masks share a grid."""
+    """Put the lesions of one to four donors together, if their masks share a grid."""
     first = donors[int(torch.randint(len(donors), (), generator=rng))]
     mask = first.mask
-    for _ in range(int(torch.randint(3, (), generator=rng))):
+    for _ in range(int(torch.randint(MOST_DONORS, (), generator=rng))):
         other = donors[int(torch.randint(len(donors), (), generator=rng))]
         if mask.shape == other.mask.shape and torch.equal(first.to_voxel, other.to_voxel):
             mask = torch.maximum(mask, other.mask)

@@ -10,9 +10,8 @@ from scipy import ndimage
 from cascade_bids.errors import UsageError
 from cascade_bids.lesions.postprocess import CONNECTED
 from cascade_bids.lesions.spheres import lesion_spheres
-from cascade_bids.network.cascade import CandidateRule, Stage
+from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
 from cascade_bids.network.segmenters import SegmentationNetwork
-from cascade_bids.network.windows import evaluate_windows
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Batch, Schedule, fit
 from cascade_bids.training.losses import segmentation_loss
@@ -156,10 +155,9 @@ def _candidates(
     brain = sample.brain.numpy()
     flair = sample.volume[engine.contrasts.index("FLAIR")].numpy()
     previous = np.zeros(brain.shape, np.float32)
-    for stage in before:
-        asked = stage.candidates.select(flair, brain, previous)
-        assert isinstance(stage.network, SegmentationNetwork)
-        previous = evaluate_windows(stage.network, sample.volume, asked, overlap=OVERLAP)[0]
+    if before:
+        maps = run_stages(before, sample.volume, flair, brain, combination="last", overlap=OVERLAP)
+        previous = maps.probability
     return learn.select(flair, brain, previous)
 
 

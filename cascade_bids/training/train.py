@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cascade_bids.config import VERSION, InputConfig, PreprocessConfig, ResourceConfig
@@ -17,7 +18,7 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, load_card, weights_id
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
-from cascade_bids.training.calibration import fit_calibration
+from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
@@ -123,8 +124,8 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     """Train a method on all labelled scans, and write weights and card.
 
     A cross-validation with the same work folder, and so of the same training, has its scores and
-    its calibration written into the card. Without one, a method that learns from samples is
-    calibrated on samples alone.
+    its rule written into the card. A method that learns from samples has its uncertainty fitted on
+    samples, and without a cross-validation its rule too; without heads it is left as it is.
 
     Parameters
     ----------
@@ -163,32 +164,39 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             engine=engine,
             start=config.load_start(device),
         )
-    scores, calibration = _read_scores(config.work_dir / SCORES)
-    if calibration is None and engine is not None and engine.heads:
-        samples = ask_about_samples(
-            stages, engine, config.work_dir / "all" / "samples", seed=seed, count=2 * SAMPLES
-        )
-        calibration = fit_calibration([one.crop() for one in samples]).to_card()
+    scores, rule = _read_scores(config.work_dir / SCORES)
+    calibration = None
+    if engine is not None:
+        calibration = _calibrate(rule, stages, engine, config.work_dir / "all" / "samples", seed)
     facts = {
         "seed": seed,
         "training_scans": [case.label for case in cases],
         **describe_engine(config, engine),
         "max_minutes": config.max_minutes,
         "cross_validation": scores,
-        **(calibration or {}),
+        **(calibration.to_card() if calibration else {}),
     }
     return save_cascade(name, stages, recipe, facts, config.contrasts, out_dir)
 
 
-def _read_scores(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Read what a cross-validation left: its scores and the calibration, None where there is none.
-
-    A method without a calibration has one by its recipe.
-    """
+def _read_scores(path: Path) -> tuple[dict[str, Any] | None, Calibration | None]:
+    """Read what a cross-validation left, None where there is none: its scores and its rule."""
     if not path.exists():
         return None, None
     scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return scores, scores.pop("calibration", None)
+    rule = scores.pop("calibration", None)
+    return scores, rule and Calibration(**rule)
+
+
+def _calibrate(
+    rule: Calibration | None, stages: Sequence[Stage], engine: Engine, folder: Path, seed: int
+) -> Calibration | None:
+    """Fit what a cross-validation didn't on samples; None if there are no heads for them."""
+    samples = ask_about_samples(stages, engine, folder, seed=seed, count=2 * SAMPLES)
+    if not samples:
+        return rule
+    cropped = [one.crop() for one in samples]
+    return fit_uncertainty(rule or fit_rule(cropped), cropped)
 
 
 def start_training(
@@ -246,8 +254,7 @@ def start_training(
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
     settings["cases"] = {case.label: _fingerprint(case) for case in cases}
-    _require_same(config.work_dir, settings)
-    write_whole(config.work_dir / SETTINGS, json.dumps(settings, indent=2))
+    _claim(config.work_dir, settings)
     log.info("%d scans to learn from", len(cases))
     return device, cases
 
@@ -261,7 +268,7 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
     Raises
     ------
     UsageError
-        When there are no label maps in the folder.
+        When there are no label maps in the folder, or the work folder is another training's.
     ScanError
         When the T1w of a scan shows no tissues.
     """
@@ -284,6 +291,13 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
             "none in the space of an MNI template"
         )
     log.info("%d heads, %d real scans, %d donors of lesions", len(heads), len(real), len(donors))
+    _claim(
+        config.work_dir,
+        {
+            "head maps": [head.name for head in heads],
+            "donors of lesions": {one.subject: _digest(one.mask.numpy()) for one in donors},
+        },
+    )
     return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real))
 
 
@@ -291,12 +305,24 @@ def describe_engine(config: TrainConfig, engine: Engine | None) -> dict[str, Any
     """Say on the card what samples were drawn from, and what the training started with."""
     if engine is None:
         return {}
-    return {
-        "heads": [head.name for head in engine.to_learn().heads],
-        "heads_to_check": [head.name for head in engine.to_check().heads],
+    learned, kept = (
+        [head.name for head in e.heads] for e in (engine.to_learn(), engine.to_check())
+    )
+    facts: dict[str, Any] = {
+        "heads": learned,
+        "heads_to_check": [name for name in kept if name not in learned],
         "lesion_donors": [f"sub-{donor.subject}" for donor in engine.donors],
-        "started_from": config.start_from and load_card(config.start_from)["name"],
     }
+    if config.start_from is not None:
+        card = load_card(config.start_from)
+        facts |= {"started_from": card["name"], "learned_before": sorted(known_participants(card))}
+    return facts
+
+
+def known_participants(card: Mapping[str, Any]) -> set[str]:
+    """Name the participants whom weights have learned from, themselves or those before them."""
+    lists = (card.get(name, []) for name in ("training_scans", "lesion_donors", "learned_before"))
+    return {label.split("_")[0] for labels in lists for label in labels}
 
 
 def _require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
@@ -311,6 +337,18 @@ def _require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
             f"{work_dir} belongs to a training with other {', '.join(changed)}; give another work "
             "folder, or empty it"
         )
+
+
+def _claim(work_dir: Path, settings: Mapping[str, object]) -> None:
+    """Write settings down beside those that are there, unless they differ."""
+    _require_same(work_dir, settings)
+    path = work_dir / SETTINGS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_whole(path, json.dumps({**before, **settings}, indent=2))
+
+
+def _digest(mask: np.ndarray) -> str:
+    return hashlib.sha256(mask.tobytes()).hexdigest()
 
 
 def _fingerprint(case: Case) -> str:

@@ -1,10 +1,11 @@
 """Larger and surer lesions are likelier such, and the ends of the load enclose it."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade_bids.lesions.uncertainty import lesion_confidence, load_interval_ml
+from cascade_bids.lesions.uncertainty import expected_error_ml, lesion_confidence, load_interval_ml
 
 WEIGHTS = (-3.0, 1.0, 0.5)
 
@@ -23,10 +24,15 @@ def test_confidence_is_the_logistic_of_its_features():
     np.testing.assert_allclose(found, 1 / (1 + np.exp(2)))
 
 
-def test_the_interval_is_the_load_at_both_thresholds():
-    probability = np.zeros((12, 12, 12), np.float32)
-    probability[2:6, 2:6, 2:6] = 0.4
-    probability[3:5, 3:5, 3:5] = 0.9
-    probability[9, 9, 9] = 0.95  # smaller than the smallest lesion
-    found = load_interval_ml(probability, (0.8, 0.3), min_lesion_mm3=3, voxel_mm3=2.0)
-    assert found == (8 * 2 / 1000, 64 * 2 / 1000)
+def test_the_expected_error_is_the_volume_on_the_wrong_side():
+    probability = np.array([[[0.0, 1.0, 0.9, 0.2, 0.5]]])
+    assert expected_error_ml(probability, 2.0) == pytest.approx((0.1 + 0.2 + 0.5) * 2 / 1000)
+
+
+@given(load=st.floats(0, 100), error=st.floats(0, 20), factor=st.floats(0, 10))
+def test_the_interval_holds_the_load_and_is_wider_the_less_sure(load, error, factor):
+    low, high = load_interval_ml(load, error, factor)
+    assert 0 <= low <= load <= high
+    wider = load_interval_ml(load, error + 1, factor)
+    assert wider[0] <= low
+    assert wider[1] >= high

@@ -33,6 +33,7 @@ def build_image(folder: Path) -> tuple[str, int, float]:
     call(
         *("buildah", "bud", "--pull-never", "--isolation", "chroot", "--layers"),
         *_pip_of_this_machine(folder),
+        *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
         *("-t", NAME, "."),
         cwd=ROOT,
     )

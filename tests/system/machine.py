@@ -74,7 +74,7 @@ def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts:
                 facts = path.stat()
                 found[str(path)] = (facts.st_size, facts.st_mtime_ns)
     return found

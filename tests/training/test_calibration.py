@@ -10,12 +10,13 @@ from cascade_bids.network.cascade import scale_temperature
 from cascade_bids.training.calibration import (
     Calibration,
     HeldOut,
-    choose_load_thresholds,
+    choose_load_factor,
     choose_rule,
     describe,
-    fit_calibration,
     fit_confidence,
+    fit_rule,
     fit_temperature,
+    fit_uncertainty,
 )
 
 SHAPE = (30, 30, 30)
@@ -55,9 +56,11 @@ def test_scans_weigh_what_they_are_said_to():
 def test_what_was_asked_about_nothing_has_no_temperature():
     empty = HeldOut(np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool))
     assert fit_temperature([empty]) == 1.0
-    assert fit_calibration([empty]).confidence is None
+    rule = fit_rule([empty])
+    assert rule.temperature == 1.0
+    assert fit_uncertainty(rule, [empty]).confidence is None
     with pytest.raises(ValueError, match="needs scans"):
-        fit_calibration([])
+        fit_rule([])
 
 
 def lesions_and_specks(seed):
@@ -90,32 +93,34 @@ def test_a_scan_without_lesions_asks_for_finding_none():
 
 
 def test_confidence_tells_lesions_from_specks():
-    weights = fit_confidence([lesions_and_specks(seed) for seed in range(6)], 0.4, 3.0)
+    rule = Calibration(1.0, 0.4, 3.0)
+    weights = fit_confidence([lesions_and_specks(seed) for seed in range(6)], rule)
     assert weights is not None
     assert weights[2] > 0  # larger is surer
-    assert fit_confidence([], 0.4, 3.0) is None
+    assert fit_confidence([], rule) is None
 
 
 def loads(seed):
     """A lesion of uncertain size: the truth is cut at a random level of its probability."""
     rng = np.random.default_rng(seed)
     place = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - 14.5, axis=-1)
-    probability = np.clip(1 - place / 12, 0, 1).astype(np.float32)
+    probability = np.clip(1 - place / rng.uniform(4, 14), 0, 1).astype(np.float32)
     return HeldOut(probability, probability >= rng.uniform(0.2, 0.8))
 
 
 def test_the_interval_holds_new_loads():
-    ends = choose_load_thresholds([loads(seed) for seed in range(60)], 3.0)
-    assert ends is not None
-    assert ends[0] > 0.5 > ends[1]
-    checked = describe([loads(seed) for seed in range(1000, 1100)], Calibration(1, 0.5, 3.0, ends))
-    assert 0.85 <= checked["coverage"] <= 1
-    assert 0 < checked["interval_width"] < 5
+    rule = Calibration(1.0, 0.5, 3.0)
+    fitted = fit_uncertainty(rule, [loads(seed) for seed in range(60)])
+    assert fitted.load_factor is not None
+    checked = describe([loads(seed) for seed in range(1000, 1200)], fitted)
+    assert 0.83 <= checked["coverage"] <= 0.99
+    assert 0 < checked["interval_ml"] < 10
 
 
 def test_few_scans_give_no_interval():
-    assert choose_load_thresholds([loads(seed) for seed in range(18)], 3.0) is None
-    assert choose_load_thresholds([loads(seed) for seed in range(19)], 3.0) is not None
+    rule = Calibration(1.0, 0.5, 3.0)
+    assert choose_load_factor([loads(seed) for seed in range(8)], rule) is None
+    assert choose_load_factor([loads(seed) for seed in range(9)], rule) is not None
 
 
 @settings(max_examples=5, deadline=None)

@@ -218,7 +218,7 @@ def test_bfloat16_learns_too(tmp_path):
 
 
 def test_a_loss_that_is_never_a_number_leaves_no_network(tmp_path):
-    with pytest.raises(StartError, match=r"never a number \(see .*curves.tsv\)"):
+    with pytest.raises(StartError, match=r"is no number \(see .*curves.tsv\)"):
         train(make_model(), tmp_path, validate=lambda _: math.nan)
 
 

@@ -1,12 +1,12 @@
 """How right the weights of `cascade` are on what they have not learned from.
 
-Usage: python benchmarks/weights.py CROSSVAL_WORK DATASET HEADS --out DIR [--card CARD …]
+Usage: python benchmarks/weights.py WORK DATASET HEADS --out DIR [--card CARD …]
 
-CROSSVAL_WORK is the work folder of `cascade-bids crossval DATASET --method cascade --heads HEADS`.
-The weights of every fold are asked about the scans that it left out: with all contrasts, with
-fewer, and with thick slices. Further cards are asked about the same scans (weights that learned
-from none of them, such as from made-up scans alone), and the last one about healthy heads and the
-coverage of its intervals, made up from the heads that no training learned from.
+WORK is the work folder of a training or cross-validation of DATASET, whose prepared scans are
+taken. The weights of every fold that lies there are asked about the scans that it left out, and
+each further card about all scans of participants whom it does not know: with all contrasts, with
+fewer, and with thick slices. The last card is asked about healthy heads, and about the coverage of
+its intervals, on scans made up from the heads (HEADS) that no training learned from.
 """
 
 import argparse
@@ -28,25 +28,25 @@ from cascade_bids.training.answers import ask, ask_about_samples
 from cascade_bids.training.calibration import Calibration, HeldOut, describe
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine, make_up_scan
-from cascade_bids.training.folds import Fold, part
 from cascade_bids.training.heads import load_donors, load_heads
+from cascade_bids.training.train import known_participants
 
 CPU = torch.device("cpu")
 HEALTHY = 8
 """Healthy heads that are made up."""
-COVERED = 24
+COVERED = 20
 """Samples on which the interval of the load is checked."""
 
 
-def read_folds(work_dir: Path) -> tuple[tuple[str, ...], list[Fold]]:
-    """Give contrasts and folds of a finished cross-validation, one participant a fold."""
+def read_cases(work_dir: Path) -> list[Case]:
+    """Give the prepared scans of a training."""
     settings = json.loads((work_dir / "settings.json").read_text())
-    contrasts = tuple(settings["contrasts"])
-    cases = [
-        Case(Scan(label.removeprefix("sub-"), None, None), work_dir / "cases" / label, contrasts)
-        for label in settings["cases"]
-    ]
-    return contrasts, part(cases, "loo", work_dir / "folds")
+    cases = []
+    for label in settings["cases"]:
+        subject, *session = (part.split("-", 1)[1] for part in label.split("_"))
+        scan = Scan(subject, session[0] if session else None, None)
+        cases.append(Case(scan, work_dir / "cases" / label, tuple(settings["contrasts"])))
+    return cases
 
 
 def keep_contrasts(case: Case, *names: str) -> Callable[[Tensor], Tensor]:
@@ -85,7 +85,8 @@ def ask_case(stages: Sequence[Stage], case: Case, change: Callable[[Tensor], Ten
 def rule_of(card: Path) -> Calibration:
     """Read the calibration of a card."""
     entries = load_card(str(card))
-    return Calibration(**{name: entries[name] for name in Calibration.__dataclass_fields__})
+    given = {name: entries[name] for name in Calibration.__dataclass_fields__ if name in entries}
+    return Calibration(**{"temperature": 1.0, **given})
 
 
 def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
@@ -103,17 +104,21 @@ def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
     }
 
 
-def score_left_out(folds: Sequence[Fold], cards: Sequence[Path]) -> list[dict[str, object]]:
-    """Score each fold's weights, and further cards, on the scans that the fold left out."""
+def score_left_out(
+    cases: Sequence[Case], folds: Path, cards: Sequence[Path]
+) -> list[dict[str, object]]:
+    """Score the weights of folds and further cards on scans that they have not learned from."""
     rows = []
-    for fold in folds:
-        asked = {"without this scan": fold.weights / "cascade.json"}
-        for weights, card in (asked | {card.stem: card for card in cards}).items():
-            stages, rule = load_stages(str(card), device=CPU), rule_of(card)
-            for case in fold.tested:
-                for name, change in conditions(case).items():
-                    row = {"weights": weights, "scan": case.label, "condition": name}
-                    rows.append({**row, **score(ask_case(stages, case, change), rule)})
+    for card in [*sorted(folds.glob("*/weights/*.json")), *cards]:
+        known = known_participants(load_card(str(card)))
+        stages, rule = load_stages(str(card), device=CPU), rule_of(card)
+        name = f"without {card.parent.parent.name}" if folds in card.parents else card.stem
+        for case in cases:
+            if f"sub-{case.scan.subject}" in known:
+                continue
+            for condition, change in conditions(case).items():
+                row = {"weights": name, "scan": case.label, "condition": condition}
+                rows.append({**row, **score(ask_case(stages, case, change), rule)})
     return rows
 
 
@@ -143,17 +148,16 @@ def show(title: str, rows: Sequence[dict[str, object]]) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("crossval_work", type=Path)
+    parser.add_argument("work", type=Path)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("heads", type=Path)
-    parser.add_argument("--card", type=Path, nargs="+", default=[])
+    parser.add_argument("--card", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True, help="keeps what was drawn and found")
     options = parser.parse_args()
-    contrasts, folds = read_folds(options.crossval_work)
-    show("Left-out scans", score_left_out(folds, options.card))
-    last = options.card[-1] if options.card else folds[-1].weights / "cascade.json"
-    heads = tuple(load_heads(options.heads, options.crossval_work / "heads"))
-    engine = Engine(contrasts, heads, tuple(load_donors(options.dataset)))
+    cases, last = read_cases(options.work), options.card[-1]
+    show("Left-out scans", score_left_out(cases, options.work / "folds", options.card))
+    heads = tuple(load_heads(options.heads, options.work / "heads"))
+    engine = Engine(cases[0].contrasts, heads, tuple(load_donors(options.dataset)))
     show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))
     kept = options.out / weights_id(str(last))[:12]
     stages = load_stages(str(last), device=CPU)

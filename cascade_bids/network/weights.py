@@ -152,6 +152,8 @@ def save_method(
     stages: list[tuple[nn.Module, Mapping[str, Any]]],
     card: Mapping[str, Any],
     folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write the weights of all stages and then the card, each file whole or not at all.
 
@@ -165,6 +167,8 @@ def save_method(
         All else that the card says.
     folder
         Where to write; made when missing.
+    dtype
+        Of the weights in the files; networks compute in float32.
 
     Returns
     -------
@@ -173,7 +177,10 @@ def save_method(
     """
     entries = []
     for number, (network, entry) in enumerate(stages, start=1):
-        content = dump_tensors({k: v.cpu().contiguous() for k, v in network.state_dict().items()})
+        tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+        content = dump_tensors(
+            {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+        )
         file = f"{name}.safetensors" if len(stages) == 1 else f"{name}-stage{number}.safetensors"
         with appearing(folder / file) as part:
             part.write_bytes(content)

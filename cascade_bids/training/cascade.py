@@ -169,4 +169,6 @@ def save_cascade(
             "provenance": "docs/weights.md",
         },
         out_dir,
+        # Half the size, for networks that have millions of weights.
+        dtype=torch.float16 if recipe.from_samples else torch.float32,
     )

@@ -16,7 +16,7 @@ from cascade_bids import batch
 from cascade_bids.arguments.app import segment_parser
 from cascade_bids.config import VERSION, ParticipantConfig
 
-from .tiny_heads import LESION, LESION_ML, call, contents, make_dataset, make_head, run
+from .tiny_heads import LESION, LESION_ML, METHOD, call, contents, make_dataset, make_head, run
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -291,7 +291,7 @@ def test_patients_that_share_a_work_folder_do_not_share_images(
 def test_segment_needs_what_the_method_needs(quick: Counter[str], tmp_path: Path) -> None:
     make_head("FLAIR", 0).to_filename(tmp_path / "F.nii.gz")
     out = tmp_path / "out"
-    done = call(out, "segment", "--flair", tmp_path / "F.nii.gz", "--out", out)
+    done = call(out, "segment", "--flair", tmp_path / "F.nii.gz", "--out", out, *METHOD)
     assert done.code == 70
     assert "F: no T1w image" in done.text
     assert quick.total() == 0

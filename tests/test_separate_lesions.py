@@ -13,12 +13,12 @@ import pytest
 from cascade_bids.config import CONTRASTS
 from cascade_bids.network import nodes, weights
 
-from .tiny_heads import call, contents, image_path, make_dataset, make_head, run, stats
+from .tiny_heads import METHOD, call, contents, image_path, make_dataset, make_head, run, stats
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> Path:
-    """A method with a sphere head: the default one, with a card that says so."""
+    """A method with a sphere head: one without, with a card that says so."""
     folder = shutil.copytree(weights.WEIGHTS_DIR, tmp_path / "methods")
     path = folder / "valverde2017.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sphere_head": True}))
@@ -106,7 +106,7 @@ def test_a_method_without_a_sphere_head_is_refused_before_anything_starts(
     else:
         images = {c: image_path(bids, "sub-01", c) for c in CONTRASTS[:2]}
         flags = [part for c, path in images.items() for part in (f"--{c.lower()}", path)]
-        done = call(out, "segment", *flags, "--out", out, "--separate-lesions")
+        done = call(out, "segment", *flags, "--out", out, "--separate-lesions", *METHOD)
     assert done.code == 2
     assert "--separate-lesions" in done.text
     assert "sphere head" in done.text

@@ -117,8 +117,14 @@ class Run(NamedTuple):
     out: Path
 
 
+METHOD = ("--method", "valverde2017")
+"""Needs FLAIR and T1w, so that a scan can lack something; the networks are stand-ins anyway."""
+
+
 def run(bids: Path, out: Path, *options: object, level: str = "participant") -> Run:
-    return call(out, bids, out, level, *(() if level == "group" else ("--nprocs", 1)), *options)
+    if level == "group":
+        return call(out, bids, out, level, *options)
+    return call(out, bids, out, level, "--nprocs", 1, *METHOD, *options)
 
 
 def call(out: Path, *arguments: object) -> Run:

@@ -43,5 +43,5 @@ def _draw(path: Path, rows: Sequence[Sequence[str]], keep_last: bool) -> None:
     kept = len(epochs) - 1 if keep_last else best
     axes.plot(epochs[kept], validated[kept], "o", mfc="none", ms=10, color="C1", label="kept")
     axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     figure.savefig(path, dpi=100)

@@ -15,8 +15,8 @@ from cascade_bids.training.real import RealScan, change_scan
 from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
 
 FEW = 5
-"""Real scans of which every second sample is one; of fewer, as those of one scanner are, less often,
-since a network learns their shades of grey by heart."""
+"""With so many real scans every second sample is one of them; with fewer it is more seldom, since a
+network learns the shades of grey of few scans by heart."""
 
 CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cascade_bids.arguments.shared import (
     add_choice,
-    add_filter_file,
+    add_filters,
     add_machine,
     add_preparation,
     add_verbose,
@@ -34,7 +34,7 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cascade_bids {VERSION}")
     choose = add_choice(parser)
-    add_filter_file(choose)
+    add_filters(choose)
     choose.add_argument(
         "--derivatives",
         nargs="+",
@@ -48,11 +48,6 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="keep the index of a large dataset here, and use it again",
-    )
-    choose.add_argument(
-        "--skip-bids-validation",
-        action="store_true",
-        help="also index files whose names BIDS does not know",
     )
     choose.add_argument(
         "--output-spaces",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cascade_bids.arguments.shared import add_choice, add_filter_file, add_verbose
+from cascade_bids.arguments.shared import add_choice, add_filters, add_verbose
 
 
 def doctor_parser() -> argparse.ArgumentParser:
@@ -29,11 +29,6 @@ def plan_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="write the list here (default: print it)"
     )
     choose = add_choice(parser)
-    add_filter_file(choose)
-    choose.add_argument(
-        "--skip-bids-validation",
-        action="store_true",
-        help="also index files whose names BIDS does not know",
-    )
+    add_filters(choose)
     add_verbose(parser)
     return parser

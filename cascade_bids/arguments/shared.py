@@ -30,13 +30,18 @@ def add_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return choose
 
 
-def add_filter_file(choose: argparse._ArgumentGroup) -> None:
-    """Add what narrows the images."""
+def add_filters(choose: argparse._ArgumentGroup) -> None:
+    """Add what narrows or widens which images are found."""
     choose.add_argument(
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
         help='JSON that narrows the images, e.g. {"flair": {"acquisition": "3d"}}',
+    )
+    choose.add_argument(
+        "--skip-bids-validation",
+        action="store_true",
+        help="also index files whose names BIDS does not know",
     )
 
 

@@ -150,8 +150,10 @@ def write_dataset_description(
         If the folder holds another dataset.
     """
     target = root / "dataset_description.json"
-    earlier = read_json(target, "dataset description") if target.exists() else {}
-    if target.exists() and not is_ours(earlier):
+    # Asked once: another task may write the file between two questions.
+    begun = target.exists()
+    earlier = read_json(target, "dataset description") if begun else {}
+    if begun and not is_ours(earlier):
         raise UsageError(
             f"{root} holds another dataset, not derivatives of cascade_bids. "
             "Give another output folder."

@@ -49,7 +49,7 @@ def evaluate_windows(
             volume[(slice(None), *box)][None],
             roi_size=network.window,
             sw_batch_size=1,
-            predictor=lambda window: torch.sigmoid(network(window)),
+            predictor=lambda window: torch.sigmoid(network(window).float()),
             overlap=overlap,
             mode="gaussian",
             sw_device=next(network.parameters()).device,

@@ -12,8 +12,8 @@ from cascade_bids.training.painting import Painted
 from cascade_bids.training.tissues import LEVELS, TISSUES
 
 LESION: Mapping[str, tuple[float, float]] = {
-    "FLAIR": (0.20, 0.75),
-    "T1w": (-0.45, 0.02),
+    "FLAIR": (0.30, 0.85),
+    "T1w": (-0.60, 0.02),
     "T2w": (0.25, 1.00),
     "PDw": (0.12, 0.45),
 }
@@ -22,8 +22,22 @@ LESION: Mapping[str, tuple[float, float]] = {
 GREY = ("cortex", "deep grey", "thalamus", "pallidum", "cerebellar cortex", "brainstem")
 """Tissues that differ from white matter by more or less, all together."""
 
+SPREAD: Mapping[str, tuple[float, float]] = {"FLAIR": (0.3, 1.8)}
+"""Lowest and highest factor by which scanners stretch the difference of `GREY` from white matter;
+FLAIR sequences differ most in it."""
+
+OTHER_SPREAD = (0.5, 1.4)
+"""The same of the other contrasts."""
+
+UNEVEN: Mapping[str, float] = {"FLAIR": 0.4, "T1w": 0.7, "T2w": 0.5, "PDw": 0.5}
+"""Highest logarithmic standard deviation of what a contrast shows within and between lesions: how
+dark one is on T1w follows from axons lost, and hardly from how bright it is on FLAIR."""
+
 JITTER = 0.06
 """Highest relative change of a tissue's mean."""
+
+TEXTURE = 0.03
+"""Highest relative standard deviation of a tissue, for each of the scales at which it varies."""
 
 
 def render(
@@ -54,9 +68,9 @@ def render(
     levels = _draw_levels(contrast, rng)
     image = levels[index]
     white = float(levels[TISSUES.index("white")])
-    # Tissue is not even: it changes slowly over the brain, and from voxel to voxel.
-    slow = smooth_noise(shape, (10, 10, 10), rng)[0] + smooth_noise(shape, (30, 30, 30), rng)[0]
-    image = image * (1 + uniform(0, 0.025, rng) * slow)
+    # Tissue is not even: it changes slowly over the brain, and from place to place.
+    for cells in (10, 30, 70):
+        image = image * (1 + uniform(0, TEXTURE, rng) * smooth_noise(shape, (cells,) * 3, rng)[0])
     low, high = LESION[contrast]
     difference = white * uniform(low, high, rng)
     if contrast == "FLAIR":
@@ -65,7 +79,9 @@ def render(
         there = torch.maximum(image, torch.tensor(white))
     else:
         there = torch.tensor(white)
-    target = there + difference * painted.strength
+    uneven = smooth_noise(shape, (8, 8, 8), rng)[0] + smooth_noise(shape, (24, 24, 24), rng)[0]
+    strength = painted.strength * torch.exp(uniform(0, UNEVEN[contrast], rng) * uneven)
+    target = (there + difference * strength).clamp(min=0)
     image = image + painted.share * (target - image)
     image = image + uniform(0, 0.3, rng) * difference * _halo(painted.share)
     # Voxels hold a mixture of what lies at their borders.
@@ -89,7 +105,7 @@ def scan(contrast: str, image: Tensor, rng: torch.Generator) -> Tensor:
         image = augment.gamma(image, rng)
     if contrast != "FLAIR" and chance[3] < 0.4:
         image = augment.move(image, rng, max_mm=1.0)
-    return augment.rician_noise(image, rng, max_sigma=0.03)
+    return augment.rician_noise(image, rng, max_sigma=0.04)
 
 
 def _draw_levels(contrast: str, rng: torch.Generator) -> Tensor:
@@ -98,8 +114,8 @@ def _draw_levels(contrast: str, rng: torch.Generator) -> Tensor:
     jitter = 1 + JITTER * (2 * torch.rand(len(TISSUES), generator=rng) - 1)
     white = levels[TISSUES.index("white")].clone()
     grey = torch.tensor([tissue in GREY for tissue in TISSUES])
-    # Scanners differ in how far grey matter is from white.
-    spread = torch.where(grey, white + uniform(0.5, 1.4, rng) * (levels - white), levels)
+    stretch = uniform(*SPREAD.get(contrast, OTHER_SPREAD), rng)
+    spread = torch.where(grey, white + stretch * (levels - white), levels)
     return spread * jitter
 
 

@@ -60,7 +60,7 @@ LOOK_ALIKES = (
     LookAlike(0.6, ("ventricle",), (0.5, 1.5), 40, (0.04, 0.08)),
     # Patches of bright grey matter.
     LookAlike(
-        0.7, ("cortex", "deep grey", "thalamus", "cerebellar cortex"), (0.1, 0.5), 12, (0.1, 0.5)
+        0.7, ("cortex", "deep grey", "thalamus", "cerebellar cortex"), (0.1, 0.7), 12, (0.1, 0.5)
     ),
     # What is left of dura and scalp.
     LookAlike(0.5, (), (0.3, 1.5), 16, (0.05, 0.3)),

@@ -12,7 +12,7 @@ from cascade_bids.training.augment import uniform
 WINDOW = (152, 184, 152)
 """Voxels of 1 mm around a brain."""
 
-POSE = {"max_degrees": 8.0, "max_scale": 0.08, "max_shift": 4.0, "elastic": 1.5}
+POSE = {"max_degrees": 8.0, "max_scale": 0.08, "max_shift": 4.0, "elastic": 2.5}
 """How far a head is turned, scaled, shifted and deformed; see `augment.random_grid`."""
 
 ABSENT = {"T1w": 0.3, "T2w": 0.6, "PDw": 0.8}

@@ -17,7 +17,7 @@ from cascade_bids.training.loop import Batch, Schedule, fit
 from cascade_bids.training.losses import segmentation_loss
 from cascade_bids.training.sample import Sample
 
-SAMPLES_PER_EPOCH = 8
+SAMPLES_PER_EPOCH = 16
 """After so many scans the validation loss is asked."""
 
 CROPS_PER_SAMPLE = 6
@@ -74,7 +74,8 @@ def fit_samples(
         rng = torch.Generator().manual_seed(seed)
         for _ in range(count):
             sample = source.draw(rng)
-            counted = _candidates(sample, learn, before, engine)
+            with torch.autocast(device.type, torch.bfloat16, enabled=schedule.mixed_precision):
+                counted = _candidates(sample, learn, before, engine)
             yield from cut_crops(sample, counted, network.window, batch_size, rng)
 
     # Drawing them anew after every epoch would take longer than learning.

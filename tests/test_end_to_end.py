@@ -18,6 +18,10 @@ from cascade_bids.transforms import read_transform
 from .tiny_heads import assert_tidy, contents, validator_errors
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
+EXPECTED = Path(__file__).with_name("expected")
+"""What a run on the phantom gives: ``outputs.txt``, and ``numbers.json`` within `TOLERANCE`."""
+TOLERANCE = 0.05
+"""Relative: machines differ in the last bits, and registration in little more."""
 LIMIT_S = 1800
 """A scan takes about two minutes on two free cores; a machine may have other work."""
 
@@ -155,6 +159,18 @@ def test_the_cohort_report_follows(phantom: Processed) -> None:
     assert list(cohort["participant_id"]) == ["sub-01"]
     assert cohort["load_ml"][0] == pytest.approx(phantom.stats["load_ml"])
     assert cohort["lesion_count"][0] == phantom.stats["count"]
+
+
+def test_the_outputs_are_those_that_were_committed(phantom: Processed) -> None:
+    """After the group level; a change of the outputs is a change of this listing."""
+    found = sorted(path.relative_to(phantom.out).as_posix() for path in phantom.out.rglob("*.*"))
+    expected = (EXPECTED / "outputs.txt").read_text().split()
+    assert [name for name in found if not name.startswith("logs/")] == expected
+
+
+def test_the_numbers_are_those_that_were_committed(phantom: Processed) -> None:
+    for name, value in json.loads((EXPECTED / "numbers.json").read_text()).items():
+        assert phantom.stats[name] == pytest.approx(value, rel=TOLERANCE), name
 
 
 def test_the_official_validator_accepts_it(phantom: Processed) -> None:

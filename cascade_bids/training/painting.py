@@ -58,14 +58,16 @@ LOOK_ALIKES = (
     LookAlike(0.5, ("ventricle", "lower ventricle", "fluid"), (0.3, 2.0), 14, (0.02, 0.15)),
     # Choroid plexus.
     LookAlike(0.6, ("ventricle",), (0.5, 1.5), 40, (0.04, 0.08)),
-    # Patches of bright grey matter.
-    LookAlike(
-        0.7, ("cortex", "deep grey", "thalamus", "cerebellar cortex"), (0.1, 0.7), 12, (0.1, 0.5)
-    ),
+    # Bright lobes, and bright folds, of cortex.
+    LookAlike(0.7, ("cortex", "cerebellar cortex"), (0.1, 0.6), 12, (0.1, 0.5)),
+    LookAlike(0.6, ("cortex", "cerebellar cortex"), (0.2, 0.8), 30, (0.05, 0.3)),
+    # Nuclei are seldom bright: a large plaque beside the ventricle must not pass for one.
+    LookAlike(0.5, ("deep grey", "thalamus"), (0.05, 0.2), 10, (0.1, 0.5)),
     # What is left of dura and scalp.
     LookAlike(0.5, (), (0.3, 1.5), 16, (0.05, 0.3)),
-    # Bright tracts.
+    # Bright tracts, wide and narrow.
     LookAlike(0.7, ("white", "brainstem", "cerebellar white"), (0.05, 0.3), 8, (0.1, 0.5)),
+    LookAlike(0.5, ("white", "brainstem"), (0.05, 0.3), 24, (0.05, 0.3)),
 )
 
 

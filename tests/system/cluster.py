@@ -78,12 +78,11 @@ def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
     try:
         for words in daemons:
             program = shutil.which(str(words[0])) or f"/usr/sbin/{words[0]}"
-            log = (folder / f"{words[0]}.out").open("wb")
-            started.append(
-                subprocess.Popen(
-                    [program, *map(str, words[1:])], env=environment, stdout=log, stderr=log
+            command = [program, *map(str, words[1:])]
+            with (folder / f"{words[0]}.out").open("wb") as log:
+                started.append(
+                    subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
                 )
-            )
             time.sleep(1)
         _await_node(environment, folder)
         yield environment

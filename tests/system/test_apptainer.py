@@ -1,0 +1,51 @@
+"""Make the image for Apptainer from the one for Docker, and run it as clusters do.
+
+    make test-apptainer
+
+Prints one line of figures.
+"""
+
+import shutil
+from pathlib import Path
+
+from .apptainer import find_apptainer
+from .image import build_image
+from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, snapshot
+
+
+def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    apptainer = find_apptainer(tmp_path, shared)
+    image, _, _ = build_image(tmp_path)
+    archive = shared / "cascade_bids.tar"
+    call("podman", "save", "--quiet", "--format", "docker-archive", "-o", archive, image)
+    shutil.copy(ROOT / "Singularity.def", shared)
+    clock = Clock()
+    # Building runs %test, the doctor, too.
+    apptainer("build", "--fakeroot", "cascade_bids.sif", "Singularity.def")
+    seconds = clock.seconds
+    megabytes = (shared / "cascade_bids.sif").stat().st_size / 1e6
+    assert "For research only" in apptainer("run-help", "cascade_bids.sif")
+
+    bids, out = make_phantom(shared / "bids"), shared / "out"
+    out.mkdir()
+    before = snapshot(bids, ROOT / "cascade_bids")
+    binds = ("-B", f"{bids}:/data:ro", "-B", f"{out}:/out")
+    inside = ("--userns", "--containall", "--cleanenv", *binds, "cascade_bids.sif")
+    assert "WRONG" not in apptainer("run", *inside, "doctor")
+    clock = Clock()
+    apptainer("run", *inside, "/data", "/out", "participant")
+    run_seconds = clock.seconds
+    apptainer("run", *inside, "/data", "/out", "group")
+    assert (out / "lesions.tsv").exists()
+    assert snapshot(bids, ROOT / "cascade_bids") == before
+
+    bare = tmp_path / "bare"
+    call(PROGRAM, bids, bare, "participant")
+    assert mask_hashes(out) == mask_hashes(bare)
+    with capsys.disabled():
+        print(
+            f"\nApptainer: built in {seconds} s, {megabytes:.0f} MB; phantom scans in "
+            f"{run_seconds} s, masks equal to those of the bare install"
+        )

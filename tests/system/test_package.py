@@ -1,0 +1,86 @@
+"""Install the wheel as a user would, into a new environment of each Python there is.
+
+    make test-package
+
+Prints one line of figures for each.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from cascade_bids.config import VERSION
+
+from .machine import ROOT, Clock, call
+
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    call("git", "clone", "--quiet", ROOT, source)
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
+    call(*pip, "--wheel-dir", folder, source)
+    return next(folder.glob("cascade_bids-*.whl"))
+
+
+def interpreter(version: str) -> str:
+    found = shutil.which(f"python{version}")
+    if found is None:
+        pytest.skip(f"there is no python{version} here")
+    return found
+
+
+def install(python: str, folder: Path, constraints: Path, wheel: Path) -> Path:
+    """Install the wheel into a new environment; give the folder of its programs."""
+    call(python, "-m", "venv", folder)
+    programs = folder / "bin"
+    pip = (programs / "python", "-m", "pip", "install", "--quiet", "-c", constraints)
+    # Whether torch is for the CPU or for GPUs is up to pip's index, as everywhere.
+    torch = next(line for line in constraints.read_text().splitlines() if line[:7] == "torch==")
+    call(*pip, torch)
+    call(*pip, wheel)
+    return programs
+
+
+def try_out(programs: Path, folder: Path) -> None:
+    """See that it is whole, has its weights, and reads a dataset; far from the source."""
+    folder.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    here = {"cwd": folder, "env": environment}
+    assert "No broken requirements" in call(programs / "python", "-m", "pip", "check", **here)
+    for command in ([programs / "cascade-bids"], [programs / "python", "-m", "cascade_bids"]):
+        assert call(*command, "--version", **here).strip().endswith(f"cascade_bids {VERSION}")
+    assert "WRONG" not in call(programs / "cascade-bids", "doctor", **here)
+    call(programs / "cascade-bids", "phantom", "bids", **here)
+    listed = call(programs / "cascade-bids", "plan", "bids", **here)
+    assert "01" in listed.split()
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_wheel(version: str, wheel: Path, tmp_path: Path, capsys) -> None:
+    python = interpreter(version)
+    clock = Clock()
+    programs = install(python, tmp_path / "env", ROOT / "constraints.txt", wheel)
+    seconds = clock.seconds
+    try_out(programs, tmp_path / "there")
+    with capsys.disabled():
+        size = wheel.stat().st_size / 1e6
+        print(f"\nPython {version}: wheel of {size:.1f} MB installed in {seconds} s, works")
+
+
+def test_the_lowest_versions(wheel: Path, tmp_path: Path, capsys) -> None:
+    """The oldest dependencies that pyproject.toml allows, on the oldest Python."""
+    lowest = ROOT / "tests" / "system" / "lowest.txt"
+    programs = install(interpreter("3.11"), tmp_path / "env", lowest, wheel)
+    try_out(programs, tmp_path / "there")
+    there = tmp_path / "there"
+    call(programs / "cascade-bids", "bids", "out", "participant", cwd=there)
+    assert list((there / "out").rglob("*_desc-lesions_stats.json"))
+    with capsys.disabled():
+        print("\nlowest versions: a phantom scan processed")

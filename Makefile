@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: env demo test test-container test-slurm lint clean
+.PHONY: env demo test test-container test-apptainer test-slurm test-package lint clean
 
 env: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt version
@@ -34,8 +34,8 @@ demo: env
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-# These need root on Debian, for containers and daemons; each skips with a reason where it can't run.
-test-container test-slurm: test-%: $(VENV)/.test
+# These install and start a lot, mostly as root on Debian; each skips with a reason where it can't run.
+test-container test-apptainer test-slurm test-package: test-%: $(VENV)/.test
 	$(BIN)/python -m pytest -rs tests/system/test_$*.py
 
 lint: $(VENV)/.lint

@@ -29,23 +29,24 @@ def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> No
     assert "For research only" in apptainer("run-help", "cascade_bids.sif")
 
     bids, out = make_phantom(shared / "bids"), shared / "out"
+    one = ("participant", "--participant-label", "01")
     out.mkdir()
     before = snapshot(bids, ROOT / "cascade_bids")
     binds = ("-B", f"{bids}:/data:ro", "-B", f"{out}:/out")
     inside = ("--userns", "--containall", "--cleanenv", *binds, "cascade_bids.sif")
     assert "WRONG" not in apptainer("run", *inside, "doctor")
     clock = Clock()
-    apptainer("run", *inside, "/data", "/out", "participant")
+    apptainer("run", *inside, "/data", "/out", *one)
     run_seconds = clock.seconds
     apptainer("run", *inside, "/data", "/out", "group")
     assert (out / "lesions.tsv").exists()
     assert snapshot(bids, ROOT / "cascade_bids") == before
 
     bare = tmp_path / "bare"
-    call(PROGRAM, bids, bare, "participant")
+    call(PROGRAM, bids, bare, *one)
     assert mask_hashes(out) == mask_hashes(bare)
     with capsys.disabled():
         print(
-            f"\nApptainer: built in {seconds} s, {megabytes:.0f} MB; phantom scans in "
+            f"\nApptainer: built in {seconds} s, {megabytes:.0f} MB; a phantom scan in "
             f"{run_seconds} s, masks equal to those of the bare install"
         )

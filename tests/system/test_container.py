@@ -19,6 +19,12 @@ from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, snap
 USER = "12345:12345"
 """Whom neither the machine nor the image knows."""
 
+THEN_MEMORY = """/opt/cascade_bids/run.py "$@"
+code=$?
+cat /sys/fs/cgroup/memory.peak 2> /dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes
+exit $code"""
+"""Runs the program and prints the most memory that the container took, in bytes."""
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, float]:
@@ -33,11 +39,11 @@ def test_the_image_does_what_the_bare_install_does(built, tmp_path: Path, capsys
     out.chmod(0o777)
     environment = podman_environment(tmp_path)
 
-    def run(*arguments: str, code: int = 0) -> str:
+    def run(*arguments: str, code: int = 0, options: tuple[str, ...] = ()) -> str:
         return call(
             *("podman", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
             *("--user", USER, "--memory", "6g", "-v", f"{bids}:/data:ro", "-v", f"{out}:/out"),
-            *(image, *arguments),
+            *(*options, image, *arguments),
             env=environment,
             code=code,
         )
@@ -46,7 +52,9 @@ def test_the_image_does_what_the_bare_install_does(built, tmp_path: Path, capsys
     assert "WRONG" not in run("doctor")
     before = snapshot(bids, ROOT / "cascade_bids")
     clock = Clock()
-    run("/data", "/out", "participant")
+    shell = ("--entrypoint", "/bin/sh")
+    said = run("-c", THEN_MEMORY, "-", "/data", "/out", "participant", options=shell)
+    gigabytes_of_memory = int(said.splitlines()[-1]) / 1e9
     seconds = clock.seconds
     run("/data", "/out", "group")
     assert snapshot(bids, ROOT / "cascade_bids") == before
@@ -62,6 +70,7 @@ def test_the_image_does_what_the_bare_install_does(built, tmp_path: Path, capsys
     with capsys.disabled():
         print(
             f"\nimage: built in {build_seconds} s, {gigabytes:.2f} GB; {len(loads)} phantom scans "
-            f"in {seconds} s, masks equal to those of the bare install"
+            f"in {seconds} s with at most {gigabytes_of_memory:.1f} GB of memory and file cache, "
+            "masks equal to those of the bare install"
         )
     assert gigabytes <= 2.2

@@ -31,6 +31,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four phantom scans, the last of them torn."""
     folder = make_phantom(tmp_path_factory.mktemp("data") / "bids")
+    for second in folder.glob("sub-*/ses-2"):
+        shutil.rmtree(second)
     last = sorted(folder.glob("sub-*"))[-1].name
     for path in list((folder / last).rglob("*.nii.gz")):
         copy = Path(str(path).replace(last, "sub-99"))
@@ -41,11 +43,20 @@ def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def bare(bids: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The masks of the good scans by the bare install."""
+    out = tmp_path_factory.mktemp("bare") / "out"
+    good = [path.name.removeprefix("sub-") for path in sorted(bids.glob("sub-*"))[:-1]]
+    call(PROGRAM, bids, out, "participant", "--participant-label", *good)
+    return mask_hashes(out)
+
+
 def loads(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "lesions.tsv", sep="\t", dtype={"participant_id": str})
 
 
-def test_an_array_with_a_bad_scan(slurm, bids, tmp_path, capsys) -> None:
+def test_an_array_with_a_bad_scan(slurm, bids, bare, tmp_path, capsys) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     before = snapshot(bids, ROOT / "cascade_bids")
     clock = Clock()
@@ -62,10 +73,7 @@ def test_an_array_with_a_bad_scan(slurm, bids, tmp_path, capsys) -> None:
     assert len(loads(out)) == 3
     assert snapshot(bids, ROOT / "cascade_bids") == before
 
-    bare = tmp_path / "bare"
-    complete = [label.removeprefix("sub-") for label in loads(out)["participant_id"]]
-    call(PROGRAM, bids, bare, "participant", "--participant-label", *complete)
-    assert mask_hashes(out) == mask_hashes(bare)
+    assert mask_hashes(out) == bare
 
     good = next(path for path in sorted(bids.glob("sub-*")) if path.name != "sub-99")
     mended = tmp_path / "mended"
@@ -107,7 +115,7 @@ def test_a_killed_task_is_resubmitted_and_goes_on(slurm, bids, tmp_path) -> None
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
 
 
-def test_steps_as_jobs_of_slurm(slurm, bids, tmp_path) -> None:
+def test_steps_as_jobs_of_slurm(slurm, bids, bare, tmp_path) -> None:
     file = tmp_path / "plugin.yml"
     file.write_text(
         "plugin: SLURM\nplugin_args:\n  sbatch_args: --mem=4G --time=20\n  poll_freq: 1\n"
@@ -116,6 +124,4 @@ def test_steps_as_jobs_of_slurm(slurm, bids, tmp_path) -> None:
     out = tmp_path / "out"
     options = ("--participant-label", first, "--use-plugin", file, "-w", tmp_path / "work")
     call(PROGRAM, bids, out, "participant", *options, env=slurm)
-    bare = tmp_path / "bare"
-    call(PROGRAM, bids, bare, "participant", "--participant-label", first)
-    assert mask_hashes(out) == mask_hashes(bare)
+    assert mask_hashes(out) == {p: h for p, h in bare.items() if p.startswith(first)}

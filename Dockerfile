@@ -1,5 +1,6 @@
 # The BIDS App: docker run --rm -v /bids:/data:ro -v /results:/out IMAGE /data /out participant
-FROM docker.io/library/python:3.11-slim-bookworm AS build
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+FROM ${BASE} AS build
 # Where pip finds torch; empty for its default. docs/containers.md says which index has which build.
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -20,7 +21,7 @@ RUN pip install --constraint constraints.txt --no-build-isolation . \
  && find /opt/cascade_bids/env -type d -name tests -path '*/site-packages/*' -prune -exec rm -r {} +
 COPY run.py /opt/cascade_bids/run.py
 
-FROM docker.io/library/python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="cascade_bids" \
       org.opencontainers.image.description="A BIDS App that finds multiple-sclerosis lesions in brain MRI" \
       org.opencontainers.image.licenses="Apache-2.0" \

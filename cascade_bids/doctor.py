@@ -1,6 +1,5 @@
 """Checks of an installation, for whoever sets one up or reports that it fails."""
 
-import os
 import platform
 import tempfile
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cascade_bids.config import VERSION
+from cascade_bids.machine import usable_cores, usable_memory
 from cascade_bids.network.weights import WEIGHTS_DIR, check_weights
 
 PACKAGES = ("torch", "antspyx", "nipype", "pybids", "nibabel", "numpy", "scipy")
@@ -17,8 +17,6 @@ PACKAGES = ("torch", "antspyx", "nipype", "pybids", "nibabel", "numpy", "scipy")
 
 NEEDED_GB = 4.0
 """Memory that one scan takes at its peak, with some room."""
-
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -72,14 +70,11 @@ def _describe_packages() -> str:
 def _describe_device() -> str:
     from cascade_bids.network.device import describe_device
 
-    return f"{os.cpu_count()} cores, {describe_device()}"
+    return f"{usable_cores()} cores, {describe_device()}"
 
 
 def _check_memory() -> str:
-    amount = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in map(Path, _LIMITS):
-        if path.exists() and (text := path.read_text().strip()).isdecimal():
-            amount = min(amount, int(text))
+    amount = usable_memory()
     if amount < NEEDED_GB * 1e9:
         raise MemoryError(f"{amount / 1e9:.1f} GB, where a scan needs {NEEDED_GB:.0f}")
     return f"{amount / 1e9:.1f} GB"

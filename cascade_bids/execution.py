@@ -17,10 +17,14 @@ from nipype.pipeline.plugins import LinearPlugin
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
 from cascade_bids.errors import UsageError
+from cascade_bids.machine import usable_memory
 from cascade_bids.report.page import write_whole
 from cascade_bids.workers import WorkersPlugin
 
 log = logging.getLogger(__name__)
+
+MEMORY_PART = 0.9
+"""Of the memory that may be used, what steps may take together."""
 
 
 def run_workflow(
@@ -109,6 +113,8 @@ def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str
     plugin = WorkersPlugin if resources.nprocs > 1 else LinearPlugin
     arguments = {
         "n_procs": resources.nprocs,
+        # Nipype would take that of the machine, also in a container that may use a part.
+        "memory_gb": MEMORY_PART * usable_memory() / 2**30,
         "raise_insufficient": False,
         "status_callback": _make_teller(scans),
     }

@@ -15,8 +15,8 @@ if [ "$work" = scratch ]; then
     work=$(mktemp -d "${TMPDIR:-/tmp}/cascade_bids-XXXXXX")
     trap 'rm -rf "$work"' EXIT
     # Containers see it only if they are told.
-    export APPTAINER_BIND="${APPTAINER_BIND:+$APPTAINER_BIND,}$work"
-    export SINGULARITY_BIND="${SINGULARITY_BIND:+$SINGULARITY_BIND,}$work"
+    binds=${APPTAINER_BIND:-${SINGULARITY_BIND:-}}
+    export APPTAINER_BIND="${binds:+$binds,}$work" SINGULARITY_BIND="${binds:+$binds,}$work"
 fi
 # CASCADE_BIDS may be several words, such as: apptainer run … cascade_bids.sif
 ${CASCADE_BIDS:-cascade-bids} "$bids" "$out" participant --participant-label "$label" \

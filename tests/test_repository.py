@@ -55,7 +55,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_ci_runs_what_there_is(command):
-    words = re.sub(r"^sudo (-E )?", "", command).split()
+    words = re.sub(r"^sudo (-E )?(MUST_RUN=yes )?", "", command).split()
     if words[0] == "make":
         targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in " ".join(targets).split()
@@ -73,9 +73,3 @@ def test_every_job_of_ci_is_in_its_workflow():
     assert published["filters"]["branches"] == {"ignore": "/.*/"}
     for job in config["jobs"].values():
         assert job["executor"] in config["executors"]
-
-
-def test_both_stages_of_the_image_have_one_base():
-    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert len(bases) == 2
-    assert len(set(bases)) == 1

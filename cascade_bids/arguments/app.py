@@ -20,6 +20,7 @@ RESEARCH_ONLY = "For research only: not a medical device."
 def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
     """Make the parser of ``bids_dir output_dir {participant,group}``; its help names `others`."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids",
         description="Find multiple-sclerosis lesions in a BIDS dataset of brain MRI.",
         epilog=f"Other commands, each with --help: cascade-bids {{{','.join(others)}}}. "
@@ -108,6 +109,7 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
 def segment_parser() -> argparse.ArgumentParser:
     """Make the parser of one patient without BIDS."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids segment",
         description="Find the lesions of one patient, without BIDS.",
         epilog=RESEARCH_ONLY,
@@ -131,7 +133,9 @@ def segment_parser() -> argparse.ArgumentParser:
 def phantom_parser() -> argparse.ArgumentParser:
     """Make the parser of the phantom writer."""
     parser = argparse.ArgumentParser(
-        prog="cascade-bids phantom", description="Write a BIDS dataset of phantoms of known truth."
+        allow_abbrev=False,
+        prog="cascade-bids phantom",
+        description="Write a BIDS dataset of phantoms of known truth.",
     )
     parser.add_argument("out", type=Path, metavar="DIR", help="new or empty folder")
     parser.add_argument("--random-seed", type=not_negative, default=0, metavar="N")
@@ -142,6 +146,7 @@ def phantom_parser() -> argparse.ArgumentParser:
 def compare_parser() -> argparse.ArgumentParser:
     """Make the parser of the comparison of found and planted loads."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids compare-loads",
         description="Print the load found in phantoms beside the planted one.",
     )
@@ -154,6 +159,7 @@ def compare_parser() -> argparse.ArgumentParser:
 def evaluate_parser() -> argparse.ArgumentParser:
     """Make the parser of the evaluation against reference masks."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids evaluate",
         description="Score lesion masks against those of a reference, scan by scan.",
     )

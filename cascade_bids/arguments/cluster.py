@@ -9,6 +9,7 @@ from cascade_bids.arguments.shared import add_choice, add_filters, add_verbose
 def doctor_parser() -> argparse.ArgumentParser:
     """Make the parser that checks an installation."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids doctor",
         description="Check the installation: packages, device, memory, weights, templates.",
     )
@@ -19,6 +20,7 @@ def doctor_parser() -> argparse.ArgumentParser:
 def plan_parser() -> argparse.ArgumentParser:
     """Make the parser that lists whom a run has to process."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids plan",
         description="List the participants of a dataset, one a line, for the tasks of an array "
         "job; those whose scans are complete in OUTPUT_DIR are left out.",

@@ -2,8 +2,9 @@
 
 import argparse
 import math
-import os
 from pathlib import Path
+
+from cascade_bids.machine import usable_cores
 
 
 def add_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -64,7 +65,7 @@ def add_preparation(how: argparse._ArgumentGroup) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add what a run may use of the machine."""
-    cores = _count_cores()
+    cores = usable_cores()
     machine = parser.add_argument_group("the machine")
     machine.add_argument(
         "--device",
@@ -94,13 +95,6 @@ def add_verbose(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="tell each step (-vv: everything)"
     )
-
-
-def _count_cores() -> int:
-    """Count the cores that this process may use; where nobody can tell (macOS), all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def positive(text: str) -> int:

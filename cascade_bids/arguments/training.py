@@ -18,7 +18,9 @@ from cascade_bids.config import CONTRASTS, MethodConfig
 def train_parser() -> argparse.ArgumentParser:
     """Make the parser of the training of a method."""
     parser = argparse.ArgumentParser(
-        prog="cascade-bids train", description="Train a method on labelled scans."
+        allow_abbrev=False,
+        prog="cascade-bids train",
+        description="Train a method on labelled scans.",
     )
     _add_labelled(parser)
     parser.add_argument("--name", help="what the trained method is called (default: as --method)")
@@ -28,6 +30,7 @@ def train_parser() -> argparse.ArgumentParser:
 def crossval_parser() -> argparse.ArgumentParser:
     """Make the parser of cross-validation."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids crossval",
         description="Train on all participants but those of one fold, and score those; repeat.",
     )
@@ -97,6 +100,7 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
 def preview_parser() -> argparse.ArgumentParser:
     """Make the parser that draws training samples."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids preview-training",
         description="Draw a sheet of the samples that a training is shown.",
     )
@@ -108,6 +112,7 @@ def preview_parser() -> argparse.ArgumentParser:
 def finetune_parser() -> argparse.ArgumentParser:
     """Make the parser of the adaptation to a scanner."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids finetune",
         description="Train the last layers of a method anew on as little as one labelled scan.",
     )
@@ -119,6 +124,7 @@ def finetune_parser() -> argparse.ArgumentParser:
 def import_parser() -> argparse.ArgumentParser:
     """Make the parser that takes over models of nicMSlesions."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids import-nicmslesions",
         description="Turn a trained nicMSlesions model into a method.",
     )
@@ -145,6 +151,7 @@ def import_parser() -> argparse.ArgumentParser:
 def join_parser() -> argparse.ArgumentParser:
     """Make the parser that makes one method of several."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="cascade-bids join",
         description="Make one method of several, which takes the mean of their probabilities.",
     )
@@ -158,7 +165,9 @@ def join_parser() -> argparse.ArgumentParser:
 def train_brain_parser() -> argparse.ArgumentParser:
     """Make the parser of the training of the brain extraction."""
     parser = argparse.ArgumentParser(
-        prog="cascade-bids train-brain", description="Train the brain extraction from scratch."
+        allow_abbrev=False,
+        prog="cascade-bids train-brain",
+        description="Train the brain extraction from scratch.",
     )
     parser.add_argument("scans", type=Path, help="BIDS dataset of T1w heads, MUSE labels beside")
     parser.add_argument("head_labels", type=Path, help="folder of head*_dseg.nii.gz label maps")

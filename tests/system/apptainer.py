@@ -4,9 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from .machine import call, require_packages
+from .machine import call, cannot_run, require_packages
 
 PACKAGES = "apptainer,squashfs-tools,uidmap,fuse2fs,squashfuse,fuse3,e2fsprogs,ca-certificates"
 """Debian has Apptainer in sid alone."""
@@ -41,6 +39,6 @@ def find_apptainer(folder: Path, shared: Path) -> Apptainer:
     try:
         call("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "sid", root)
     except AssertionError as error:
-        pytest.skip(f"no Apptainer here, and Debian sid can't be had: {error}")
+        cannot_run(f"no Apptainer here, and Debian sid can't be had: {error}")
     enter = ("unshare", "--mount", "--", "bash", "-c", ENTER, "enter", root, shared)
     return lambda *arguments, **options: call(*enter, "apptainer", *arguments, **options)

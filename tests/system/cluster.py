@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .machine import call, require_packages
+from .machine import call, cannot_run, require_packages
 
 SLURM_CONF = """ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -87,6 +87,9 @@ def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
         _await_node(environment, folder)
         yield environment
     finally:
+        # What runs would go on without its daemon.
+        subprocess.run(["scancel", "--user", "root"], env=environment, check=False)
+        time.sleep(2)
         for process in reversed(started):
             process.terminate()
         for process in reversed(started):
@@ -128,7 +131,7 @@ def _await_node(environment: dict[str, str], folder: Path) -> None:
             return
         time.sleep(1)
     logs = "".join(path.read_text()[-600:] for path in folder.glob("*.log"))
-    pytest.skip(f"SLURM does not start here: {done.stdout} {done.stderr}\n{logs}")
+    cannot_run(f"SLURM does not start here: {done.stdout} {done.stderr}\n{logs}")
 
 
 def _free_port() -> int:

@@ -2,15 +2,17 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
-from .machine import ROOT, Clock, call, require_packages
+from .machine import ROOT, Clock, call, cannot_run, require_packages
 
 NAME = "localhost/cascade_bids:test"
-BASE = "docker.io/library/python:3.11-slim-bookworm"
+OFFICIAL = "docker.io/library/python:3.11-slim-bookworm"
 """As in the Dockerfile."""
+
+MADE = "localhost/cascade_bids-base:test"
+"""What takes its place where there is no registry."""
 
 CONTAINERS_CONF = """[containers]
 default_ulimits=["nofile=1024:1024","nproc=4096:4096"]
@@ -28,12 +30,13 @@ def build_image(folder: Path) -> tuple[str, int, float]:
     require_packages(
         "buildah", "podman", "runc", "conmon", commands=("buildah", "podman", "runc", "conmon")
     )
-    _require_base(folder)
-    _require_chroot()
+    base = _find_base(folder)
+    _require_chroot(base)
     clock = Clock()
     call(
         *("buildah", "bud", "--pull-never", "--isolation", "chroot", "--layers"),
         *_pip_of_this_machine(folder),
+        *("--build-arg", f"BASE={base}"),
         *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
         *("-t", NAME, "."),
         cwd=ROOT,
@@ -42,29 +45,41 @@ def build_image(folder: Path) -> tuple[str, int, float]:
     return NAME, clock.seconds, int(size.split()[-1]) / 1e9
 
 
-def podman_environment(folder: Path) -> dict[str, str]:
-    """Let podman run without systemd, or skip where it can't start even the base image."""
+def podman_environment(folder: Path, image: str) -> dict[str, str]:
+    """Let podman run without systemd, or skip where it can't start the image."""
     path = folder / "containers.conf"
     path.write_text(CONTAINERS_CONF)
     environment = {**os.environ, "CONTAINERS_CONF": str(path)}
-    probe = ("podman", "run", "--rm", "--network", "none", "--memory", "1g", BASE, "true")
+    probe = (
+        "podman",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--memory",
+        "1g",
+        "--entrypoint",
+        "true",
+        image,
+    )
     done = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"podman can't start a container here: {done.stderr.strip()[-300:]}")
+        cannot_run(f"podman can't start a container here: {done.stderr.strip()[-300:]}")
     return environment
 
 
-def _require_base(folder: Path) -> None:
+def _find_base(folder: Path) -> str:
     """Fetch the base image, or make one like it from Debian's packages."""
-    if _works("buildah", "inspect", "--type", "image", BASE):
-        return
-    if _works("buildah", "pull", "--quiet", BASE):
-        return
+    for known in (OFFICIAL, MADE):
+        if _works("buildah", "inspect", "--type", "image", known):
+            return known
+    if _works("buildah", "pull", "--quiet", OFFICIAL):
+        return OFFICIAL
     require_packages("debootstrap", commands=("debootstrap",))
     root = folder / "rootfs"
     packages = "--include=ca-certificates,python3,python3-pip,python3-venv"
     if not _works("debootstrap", "--variant=minbase", packages, "bookworm", str(root)):
-        pytest.skip(f"neither a registry nor a Debian mirror gives {BASE}")
+        cannot_run(f"neither a registry nor a Debian mirror gives {OFFICIAL}")
     for path in (root / "dev").iterdir():
         call("rm", "-rf", path)
     for name, target in {"python3": "python3", "python": "python3", "pip": "pip3"}.items():
@@ -75,16 +90,17 @@ def _require_base(folder: Path) -> None:
     call("buildah", "add", "--quiet", container, root, "/")
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     call("buildah", "config", "--cmd", "/bin/bash", "--env", path, container)
-    call("buildah", "commit", "--quiet", container, BASE)
+    call("buildah", "commit", "--quiet", container, MADE)
     call("buildah", "rm", container)
+    return MADE
 
 
-def _require_chroot() -> None:
+def _require_chroot(base: str) -> None:
     """Skip where buildah can't run a command in a container."""
-    container = call("buildah", "from", "--pull-never", BASE).strip().splitlines()[-1]
+    container = call("buildah", "from", "--pull-never", base).strip().splitlines()[-1]
     try:
         if not _works("buildah", "run", "--isolation", "chroot", container, "true"):
-            pytest.skip("buildah can't run anything here")
+            cannot_run("buildah can't run anything here")
     finally:
         call("buildah", "rm", container)
 
@@ -95,7 +111,7 @@ def _works(*command: str) -> bool:
 
 def _pip_of_this_machine(folder: Path) -> list[str]:
     """Let pip inside the build find packages where pip outside does: mounts, read-only."""
-    lines = call("python3", "-m", "pip", "config", "list").splitlines()
+    lines = call(sys.executable, "-m", "pip", "config", "list").splitlines()
     settings = dict(line.split("=", 1) for line in lines if "=" in line)
     values = {name.split(".", 1)[1]: value.strip("'\"") for name, value in settings.items()}
     config = folder / "pip.conf"

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,31 +16,44 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("cascade-bids")
 
 
+def cannot_run(reason: str) -> NoReturn:
+    """Skip a test, or fail it where ``MUST_RUN`` says that the machine can do all."""
+    if os.environ.get("MUST_RUN"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def require_packages(*names: str, commands: Sequence[str]) -> None:
-    """Install Debian packages that are missing, or skip with the reason."""
+    """Install Debian packages that are missing, or skip with the reason; none is removed."""
     missing = [command for command in commands if shutil.which(command) is None]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        pytest.skip(f"needs {', '.join(missing)}, and only root on Debian can install them here")
+        cannot_run(f"needs {', '.join(missing)}, and only root on Debian can install them here")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", *names]):
+    install = ["install", "-y", "--no-install-recommends", "--no-remove", *names]
+    for command in (["update"], install):
         done = subprocess.run(
             ["apt-get", "-qq", *command], env=quiet, capture_output=True, text=True, check=False
         )
     if done.returncode:
-        pytest.skip(f"{', '.join(names)} can't be installed: {done.stderr.strip()[-300:]}")
+        cannot_run(f"{', '.join(names)} can't be installed: {done.stderr.strip()[-300:]}")
 
 
 def call(*command: object, code: int = 0, **options: object) -> str:
-    """Run a command that is to end with an exit code; give what it printed."""
+    """Run a command that is to end with an exit code; give what it printed, without errors."""
+    return run_command(*command, code=code, **options).stdout
+
+
+def run_command(
+    *command: object, code: int = 0, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that is to end with an exit code; give its outputs."""
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
-    text = done.stdout + done.stderr
-    assert done.returncode == code, (
-        f"{' '.join(words)}: exit code {done.returncode}\n{text[-4000:]}"
-    )
-    return text
+    text = (done.stdout + done.stderr)[-4000:]
+    assert done.returncode == code, f"{' '.join(words)}: exit code {done.returncode}\n{text}"
+    return done
 
 
 class Clock:

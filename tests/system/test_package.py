@@ -8,6 +8,7 @@ Prints one line of figures for each.
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,13 +75,22 @@ def test_the_wheel(version: str, wheel: Path, tmp_path: Path, capsys) -> None:
         print(f"\nPython {version}: wheel of {size:.1f} MB installed in {seconds} s, works")
 
 
+def lowest_versions(folder: Path) -> Path:
+    """Write constraints of what pyproject.toml asks for at the least."""
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    path = folder / "lowest.txt"
+    path.write_text("".join(f"{one.replace('>=', '==')}\n" for one in asked))
+    return path
+
+
 def test_the_lowest_versions(wheel: Path, tmp_path: Path, capsys) -> None:
-    """The oldest dependencies that pyproject.toml allows, on the oldest Python."""
-    lowest = ROOT / "tests" / "system" / "lowest.txt"
+    """The oldest dependencies that are allowed process a scan, on the oldest Python."""
+    lowest = lowest_versions(tmp_path)
     programs = install(interpreter("3.11"), tmp_path / "env", lowest, wheel)
-    try_out(programs, tmp_path / "there")
     there = tmp_path / "there"
-    call(programs / "cascade-bids", "bids", "out", "participant", cwd=there)
+    try_out(programs, there)
+    one = ("participant", "--participant-label", "01")
+    call(programs / "cascade-bids", "bids", "out", *one, cwd=there)
     assert list((there / "out").rglob("*_desc-lesions_stats.json"))
     with capsys.disabled():
         print("\nlowest versions: a phantom scan processed")

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from .cluster import job_states, start_slurm, wait_for
-from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, snapshot
+from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, run_command, snapshot
 
 SUBMIT = ROOT / "hpc" / "submit_slurm.sh"
 
@@ -33,11 +33,11 @@ def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_phantom(tmp_path_factory.mktemp("data") / "bids")
     for second in folder.glob("sub-*/ses-2"):
         shutil.rmtree(second)
-    last = sorted(folder.glob("sub-*"))[-1].name
-    for path in list((folder / last).rglob("*.nii.gz")):
-        copy = Path(str(path).replace(last, "sub-99"))
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
+    for name in ("sub-03", "sub-99"):
+        for path in list((folder / "sub-01").rglob("*.nii.gz")):
+            copy = Path(str(path).replace("sub-01", name))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
     torn = next((folder / "sub-99").rglob("*_FLAIR.nii.gz"))
     torn.write_bytes(torn.read_bytes()[:1000])
     return folder
@@ -48,7 +48,8 @@ def bare(bids: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     """The masks of the good scans by the bare install."""
     out = tmp_path_factory.mktemp("bare") / "out"
     good = [path.name.removeprefix("sub-") for path in sorted(bids.glob("sub-*"))[:-1]]
-    call(PROGRAM, bids, out, "participant", "--participant-label", *good)
+    alike = ("--nprocs", "2", "--omp-nthreads", "1")
+    call(PROGRAM, bids, out, "participant", "--participant-label", *good, *alike)
     return mask_hashes(out)
 
 
@@ -69,7 +70,7 @@ def test_an_array_with_a_bad_scan(slurm, bids, bare, tmp_path, capsys) -> None:
     assert job_states(slurm, group)[""][0] == "CANCELLED"
     assert not (out / "lesions.tsv").exists()
     assert "99" in (out / "logs" / f"task-{array}_4.txt").read_text()
-    assert "sub-99 has no lesion statistics" in call(PROGRAM, bids, out, "group")
+    assert "sub-99 has no lesion statistics" in run_command(PROGRAM, bids, out, "group").stderr
     assert len(loads(out)) == 3
     assert snapshot(bids, ROOT / "cascade_bids") == before
 
@@ -118,7 +119,7 @@ def test_a_killed_task_is_resubmitted_and_goes_on(slurm, bids, tmp_path) -> None
 def test_steps_as_jobs_of_slurm(slurm, bids, bare, tmp_path) -> None:
     file = tmp_path / "plugin.yml"
     file.write_text(
-        "plugin: SLURM\nplugin_args:\n  sbatch_args: --mem=4G --time=20\n  poll_freq: 1\n"
+        "plugin: SLURM\nplugin_args:\n  n_procs: 1\n  sbatch_args: --mem=4G --time=20\n"
     )
     first = sorted(bids.glob("sub-*"))[0].name
     out = tmp_path / "out"

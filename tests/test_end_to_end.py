@@ -1,6 +1,7 @@
 """The product as a user runs it, nothing replaced: on a phantom, and on a real patient."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,14 +48,21 @@ class Processed(NamedTuple):
         return pd.read_csv(self.path("space-FLAIR_desc-lesions_dseg.tsv"), sep="\t")
 
 
-def cascade_bids(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(RUN_PY), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+def cascade_bids(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(RUN_PY), *(str(argument) for argument in arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
 
 
-def process(bids: Path, out: Path, label: str) -> Processed:
+def process(bids: Path, out: Path, label: str, **environment: str) -> Processed:
     subject = label.split("_")[0]
-    done = cascade_bids(bids, out, "participant", "--participant-label", subject, "--nprocs", 2)
+    options = ("--participant-label", subject, "--nprocs", 2)
+    done = cascade_bids(bids, out, "participant", *options, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return Processed(bids, out, label, done)
 
@@ -74,9 +82,21 @@ def planted(phantom_dir: Path) -> PlantedScan:
 
 @pytest.fixture(scope="session")
 def phantom(phantom_dir: Path, planted: PlantedScan) -> Processed:
-    before = contents(phantom_dir / "bids")
-    processed = process(phantom_dir / "bids", phantom_dir / "out", planted.label)
-    assert contents(phantom_dir / "bids") == before, "the input was written to"
+    watched = {name: phantom_dir / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for folder in watched.values():
+        folder.mkdir()
+    watched |= {"input": phantom_dir / "bids", "program": RUN_PY.parent / "cascade_bids"}
+    before = {name: contents(folder) for name, folder in watched.items()}
+    environment = {name: str(path) for name, path in watched.items() if name.isupper()}
+    processed = process(
+        phantom_dir / "bids",
+        phantom_dir / "out",
+        planted.label,
+        PYTHONDONTWRITEBYTECODE="1",
+        **environment,
+    )
+    for name, folder in watched.items():
+        assert contents(folder) == before[name], f"{name} was written to"
     return processed
 
 
@@ -151,19 +171,26 @@ def test_the_report_shows_the_scan(phantom: Processed) -> None:
     assert f"{phantom.stats['load_ml']:.2f}" in page
 
 
-def test_the_cohort_report_follows(phantom: Processed) -> None:
+@pytest.fixture(scope="session")
+def cohort(phantom: Processed) -> pd.DataFrame:
     done = cascade_bids(phantom.bids, phantom.out, "group")
     assert done.returncode == 0, done.stderr
+    return pd.read_csv(phantom.out / "lesions.tsv", sep="\t")
+
+
+def test_the_cohort_report_follows(phantom: Processed, cohort: pd.DataFrame) -> None:
     assert (phantom.out / "group.html").is_file()
-    cohort = pd.read_csv(phantom.out / "lesions.tsv", sep="\t")
     assert list(cohort["participant_id"]) == ["sub-01"]
     assert cohort["load_ml"][0] == pytest.approx(phantom.stats["load_ml"])
     assert cohort["lesion_count"][0] == phantom.stats["count"]
 
 
-def test_the_outputs_are_those_that_were_committed(phantom: Processed) -> None:
-    """After the group level; a change of the outputs is a change of this listing."""
-    found = sorted(path.relative_to(phantom.out).as_posix() for path in phantom.out.rglob("*.*"))
+def test_the_outputs_are_those_that_were_committed(
+    phantom: Processed, cohort: pd.DataFrame
+) -> None:
+    """A change of the outputs is a change of this listing."""
+    files = [path for path in phantom.out.rglob("*") if path.is_file()]
+    found = sorted(path.relative_to(phantom.out).as_posix() for path in files)
     expected = (EXPECTED / "outputs.txt").read_text().split()
     assert [name for name in found if not name.startswith("logs/")] == expected
 

@@ -41,6 +41,8 @@ test-container test-apptainer test-slurm test-package: test-%: $(VENV)/.test
 lint: $(VENV)/.lint
 	.ci/check-version
 	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,6 +1,7 @@
 """Run a workflow of many scans with Nipype, and tell which scans failed and why."""
 
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -50,7 +51,11 @@ def run_workflow(
         Gets step and cause of each scan that fails, by workflow name; those that have failed
         until then even if the run is interrupted.
     """
-    with _work_dir(resources, scans) as work_dir, _crash_dir(work_dir) as crash_dir:
+    with (
+        _work_dir(resources, scans) as work_dir,
+        _keep_caches(work_dir),
+        _crash_dir(work_dir) as crash_dir,
+    ):
         workflow.base_dir = str(work_dir / f"version-{VERSION}")
         # A workflow keeps the settings of the time when it was made.
         workflow.config["execution"].update(
@@ -151,6 +156,20 @@ def _work_dir(resources: ResourceConfig, scans: Sequence[Scan]) -> Iterator[Path
         with suppress(OSError):  # not empty: another run goes on there
             journeys.rmdir()
             journeys.parent.rmdir()
+
+
+@contextmanager
+def _keep_caches(folder: Path) -> Iterator[None]:
+    """Let matplotlib keep its list of fonts in a folder, not at home."""
+    name = "MPLCONFIGDIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder / "matplotlib")
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextmanager

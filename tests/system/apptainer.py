@@ -16,6 +16,7 @@ mount --bind "$1" "$1"
 cd "$1"
 for name in dev proc sys; do mount --rbind /$name $name; done
 mkdir -p old ".$2"
+touch etc/hosts etc/resolv.conf
 mount --bind "$2" ".$2"
 pivot_root . old
 umount -l /old

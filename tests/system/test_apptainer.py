@@ -22,9 +22,10 @@ def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> No
     call("podman", "save", "--quiet", "--format", "docker-archive", "-o", archive, image)
     shutil.copy(ROOT / "Singularity.def", shared)
     clock = Clock()
-    # Building runs %test, the doctor, too.
-    apptainer("build", "--fakeroot", "cascade_bids.sif", "Singularity.def")
+    # Root can't run %test while building where it lacks capabilities, as in containers.
+    apptainer("build", "--notest", "cascade_bids.sif", "Singularity.def")
     seconds = clock.seconds
+    assert "WRONG" not in apptainer("test", "--userns", "cascade_bids.sif")
     megabytes = (shared / "cascade_bids.sif").stat().st_size / 1e6
     assert "For research only" in apptainer("run-help", "cascade_bids.sif")
 
@@ -36,7 +37,6 @@ def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> No
     before = snapshot(bids)
     binds = ("-B", f"{bids}:/data:ro", "-B", f"{out}:/out", "-B", f"{work}:/work")
     inside = ("--userns", "--containall", "--cleanenv", *binds, "cascade_bids.sif")
-    assert "WRONG" not in apptainer("run", *inside, "doctor")
     clock = Clock()
     apptainer("run", *inside, "/data", "/out", *one, "--work-dir", "/work")
     run_seconds = clock.seconds

@@ -7,6 +7,7 @@ Prints one line of figures for each.
 
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -31,10 +32,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def interpreter(version: str) -> str:
-    found = shutil.which(f"python{version}")
-    if found is None:
-        pytest.skip(f"there is no python{version} here")
-    return found
+    """Find a Python: on the path, or among those of pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    known = [shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python")]
+    for found in filter(None, known):
+        # What pyenv puts on the path may name a Python that is not there.
+        if subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(found)
+    pytest.skip(f"there is no python{version} here")
 
 
 def install(python: str, folder: Path, constraints: Path, wheel: Path) -> Path:

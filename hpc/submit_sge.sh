@@ -11,7 +11,7 @@ cores=${CORES:-2}
 array=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
     -pe "${PARALLEL_ENVIRONMENT:-smp}" "$cores" -l "h_vmem=$((1024 * ${MEMORY_GB:-6} / cores))M" \
     -l "h_rt=00:${MINUTES:-45}:00" -j y -o "$out/logs/" -S /bin/bash \
-    "$here/participant.sh" "$list" "$bids" "$out" "$work" ${task_options[@]+"${task_options[@]}"})
+    "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
 group=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids_group -hold_jid "${array%%.*}" -j y \
     -o "$out/logs/" -l h_vmem=2G -l h_rt=00:15:00 -S /bin/bash \
     "$here/group.sh" "$bids" "$out")

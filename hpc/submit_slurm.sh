@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 array=$(sbatch --parsable --job-name=cascade_bids --array="1-$count%${AT_ONCE:-50}" \
     --cpus-per-task="${CORES:-2}" --mem="${MEMORY_GB:-6}G" --time="${MINUTES:-45}" \
     --output="$out/logs/task-%A_%a.txt" \
-    "$here/participant.sh" "$list" "$bids" "$out" "$work" ${task_options[@]+"${task_options[@]}"})
+    "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
 group=$(sbatch --parsable --job-name=cascade_bids_group --dependency="afterok:${array%%;*}" \
     --kill-on-invalid-dep=yes --cpus-per-task=1 --mem=2G --time=15 \
     --output="$out/logs/group-%j.txt" "$here/group.sh" "$bids" "$out")

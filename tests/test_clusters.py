@@ -45,6 +45,13 @@ def test_a_plan_leaves_out_who_is_complete(bids: Path, tmp_path: Path, quick: Co
     assert call(out, "plan", bids, out).text == "3\n10\n"
 
 
+def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> None:
+    assert call(tmp_path, "plan", bids, "--tta", "--nprocs", "2").code == 0
+    done = call(tmp_path, "plan", bids, "--tta", "--nporcs", "2")
+    assert done.code == 2
+    assert "--nporcs" in done.text
+
+
 def test_a_plan_of_no_dataset_is_wrong_use(tmp_path: Path) -> None:
     assert call(tmp_path, "plan", tmp_path / "nowhere").code == 2
 

@@ -45,7 +45,9 @@ echo 17
 INDEX = {"slurm": "SLURM_ARRAY_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "sge": "SGE_TASK_ID"}
 
 
-def submit(system: str, tmp_path: Path, *options: str, people: str = "2 3 10") -> tuple[str, str]:
+def submit(
+    system: str, tmp_path: Path, *options: str, people: str = "2 3 10", wanted: str = ""
+) -> tuple[str, str]:
     """Submit a dataset; give the calls of the program and what the scheduler was told."""
     binaries = tmp_path / "bin"
     binaries.mkdir()
@@ -60,6 +62,7 @@ def submit(system: str, tmp_path: Path, *options: str, people: str = "2 3 10") -
         "CALLS": str(tmp_path / "calls"),
         "SUBMITTED": str(tmp_path / "submitted"),
         "INDEX": INDEX[system],
+        "PARTICIPANTS": wanted,
         "TMPDIR": str(tmp_path),
     }
     done = subprocess.run(
@@ -94,10 +97,10 @@ def test_every_participant_is_a_task_and_the_group_comes_last(system, tmp_path):
 
 
 def test_who_and_which_images_are_chosen_by_the_list(tmp_path):
-    chosen = ("--participant-label", "2", "3", "--session-label", "1", "--tta")
-    calls, _ = submit("slurm", tmp_path, "scratch", "-v", *chosen)
+    chosen = ("-v", "--session-label", "1", "--tta")
+    calls, _ = submit("slurm", tmp_path, "scratch", *chosen, wanted="2 3")
     planned = (tmp_path / "calls-plan").read_text()
-    assert planned.endswith("[--participant-label][2][3][--session-label][1]")
+    assert planned.endswith("[-v][--session-label][1][--tta][--participant-label][2][3]")
     for label, line in zip(("2", "3", "10"), calls.splitlines()[:-1], strict=True):
         assert line.count("--participant-label") == 1
         assert f"[--participant-label][{label}]" in line
@@ -120,9 +123,19 @@ def test_nobody_is_submitted_when_all_are_complete(system, tmp_path):
 
 
 @pytest.mark.parametrize("system", list(INDEX))
-def test_usage_is_told(system):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [((), "Usage"), (("bids", "out", "scratch", "--participant-label", "1"), "PARTICIPANTS")],
+)
+def test_wrong_use_is_told(system, words, message, tmp_path):
     done = subprocess.run(
-        [HPC / f"submit_{system}.sh"], capture_output=True, text=True, timeout=60, check=False
+        [HPC / f"submit_{system}.sh", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 2
-    assert "Usage" in done.stderr
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -34,6 +34,12 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         help="participant: find lesions in every scan; group: the table and report of the cohort",
     )
     parser.add_argument("--version", action="version", version=f"cascade_bids {VERSION}")
+    add_run_options(parser)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be said of a run on a dataset."""
     choose = add_choice(parser)
     add_filters(choose)
     choose.add_argument(
@@ -59,7 +65,6 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         help="further spaces in which to write the lesion mask",
     )
     _add_processing(parser)
-    return parser
 
 
 def _add_processing(parser: argparse.ArgumentParser) -> None:

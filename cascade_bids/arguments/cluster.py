@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cascade_bids.arguments.shared import add_choice, add_filters, add_verbose
+from cascade_bids.arguments.app import add_run_options
+from cascade_bids.arguments.shared import add_verbose
 
 
 def doctor_parser() -> argparse.ArgumentParser:
@@ -23,14 +24,13 @@ def plan_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         prog="cascade-bids plan",
         description="List the participants of a dataset, one a line, for the tasks of an array "
-        "job; those whose scans are complete in OUTPUT_DIR are left out.",
+        "job; those whose scans are complete in OUTPUT_DIR are left out. Takes the options of a "
+        "run, so that what is wrong with them is told before the job waits.",
     )
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("output_dir", type=Path, nargs="?", help="derivatives of earlier runs")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the list here (default: print it)"
     )
-    choose = add_choice(parser)
-    add_filters(choose)
-    add_verbose(parser)
+    add_run_options(parser)
     return parser

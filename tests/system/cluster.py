@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from cascade_bids.machine import usable_cores, usable_memory
+
 from .machine import call, cannot_run, require_packages
 
 SLURM_CONF = """ClusterName=test
@@ -51,7 +53,6 @@ def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
     port = _free_port()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     config = folder / "slurm.conf"
     config.write_text(
         SLURM_CONF.format(
@@ -59,8 +60,8 @@ def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
             host=socket.gethostname().split(".")[0],
             port=port,
             next_port=port + 1,
-            cores=os.cpu_count(),
-            megabytes=int(0.9 * memory),
+            cores=usable_cores(),
+            megabytes=int(0.9 * usable_memory() / 2**20),
         )
     )
     key = folder / "munge.key"

@@ -50,18 +50,7 @@ def podman_environment(folder: Path, image: str) -> dict[str, str]:
     path = folder / "containers.conf"
     path.write_text(CONTAINERS_CONF)
     environment = {**os.environ, "CONTAINERS_CONF": str(path)}
-    probe = (
-        "podman",
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--memory",
-        "1g",
-        "--entrypoint",
-        "true",
-        image,
-    )
+    probe = f"podman run --rm --network none --memory 1g --entrypoint true {image}".split()
     done = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         cannot_run(f"podman can't start a container here: {done.stderr.strip()[-300:]}")

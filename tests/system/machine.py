@@ -1,15 +1,18 @@
 """What the tests of containers and clusters need of a machine, and how they measure."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +69,32 @@ class Clock:
     def seconds(self) -> int:
         """Whole seconds."""
         return round(time.monotonic() - self.start)
+
+
+class MemoryMeter:
+    """Measures, inside its ``with``, what all processes that start there take together."""
+
+    def __init__(self) -> None:
+        self.gigabytes = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=({*psutil.pids()},))
+
+    def __enter__(self) -> "MemoryMeter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self, others: set[int]) -> None:
+        while not self._ended.wait(0.5):
+            total = 0
+            for pid in {*psutil.pids()} - others:
+                with contextlib.suppress(psutil.Error):
+                    # What processes share counts once.
+                    total += psutil.Process(pid).memory_full_info().pss
+            self.gigabytes = max(self.gigabytes, total / 1e9)
 
 
 def make_phantom(folder: Path) -> Path:

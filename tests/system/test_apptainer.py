@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .apptainer import find_apptainer
 from .image import build_image
-from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, snapshot
+from .machine import PROGRAM, ROOT, Clock, MemoryMeter, call, make_phantom, mask_hashes, snapshot
 
 
 def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> None:
@@ -38,7 +38,8 @@ def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> No
     binds = ("-B", f"{bids}:/data:ro", "-B", f"{out}:/out", "-B", f"{work}:/work")
     inside = ("--userns", "--containall", "--cleanenv", *binds, "cascade_bids.sif")
     clock = Clock()
-    apptainer("run", *inside, "/data", "/out", *one, "--work-dir", "/work")
+    with MemoryMeter() as memory:
+        apptainer("run", *inside, "/data", "/out", *one, "--work-dir", "/work")
     run_seconds = clock.seconds
     apptainer("run", *inside, "/data", "/out", "group")
     assert (out / "lesions.tsv").exists()
@@ -50,5 +51,6 @@ def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> No
     with capsys.disabled():
         print(
             f"\nApptainer: built in {seconds} s, {megabytes:.0f} MB; a phantom scan in "
-            f"{run_seconds} s, masks equal to those of the bare install"
+            f"{run_seconds} s and at most {memory.gigabytes:.1f} GB, masks equal to those of the "
+            "bare install"
         )

@@ -15,7 +15,17 @@ import pandas as pd
 import pytest
 
 from .cluster import job_states, start_slurm, wait_for
-from .machine import PROGRAM, ROOT, Clock, call, make_phantom, mask_hashes, run_command, snapshot
+from .machine import (
+    PROGRAM,
+    ROOT,
+    Clock,
+    MemoryMeter,
+    call,
+    make_phantom,
+    mask_hashes,
+    run_command,
+    snapshot,
+)
 
 SUBMIT = ROOT / "hpc" / "submit_slurm.sh"
 
@@ -61,8 +71,9 @@ def test_an_array_with_a_bad_scan(slurm, bids, bare, tmp_path, capsys) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     before = snapshot(bids, ROOT / "cascade_bids")
     clock = Clock()
-    array, group = call(SUBMIT, bids, out, work, env=slurm).split()
-    wait_for(slurm, array, group)
+    with MemoryMeter() as memory:
+        array, group = call(SUBMIT, bids, out, work, env=slurm).split()
+        wait_for(slurm, array, group)
     seconds = clock.seconds
     states = job_states(slurm, array)
     assert [states[str(task)] for task in (1, 2, 3)] == [("COMPLETED", "0")] * 3
@@ -88,7 +99,10 @@ def test_an_array_with_a_bad_scan(slurm, bids, bare, tmp_path, capsys) -> None:
     assert job_states(slurm, group)[""] == ("COMPLETED", "0")
     assert len(loads(out)) == 4
     with capsys.disabled():
-        print(f"\nSLURM: array of 4 with one bad in {seconds} s, masks equal to the bare install")
+        print(
+            f"\nSLURM: array of 4 with one bad in {seconds} s, tasks together at most "
+            f"{memory.gigabytes:.1f} GB, masks equal to those of the bare install"
+        )
 
 
 def test_a_killed_task_is_resubmitted_and_goes_on(slurm, bids, tmp_path) -> None:

@@ -22,12 +22,14 @@ LESION: Mapping[str, tuple[float, float]] = {
 GREY = ("cortex", "deep grey", "thalamus", "pallidum", "cerebellar cortex", "brainstem")
 """Tissues that differ from white matter by more or less, all together."""
 
-SPREAD: Mapping[str, tuple[float, float]] = {"FLAIR": (0.3, 1.8)}
+SPREAD: Mapping[str, tuple[float, float]] = {
+    "FLAIR": (0.3, 1.8),
+    "T1w": (0.5, 1.4),
+    "T2w": (0.5, 1.4),
+    "PDw": (0.5, 1.4),
+}
 """Lowest and highest factor by which scanners stretch the difference of `GREY` from white matter;
 FLAIR sequences differ most in it."""
-
-OTHER_SPREAD = (0.5, 1.4)
-"""The same of the other contrasts."""
 
 UNEVEN: Mapping[str, float] = {"FLAIR": 0.4, "T1w": 0.7, "T2w": 0.5, "PDw": 0.5}
 """Highest logarithmic standard deviation of what a contrast shows within and between lesions: how
@@ -114,7 +116,7 @@ def _draw_levels(contrast: str, rng: torch.Generator) -> Tensor:
     jitter = 1 + JITTER * (2 * torch.rand(len(TISSUES), generator=rng) - 1)
     white = levels[TISSUES.index("white")].clone()
     grey = torch.tensor([tissue in GREY for tissue in TISSUES])
-    stretch = uniform(*SPREAD.get(contrast, OTHER_SPREAD), rng)
+    stretch = uniform(*SPREAD[contrast], rng)
     spread = torch.where(grey, white + stretch * (levels - white), levels)
     return spread * jitter
 

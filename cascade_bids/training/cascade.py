@@ -58,8 +58,8 @@ def train_stages(
     engine
         What samples are drawn from, of a method that learns from such.
     start
-        Stages of the same method that were trained before: the first starts with the weights of
-        their first, and each further one with those of the one before.
+        Stages of the same method that were trained before, whose weights these start with; without
+        them each stage of a method that learns from samples starts with those of the one before.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def train_stages(
             drawn = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
             fit_patches(network, drawn, recipe, folder, schedule=schedule, seed=own_seed)
         elif isinstance(network, SegmentationNetwork) and engine is not None:
-            known = next(iter([*stages[-1:], *start[:1]]), None)
+            known = next(iter([*start[number - 1 : number], *stages[-1:]]), None)
             if known is not None:
                 network.load_state_dict(known.network.state_dict())
             fit_samples(

@@ -136,7 +136,6 @@ RECIPES = {
     "cascade": Recipe(
         source="cascade_bids, after Valverde et al. 2017 and Billot et al. 2023",
         architecture="FoldedUNet",
-        # The second starts with the weights of the first.
         stages=(StageRecipe(_BRAIN, _BRAIN, share=0.7), StageRecipe(_LIKELY, _LIKELY, share=0.3)),
         schedule=Schedule(
             max_epochs=2000,

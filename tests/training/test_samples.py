@@ -5,9 +5,11 @@ import torch
 
 from cascade_bids.network.cascade import CandidateRule, Stage
 from cascade_bids.network.folded import FoldedUNet
-from cascade_bids.training import engine, samples
+from cascade_bids.training import cascade, engine, samples
+from cascade_bids.training.cascade import train_stages
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
+from cascade_bids.training.recipes import find_recipe
 from cascade_bids.training.sample import Sample
 from cascade_bids.training.samples import cut_crops, fit_samples
 
@@ -49,3 +51,29 @@ def test_a_cascade_learns_from_samples(tmp_path, monkeypatch):
         )
         assert not torch.equal(before, network.last[0].weight)
         stages.append(Stage(network, rule))
+
+
+def test_each_network_starts_with_its_own_earlier_weights_or_those_of_the_one_before(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cascade, "fit_samples", lambda *_, **__: None)
+    recipe = find_recipe("cascade")
+    source = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),))
+    arguments = {
+        "work_dir": tmp_path,
+        "schedules": [recipe.schedule] * 2,
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "engine": source,
+    }
+
+    def weights(stage: Stage) -> torch.Tensor:
+        return torch.cat([one.flatten() for one in stage.network.state_dict().values()])
+
+    first, second = train_stages(recipe, [], ("FLAIR", "T1w"), **arguments)
+    assert torch.equal(weights(first), weights(second))
+    torch.manual_seed(7)
+    torch.nn.init.normal_(next(second.network.parameters()))
+    again = train_stages(recipe, [], ("FLAIR", "T1w"), **arguments, start=[first, second])
+    assert torch.equal(weights(again[0]), weights(first))
+    assert torch.equal(weights(again[1]), weights(second))

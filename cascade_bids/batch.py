@@ -11,7 +11,7 @@ from typing import Any
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
 from cascade_bids.bids.scan import Scan
-from cascade_bids.config import VERSION, ParticipantConfig
+from cascade_bids.config import VERSION, MethodConfig, ParticipantConfig
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.execution import run_workflow, workflow_name
 from cascade_bids.network.device import prepare_device
@@ -102,18 +102,31 @@ def run_scans(scans: Sequence[Scan], config: ParticipantConfig) -> list[Outcome]
 def _check_start(config: ParticipantConfig) -> Mapping[str, Any]:
     """Check device, method and weights before anything is written; give the method's card."""
     prepare_device(config.resources.device, config.resources.omp_nthreads)
-    card = load_card(config.method.method, task=FIND_LESIONS)
-    if config.method.separate_lesions and not card.get("sphere_head"):
+    return check_method(config.method)
+
+
+def check_method(method: MethodConfig) -> Mapping[str, Any]:
+    """Check a method, its weights, and whether it can do what is asked; give its card.
+
+    Raises
+    ------
+    UsageError
+        When there is no such method, or it can't.
+    StartError
+        When weights are unreadable.
+    """
+    card = load_card(method.method, task=FIND_LESIONS)
+    if method.separate_lesions and not card.get("sphere_head"):
         raise UsageError(
             f"--separate-lesions needs the sphere map of a method with a sphere head, which "
             f"{card['name']} has not; leave the option out, or choose another --method"
         )
-    if config.method.tta and card.get("anatomy"):
+    if method.tta and card.get("anatomy"):
         raise UsageError(
             f"--tta mirrors the head, which {card['name']} with its anatomical coordinates can't "
             "be asked about; leave the option out, or choose another --method"
         )
-    for name in (config.method.method, "brain"):
+    for name in (method.method, "brain"):
         check_weights(name)
     return card
 

@@ -12,9 +12,10 @@ from cascade_bids.arguments.app import (
     compare_parser,
     evaluate_parser,
     phantom_parser,
+    plan_parser,
     segment_parser,
 )
-from cascade_bids.arguments.cluster import doctor_parser, plan_parser
+from cascade_bids.arguments.doctor import doctor_parser
 from cascade_bids.arguments.training import (
     crossval_parser,
     finetune_parser,
@@ -24,8 +25,8 @@ from cascade_bids.arguments.training import (
     train_brain_parser,
     train_parser,
 )
-from cascade_bids.commands.app import run_bids_app, run_segment
-from cascade_bids.commands.cluster import run_doctor, run_plan
+from cascade_bids.commands.app import run_bids_app, run_plan, run_segment
+from cascade_bids.commands.doctor import run_doctor
 from cascade_bids.commands.evaluation import run_compare, run_evaluate, run_phantom
 from cascade_bids.commands.training import (
     run_crossval,

@@ -105,9 +105,13 @@ def read_plugin(path: Path) -> dict[str, Any]:
             "Nipype's plugin of that name is to be given"
         )
     name = content["plugin"]
-    if not hasattr(plugins, f"{name}Plugin"):
-        known = [one.removesuffix("Plugin") for one in vars(plugins) if one.endswith("Plugin")]
-        raise UsageError(f"--use-plugin {path}: Nipype has no {name}, but {', '.join(known)}")
+    known = [one.removesuffix("Plugin") for one in vars(plugins) if one.endswith("Plugin")]
+    # Those for whole graphs hand all steps over and end, so nobody would know what became of them.
+    known = [one for one in known if not one.endswith("Graph")]
+    if name not in known:
+        raise UsageError(
+            f"--use-plugin {path}: take one of Nipype's {', '.join(known)}, not {name}"
+        )
     # A step that asks for more cores than there are runs alone, as it does without a plugin.
     return {"plugin": name, "plugin_args": {"raise_insufficient": False, **arguments}}
 

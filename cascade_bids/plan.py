@@ -4,11 +4,12 @@ from pathlib import Path
 
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import output_path
+from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 
 
 def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
-    """List the participants who have a scan without lesion statistics.
+    """List the participants who have a scan without lesion statistics, or no report.
 
     Parameters
     ----------
@@ -28,10 +29,14 @@ def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
     UsageError, StartError
         As of `cascade_bids.bids.inputs.find_scans`.
     """
-    return list(
-        dict.fromkeys(
-            scan.subject
-            for scan in find_scans(inputs)
-            if output_dir is None or not output_path(output_dir, scan, "stats").exists()
+
+    def is_complete(scan: Scan) -> bool:
+        return (
+            output_dir is not None
+            and output_path(output_dir, scan, "stats").exists()
+            # A task that was killed may have left the one without the other.
+            and (output_dir / f"sub-{scan.subject}.html").exists()
         )
-    )
+
+    scans = find_scans(inputs)
+    return list(dict.fromkeys(scan.subject for scan in scans if not is_complete(scan)))

@@ -5,12 +5,16 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/plan.sh"
-# An array needs two tasks at least, so a single one is told which it is.
-if [ "$count" -gt 1 ]; then tasks=(-J "1-$count%${AT_ONCE:-50}"); else tasks=(-v PBS_ARRAY_INDEX=1); fi
-array=$(qsub ${QSUB_OPTIONS:-} -V -N cascade_bids "${tasks[@]}" -j oe -o "$out/logs/" \
-    -l "select=1:ncpus=${CORES:-2}:mem=${MEMORY_GB:-6}gb" -l "walltime=00:${MINUTES:-45}:00" \
-    -- "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
-group=$(qsub ${QSUB_OPTIONS:-} -V -N cascade_bids_group -W "depend=afterok:$array" -j oe \
+array= after=
+if [ "$count" -gt 0 ]; then
+    # An array needs two tasks at least, so a single one is told which it is.
+    if [ "$count" -gt 1 ]; then tasks=(-J "1-$count%${AT_ONCE:-50}"); else tasks=(-v PBS_ARRAY_INDEX=1); fi
+    array=$(qsub ${QSUB_OPTIONS:-} -V -N cascade_bids "${tasks[@]}" -j oe -o "$out/logs/" \
+        -l "select=1:ncpus=${CORES:-2}:mem=${MEMORY_GB:-6}gb" -l "walltime=00:${MINUTES:-45}:00" \
+        -- "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
+    after="-W depend=afterok:$array"
+fi
+group=$(qsub ${QSUB_OPTIONS:-} -V -N cascade_bids_group $after -j oe \
     -o "$out/logs/" -l select=1:ncpus=1:mem=2gb -l walltime=00:15:00 \
-    -- "$here/group.sh" "$bids" "$out")
-echo "$array $group"
+    -- "$here/group.sh" "$bids" "$out") || { [ -z "$array" ] || qdel "$array"; exit 1; }
+echo $array "$group"

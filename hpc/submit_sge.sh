@@ -8,11 +8,17 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/plan.sh"
 cores=${CORES:-2}
-array=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
-    -pe "${PARALLEL_ENVIRONMENT:-smp}" "$cores" -l "h_vmem=$((1024 * ${MEMORY_GB:-6} / cores))M" \
-    -l "h_rt=00:${MINUTES:-45}:00" -j y -o "$out/logs/" -S /bin/bash \
-    "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
-group=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids_group -hold_jid "${array%%.*}" -j y \
-    -o "$out/logs/" -l h_vmem=2G -l h_rt=00:15:00 -S /bin/bash \
-    "$here/group.sh" "$bids" "$out")
-echo "${array%%.*} $group"
+array= after=
+if [ "$count" -gt 0 ]; then
+    # h_vmem limits addresses, of which programs take more than memory.
+    array=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
+        -pe "${PARALLEL_ENVIRONMENT:-smp}" "$cores" -l "h_vmem=$((2 * 1024 * ${MEMORY_GB:-6} / cores))M" \
+        -l "h_rt=00:${MINUTES:-45}:00" -j y -o "$out/logs/" -S /bin/bash \
+        "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
+    array=${array%%.*}
+    after="-hold_jid $array"
+fi
+group=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids_group $after -j y \
+    -o "$out/logs/" -l h_vmem=4G -l h_rt=00:15:00 -S /bin/bash \
+    "$here/group.sh" "$bids" "$out") || { [ -z "$array" ] || qdel "$array"; exit 1; }
+echo $array "$group"

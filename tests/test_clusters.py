@@ -43,6 +43,8 @@ def test_a_plan_leaves_out_who_is_complete(bids: Path, tmp_path: Path, quick: Co
     assert call(out, "plan", bids, out).text == "2\n3\n10\n"  # the second session is missing
     assert run(bids, out, "--participant-label", "2").code == 0
     assert call(out, "plan", bids, out).text == "3\n10\n"
+    (out / "sub-2.html").unlink()
+    assert call(out, "plan", bids, out).text == "2\n3\n10\n"
 
 
 def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> None:
@@ -50,6 +52,13 @@ def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> N
     done = call(tmp_path, "plan", bids, "--tta", "--nporcs", "2")
     assert done.code == 2
     assert "--nporcs" in done.text
+    done = call(tmp_path, "plan", bids, "--method", "nobody")
+    assert done.code == 2
+    assert "nobody" in done.text
+    done = call(tmp_path, "plan", bids, bids / "out")
+    assert done.code == 2
+    assert "inside the input" in done.text
+    assert not (bids / "out").exists()
 
 
 def test_a_plan_of_no_dataset_is_wrong_use(tmp_path: Path) -> None:
@@ -127,7 +136,8 @@ def test_a_plugin_may_have_no_arguments_and_other_keys(tmp_path: Path) -> None:
         ("plugin: [", "can't be read"),
         ("- SLURM", "write a line `plugin: NAME`"),
         ("plugin: SLURM\nplugin_args: [1]", "write a line `plugin: NAME`"),
-        ("plugin: Nobody", "Nipype has no Nobody, but .*SLURM"),
+        ("plugin: SLURMGraph", "not SLURMGraph"),
+        ("plugin: Nobody", "one of Nipype's .*SLURM.*, not Nobody"),
     ],
 )
 def test_a_wrong_plugin_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -76,7 +76,7 @@ def submit(
     assert done.returncode == 0, done.stderr
     texts = [(tmp_path / name) for name in ("calls", "submitted")]
     calls, submitted = (path.read_text() if path.exists() else "" for path in texts)
-    return calls, submitted or done.stdout
+    return calls, submitted
 
 
 @pytest.mark.parametrize("system", list(INDEX))
@@ -101,6 +101,7 @@ def test_who_and_which_images_are_chosen_by_the_list(tmp_path):
     calls, _ = submit("slurm", tmp_path, "scratch", *chosen, wanted="2 3")
     planned = (tmp_path / "calls-plan").read_text()
     assert planned.endswith("[-v][--session-label][1][--tta][--participant-label][2][3]")
+    assert "--work-dir" not in planned
     for label, line in zip(("2", "3", "10"), calls.splitlines()[:-1], strict=True):
         assert line.count("--participant-label") == 1
         assert f"[--participant-label][{label}]" in line
@@ -115,10 +116,10 @@ def test_one_participant_is_an_array_too(system, tmp_path):
 
 
 @pytest.mark.parametrize("system", list(INDEX))
-def test_nobody_is_submitted_when_all_are_complete(system, tmp_path):
-    calls, told = submit(system, tmp_path, "scratch", people="")
-    assert calls == ""
-    assert told.startswith("all participants are complete")
+def test_the_group_level_alone_is_submitted_when_all_are_complete(system, tmp_path):
+    calls, submitted = submit(system, tmp_path, "scratch", people="")
+    assert calls == f"[{tmp_path / 'b i d s'}][{tmp_path / 'out'}][group]\n"
+    assert len(submitted.splitlines()) == 1
     assert not list((tmp_path / "out" / "logs").iterdir())
 
 

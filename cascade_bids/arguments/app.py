@@ -111,6 +111,24 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def plan_parser() -> argparse.ArgumentParser:
+    """Make the parser that lists whom a run has to process."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="cascade-bids plan",
+        description="List the participants of a dataset, one a line, for the tasks of an array "
+        "job; those whose scans are complete in OUTPUT_DIR are left out. Takes the options of a "
+        "run, so that what is wrong with them is told before the job waits.",
+    )
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("output_dir", type=Path, nargs="?", help="derivatives of earlier runs")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the list here (default: print it)"
+    )
+    add_run_options(parser)
+    return parser
+
+
 def segment_parser() -> argparse.ArgumentParser:
     """Make the parser of one patient without BIDS."""
     parser = argparse.ArgumentParser(

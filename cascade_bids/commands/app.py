@@ -32,19 +32,31 @@ def run_bids_app(options: argparse.Namespace) -> int:
     for name, folder in written_folders(options.output_dir, options.work_dir).items():
         require_outside(name, folder, bids_dir)
     from cascade_bids.batch import run_participants
-    from cascade_bids.bids.inputs import load_filters
 
-    inputs = InputConfig(
-        bids_dir=bids_dir,
-        participant_labels=tuple(options.participant_label),
-        session_labels=tuple(options.session_label),
-        filters=load_filters(options.bids_filter_file) if options.bids_filter_file else {},
-        derivatives=_named_paths(options.derivatives),
-        database_dir=options.bids_database_dir,
-        validate=not options.skip_bids_validation,
-    )
-    config = _participant_config(options, output_dir, inputs, tuple(options.output_spaces))
+    inputs, spaces = _read_inputs(options), tuple(options.output_spaces)
+    config = _participant_config(options, output_dir, inputs, spaces)
     return _tell_outcomes(run_participants(config), output_dir)
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """List the participants who have a scan that is not complete."""
+    bids_dir, output_dir = options.bids_dir.resolve(), options.output_dir
+    if output_dir is not None:
+        for name, folder in written_folders(output_dir, options.work_dir).items():
+            require_outside(name, folder, bids_dir)
+    if options.out is not None:
+        require_outside("--out", options.out.resolve(), bids_dir)
+    from cascade_bids.batch import check_method
+    from cascade_bids.plan import find_unfinished
+    from cascade_bids.report.page import write_whole
+
+    check_method(_read_method(options))
+    text = "".join(f"{label}\n" for label in find_unfinished(_read_inputs(options), output_dir))
+    if options.out is None:
+        print(text, end="")
+    else:
+        write_whole(options.out, text)
+    return 0
 
 
 def run_segment(options: argparse.Namespace) -> int:
@@ -60,6 +72,21 @@ def run_segment(options: argparse.Namespace) -> int:
     return _tell_outcomes(run_scans([scan], config), output_dir)
 
 
+def _read_inputs(options: argparse.Namespace) -> InputConfig:
+    """Gather which images of which dataset are read."""
+    from cascade_bids.bids.inputs import load_filters
+
+    return InputConfig(
+        bids_dir=options.bids_dir.resolve(),
+        participant_labels=tuple(options.participant_label),
+        session_labels=tuple(options.session_label),
+        filters=load_filters(options.bids_filter_file) if options.bids_filter_file else {},
+        derivatives=_named_paths(options.derivatives),
+        database_dir=options.bids_database_dir,
+        validate=not options.skip_bids_validation,
+    )
+
+
 def _participant_config(
     options: argparse.Namespace, output_dir: Path, inputs: InputConfig, spaces: tuple[str, ...]
 ) -> ParticipantConfig:
@@ -69,7 +96,7 @@ def _participant_config(
         output_dir=output_dir,
         inputs=inputs,
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
-        method=MethodConfig(_absolute_card(options.method), options.separate_lesions, options.tta),
+        method=_read_method(options),
         resources=ResourceConfig(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
@@ -93,9 +120,11 @@ def _read_plugin(options: argparse.Namespace) -> Mapping[str, Any] | None:
     return read_plugin(options.use_plugin)
 
 
-def _absolute_card(method: str) -> str:
-    """Make the path of a card absolute, since the steps run in folders of their own."""
-    return str(Path(method).resolve()) if method.endswith(".json") else method
+def _read_method(options: argparse.Namespace) -> MethodConfig:
+    method = options.method
+    # The steps run in folders of their own.
+    absolute = str(Path(method).resolve()) if method.endswith(".json") else method
+    return MethodConfig(absolute, options.separate_lesions, options.tta)
 
 
 def _tell_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:

@@ -39,11 +39,14 @@ def test_answers_are_kept_as_they_are(tmp_path):
     np.testing.assert_array_equal(back.lesions, one.lesions)
 
 
-def test_scans_weigh_as_much_as_samples():
-    scans, samples = [answer(0.5, 0)] * 2, [answer(0.5, 1)] * 5
-    weights = [one.weight for one in weigh(scans, samples)]
-    assert weights == pytest.approx([0.5, 0.5, *[0.2] * 5])
-    assert len(weigh(scans, [])) == 2
+def test_scans_weigh_more_against_samples_the_more_there_are():
+    scan, samples = answer(0.5, 0), [answer(0.5, 1)] * 4
+    assert [one.weight for one in weigh([scan] * 5, samples)] == pytest.approx(
+        [0.1] * 5 + [0.125] * 4
+    )
+    few = [one.weight for one in weigh([scan], samples)]
+    assert few == pytest.approx([1 / 6] + [5 / 24] * 4)
+    assert [one.weight for one in weigh([scan] * 2, [])] == [0.5, 0.5]
 
 
 def test_a_fold_is_not_calibrated_on_its_own_scans(tmp_path):

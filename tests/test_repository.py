@@ -50,12 +50,13 @@ def test_large_files_are_refused(tmp_path):
 def commands() -> list[str]:
     config = yaml.safe_load((ROOT / ".circleci" / "config.yml").read_text())
     steps = [step for job in config["jobs"].values() for step in job["steps"]]
-    return [step["run"] for step in steps if isinstance(step, dict) and "run" in step]
+    runs = [step["run"] for step in steps if isinstance(step, dict) and "run" in step]
+    return [run if isinstance(run, str) else run["command"] for run in runs]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_ci_runs_what_there_is(command):
-    words = re.sub(r"^sudo (-E )?(MUST_RUN=yes )?", "", command).split()
+    words = re.sub(r'^sudo -E env "PATH=\$PATH" MUST_RUN=yes ', "", command).split()
     if words[0] == "make":
         targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in " ".join(targets).split()
@@ -72,4 +73,4 @@ def test_every_job_of_ci_is_in_its_workflow():
     assert set(published["requires"]) == named - {"publish"}
     assert published["filters"]["branches"] == {"ignore": "/.*/"}
     for job in config["jobs"].values():
-        assert job["executor"] in config["executors"]
+        assert "docker" in job or job["executor"] in config["executors"]

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .machine import call, cannot_run, require_packages
+from .machine import call, prepare, require_packages
 
 PACKAGES = "apptainer,squashfs-tools,uidmap,fuse2fs,squashfuse,fuse3,e2fsprogs,ca-certificates"
 """Debian has Apptainer in sid alone."""
@@ -37,9 +37,6 @@ def find_apptainer(folder: Path, shared: Path) -> Apptainer:
         return lambda *arguments, **options: call("apptainer", *arguments, cwd=shared, **options)
     require_packages("debootstrap", commands=("debootstrap", "unshare"))
     root = folder / "sid"
-    try:
-        call("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "sid", root)
-    except AssertionError as error:
-        cannot_run(f"no Apptainer here, and Debian sid can't be had: {error}")
+    prepare("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "sid", root)
     enter = ("unshare", "--mount", "--", "bash", "-c", ENTER, "enter", root, shared)
     return lambda *arguments, **options: call(*enter, "apptainer", *arguments, **options)

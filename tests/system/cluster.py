@@ -14,7 +14,7 @@ import pytest
 
 from cascade_bids.machine import usable_cores, usable_memory
 
-from .machine import call, cannot_run, require_packages
+from .machine import call, cannot_run, require_memory, require_packages
 
 SLURM_CONF = """ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -39,6 +39,7 @@ SelectTypeParameters=CR_Core_Memory
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherParams=OverMemoryKill
 MpiDefault=none
+MinJobAge=86400
 ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={megabytes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -48,6 +49,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 @contextlib.contextmanager
 def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
     """Start it; give the environment in which its commands find it."""
+    require_memory(8)
     require_packages("slurm-wlm", "munge", commands=("sbatch", "slurmctld", "slurmd", "munged"))
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
@@ -97,6 +99,7 @@ def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             process.kill()
+            process.wait()
 
 
 def wait_for(environment: dict[str, str], *jobs: str, seconds: int = 1200) -> None:

@@ -1,11 +1,14 @@
 """The container image, built as a user would, also where no registry can be reached."""
 
+import ast
+import contextlib
 import os
-import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from .machine import ROOT, Clock, call, cannot_run, require_packages
+from .machine import ROOT, Clock, attempt, call, prepare, require_packages
 
 NAME = "localhost/cascade_bids:test"
 OFFICIAL = "docker.io/library/python:3.11-slim-bookworm"
@@ -25,24 +28,45 @@ events_logger="file"
 """For machines without systemd and without a bridge for networks, as CI has them."""
 
 
-def build_image(folder: Path) -> tuple[str, int, float]:
-    """Build the image; give its name, seconds and size in GB."""
-    require_packages(
-        "buildah", "podman", "runc", "conmon", commands=("buildah", "podman", "runc", "conmon")
-    )
-    base = _find_base(folder)
-    _require_chroot(base)
-    clock = Clock()
-    call(
-        *("buildah", "bud", "--pull-never", "--isolation", "chroot", "--layers"),
-        *_pip_of_this_machine(folder),
-        *("--build-arg", f"BASE={base}"),
-        *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
-        *("-t", NAME, "."),
-        cwd=ROOT,
-    )
-    size = call("podman", "image", "inspect", "--format", "{{.Size}}", NAME)
-    return NAME, clock.seconds, int(size.split()[-1]) / 1e9
+RUN = (
+    *("podman", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
+    *("--user", "12345:12345", "--memory", "6g"),
+)
+"""As a user whom neither the machine nor the image knows."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What was built, and what it took."""
+
+    name: str
+    seconds: int
+    gigabytes: float
+
+
+@contextlib.contextmanager
+def built_image(folder: Path) -> Iterator[Image]:
+    """Build the image, and remove it afterwards."""
+    tools = ("buildah", "podman", "runc", "conmon")
+    require_packages(*tools, commands=tools)
+    base, is_made = _find_base(folder)
+    try:
+        _require_chroot(base)
+        clock = Clock()
+        call(
+            *("buildah", "bud", "--pull-never", "--isolation", "chroot"),
+            *_pip_of_this_machine(folder),
+            *("--build-arg", f"BASE={base}"),
+            *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
+            *("-t", NAME, "."),
+            cwd=ROOT,
+        )
+        seconds = clock.seconds
+        size = call("podman", "image", "inspect", "--format", "{{.Size}}", NAME)
+        yield Image(NAME, seconds, int(size.split()[-1]) / 1e9)
+    finally:
+        for name in (NAME, *([base] if is_made else [])):
+            attempt("buildah", "rmi", "--force", name)
 
 
 def podman_environment(folder: Path, image: str) -> dict[str, str]:
@@ -50,62 +74,61 @@ def podman_environment(folder: Path, image: str) -> dict[str, str]:
     path = folder / "containers.conf"
     path.write_text(CONTAINERS_CONF)
     environment = {**os.environ, "CONTAINERS_CONF": str(path)}
-    probe = f"podman run --rm --network none --memory 1g --entrypoint true {image}".split()
-    done = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        cannot_run(f"podman can't start a container here: {done.stderr.strip()[-300:]}")
+    prepare(*RUN, "-v", f"{folder}:/out", "--entrypoint", "true", image, env=environment)
     return environment
 
 
-def _find_base(folder: Path) -> str:
-    """Fetch the base image, or make one like it from Debian's packages."""
-    for known in (OFFICIAL, MADE):
-        if _works("buildah", "inspect", "--type", "image", known):
-            return known
-    if _works("buildah", "pull", "--quiet", OFFICIAL):
-        return OFFICIAL
+def _find_base(folder: Path) -> tuple[str, bool]:
+    """Fetch the base image, or make one like it from Debian's packages; say whether it was made."""
+    # A machine may have the tools and lack the rights.
+    container = prepare("buildah", "from", "scratch").strip()
+    try:
+        if not attempt("buildah", "inspect", "--type", "image", OFFICIAL)[1]:
+            return OFFICIAL, False
+        if not attempt("buildah", "pull", "--quiet", OFFICIAL)[1]:
+            return OFFICIAL, False
+        _make_base(folder, container)
+        return MADE, True
+    finally:
+        attempt("buildah", "rm", container)
+
+
+def _make_base(folder: Path, container: str) -> None:
     require_packages("debootstrap", commands=("debootstrap",))
     root = folder / "rootfs"
     packages = "--include=ca-certificates,python3,python3-pip,python3-venv"
-    if not _works("debootstrap", "--variant=minbase", packages, "bookworm", str(root)):
-        cannot_run(f"neither a registry nor a Debian mirror gives {OFFICIAL}")
+    prepare("debootstrap", "--variant=minbase", packages, "bookworm", root)
     for path in (root / "dev").iterdir():
-        call("rm", "-rf", path)
+        prepare("rm", "-rf", path)
     for name, target in {"python3": "python3", "python": "python3", "pip": "pip3"}.items():
         (root / "usr/local/bin" / name).symlink_to(f"/usr/bin/{target}")
     for path in (root / "usr/lib").glob("python3*/EXTERNALLY-MANAGED"):
         path.unlink()
-    container = call("buildah", "from", "scratch").strip()
-    call("buildah", "add", "--quiet", container, root, "/")
+    prepare("buildah", "add", "--quiet", container, root, "/")
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    call("buildah", "config", "--cmd", "/bin/bash", "--env", path, container)
-    call("buildah", "commit", "--quiet", container, MADE)
-    call("buildah", "rm", container)
-    return MADE
+    prepare("buildah", "config", "--cmd", "/bin/bash", "--env", path, container)
+    prepare("buildah", "commit", "--quiet", container, MADE)
 
 
 def _require_chroot(base: str) -> None:
     """Skip where buildah can't run a command in a container."""
-    container = call("buildah", "from", "--pull-never", base).strip().splitlines()[-1]
+    container = prepare("buildah", "from", "--pull-never", base).strip()
     try:
-        if not _works("buildah", "run", "--isolation", "chroot", container, "true"):
-            cannot_run("buildah can't run anything here")
+        prepare("buildah", "run", "--isolation", "chroot", container, "true")
     finally:
-        call("buildah", "rm", container)
-
-
-def _works(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        attempt("buildah", "rm", container)
 
 
 def _pip_of_this_machine(folder: Path) -> list[str]:
     """Let pip inside the build find packages where pip outside does: mounts, read-only."""
-    lines = call(sys.executable, "-m", "pip", "config", "list").splitlines()
-    settings = dict(line.split("=", 1) for line in lines if "=" in line)
-    values = {name.split(".", 1)[1]: value.strip("'\"") for name, value in settings.items()}
+    values = {}
+    for line in call(sys.executable, "-m", "pip", "config", "list").splitlines():
+        name, _, value = line.partition("=")
+        values[name.split(".")[-1]] = str(ast.literal_eval(value)).split()
     config = folder / "pip.conf"
-    config.write_text("[global]\n" + "".join(f"{n} = {v}\n" for n, v in values.items()))
-    words = {word.removeprefix("file://") for v in values.values() for word in v.split()}
+    lines = [f"{name} =\n    " + "\n    ".join(value) for name, value in values.items()]
+    config.write_text("\n".join(["[global]", *lines, ""]))
+    words = {word.removeprefix("file://") for value in values.values() for word in value}
     local = {Path(word) for word in words if word.startswith("/") and Path(word).exists()}
     # An index lies beside its packages.
     local = {path.parent if path.name == "simple" else path for path in local}

@@ -15,8 +15,16 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from cascade_bids.machine import usable_memory
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("cascade-bids")
+
+SECONDS = 1800
+"""After which a command hangs."""
+
+# Where Debian keeps what root runs; not on everyone's path.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
 def cannot_run(reason: str) -> NoReturn:
@@ -34,13 +42,36 @@ def require_packages(*names: str, commands: Sequence[str]) -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         cannot_run(f"needs {', '.join(missing)}, and only root on Debian can install them here")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["install", "-y", "--no-install-recommends", "--no-remove", *names]
-    for command in (["update"], install):
+    prepare("apt-get", "-qq", "update", env=quiet)
+    install = ("install", "-y", "--no-install-recommends", "--no-remove", *names)
+    prepare("apt-get", "-qq", *install, env=quiet)
+
+
+def require_memory(gigabytes: float) -> None:
+    """Skip where there is less than so much memory."""
+    if usable_memory() < gigabytes * 2**30:
+        cannot_run(f"needs {gigabytes} GB of memory")
+
+
+def attempt(*command: object, **options: object) -> tuple[str, str]:
+    """Run a command that may fail; give what it printed, and why it failed, if it did."""
+    words = [str(word) for word in command]
+    try:
         done = subprocess.run(
-            ["apt-get", "-qq", *command], env=quiet, capture_output=True, text=True, check=False
+            words, capture_output=True, text=True, check=False, timeout=SECONDS, **options
         )
-    if done.returncode:
-        cannot_run(f"{', '.join(names)} can't be installed: {done.stderr.strip()[-300:]}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    reason = f"{' '.join(words)}: {done.stderr.strip()[-400:]}" if done.returncode else ""
+    return done.stdout, reason
+
+
+def prepare(*command: object, **options: object) -> str:
+    """Run a command without which the machine can't run a test, or skip; give what it printed."""
+    printed, reason = attempt(*command, **options)
+    if reason:
+        cannot_run(reason)
+    return printed
 
 
 def call(*command: object, code: int = 0, **options: object) -> str:
@@ -53,7 +84,9 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that is to end with an exit code; give its outputs."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=SECONDS, **options
+    )
     text = (done.stdout + done.stderr)[-4000:]
     assert done.returncode == code, f"{' '.join(words)}: exit code {done.returncode}\n{text}"
     return done
@@ -98,8 +131,9 @@ class MemoryMeter:
 
 
 def make_phantom(folder: Path) -> Path:
-    """Write the phantom dataset."""
+    """Write the phantom dataset, for anyone to read."""
     call(PROGRAM, "phantom", folder)
+    call("chmod", "-R", "a+rX", folder)
     return folder
 
 

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from .apptainer import find_apptainer
-from .image import build_image
+from .image import built_image
 from .machine import PROGRAM, ROOT, Clock, MemoryMeter, call, make_phantom, mask_hashes, snapshot
 
 
@@ -17,9 +17,9 @@ def test_the_image_does_what_the_bare_install_does(tmp_path: Path, capsys) -> No
     shared = tmp_path / "shared"
     shared.mkdir()
     apptainer = find_apptainer(tmp_path, shared)
-    image, _, _ = build_image(tmp_path)
     archive = shared / "cascade_bids.tar"
-    call("podman", "save", "--quiet", "--format", "docker-archive", "-o", archive, image)
+    with built_image(tmp_path) as image:
+        call("podman", "save", "--quiet", "--format", "docker-archive", "-o", archive, image.name)
     shutil.copy(ROOT / "Singularity.def", shared)
     clock = Clock()
     # Root can't run %test while building where it lacks capabilities, as in containers.

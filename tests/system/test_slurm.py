@@ -69,6 +69,10 @@ def loads(out: Path) -> pd.DataFrame:
 
 def test_an_array_with_a_bad_scan(slurm, bids, bare, tmp_path, capsys) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
+    elsewhere = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for folder in elsewhere.values():
+        folder.mkdir()
+    slurm = {**slurm, **{name: str(folder) for name, folder in elsewhere.items()}}
     before = snapshot(bids, ROOT / "cascade_bids")
     clock = Clock()
     with MemoryMeter() as memory:
@@ -84,6 +88,7 @@ def test_an_array_with_a_bad_scan(slurm, bids, bare, tmp_path, capsys) -> None:
     assert "sub-99 has no lesion statistics" in run_command(PROGRAM, bids, out, "group").stderr
     assert len(loads(out)) == 3
     assert snapshot(bids, ROOT / "cascade_bids") == before
+    assert snapshot(*elsewhere.values()) == {}
 
     assert mask_hashes(out) == bare
 

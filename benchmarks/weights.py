@@ -5,8 +5,10 @@ Usage: python benchmarks/weights.py WORK DATASET HEADS --out DIR [--card CARD â€
 WORK is the work folder of a training or cross-validation of DATASET, whose prepared scans are
 taken. The weights of every fold that lies there are asked about the scans that it left out, and
 each further card about all scans of participants whom it does not know: with all contrasts, with
-fewer, and with thick slices. The last card is asked about healthy heads, and about the coverage of
-its intervals, on scans made up from the heads (HEADS) that no training learned from.
+fewer, and with thick slices. Folds are scored by the rule that they got without their scans, and by
+that of the last card, in which these had a part. The last card is asked about healthy heads, and
+about the coverage of its intervals, on scans made up from the heads (HEADS) that no training
+learned from.
 """
 
 import argparse
@@ -111,14 +113,19 @@ def score_left_out(
     rows = []
     for card in [*sorted(folds.glob("*/weights/*.json")), *cards]:
         known = known_participants(load_card(str(card)))
-        stages, rule = load_stages(str(card), device=CPU), rule_of(card)
-        name = f"without {card.parent.parent.name}" if folds in card.parents else card.stem
+        stages, rules = load_stages(str(card), device=CPU), {"own": rule_of(card)}
+        name = card.stem
+        if folds in card.parents:
+            name = f"without {card.parent.parent.name}"
+            rules["last"] = rule_of(cards[-1])
         for case in cases:
             if f"sub-{case.scan.subject}" in known:
                 continue
             for condition, change in conditions(case).items():
-                row = {"weights": name, "scan": case.label, "condition": condition}
-                rows.append({**row, **score(ask_case(stages, case, change), rule)})
+                found = ask_case(stages, case, change)
+                for which, rule in rules.items():
+                    row = {"weights": name, "scan": case.label, "given": condition, "rule": which}
+                    rows.append({**row, **score(found, rule)})
     return rows
 
 

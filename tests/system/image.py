@@ -126,7 +126,7 @@ def _pip_of_this_machine(folder: Path) -> list[str]:
         name, _, value = line.partition("=")
         values[name.split(".")[-1]] = str(ast.literal_eval(value)).split()
     config = folder / "pip.conf"
-    lines = [f"{name} =\n    " + "\n    ".join(value) for name, value in values.items()]
+    lines = [f"{name} = " + "\n    ".join(value) for name, value in values.items()]
     config.write_text("\n".join(["[global]", *lines, ""]))
     words = {word.removeprefix("file://") for value in values.values() for word in value}
     local = {Path(word) for word in words if word.startswith("/") and Path(word).exists()}

@@ -35,8 +35,9 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 # These install and start a lot, mostly as root on Debian; each skips with a reason where it can't run.
+# ONLY takes options of pytest, such as -k.
 test-container test-apptainer test-slurm test-package: test-%: $(VENV)/.test
-	$(BIN)/python -m pytest -rs tests/system/test_$*.py
+	$(BIN)/python -m pytest -rs $(ONLY) tests/system/test_$*.py
 
 lint: $(VENV)/.lint
 	.ci/check-version

@@ -34,11 +34,11 @@ def bids_app_parser(others: Iterable[str]) -> argparse.ArgumentParser:
         help="participant: find lesions in every scan; group: the table and report of the cohort",
     )
     parser.add_argument("--version", action="version", version=f"cascade_bids {VERSION}")
-    add_run_options(parser)
+    _add_run_options(parser)
     return parser
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be said of a run on a dataset."""
     choose = add_choice(parser)
     add_filters(choose)
@@ -125,7 +125,7 @@ def plan_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the list here (default: print it)"
     )
-    add_run_options(parser)
+    _add_run_options(parser)
     return parser
 
 

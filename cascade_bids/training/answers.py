@@ -11,7 +11,7 @@ import torch
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
 from cascade_bids.training.calibration import Calibration, HeldOut, fit_rule
-from cascade_bids.training.engine import FEW, Engine, make_up_scan
+from cascade_bids.training.engine import Engine, make_up_scan, real_part
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.sample import Sample
@@ -77,11 +77,11 @@ def read(path: Path) -> HeldOut:
 
 
 def weigh(scans: Sequence[HeldOut], samples: Sequence[HeldOut]) -> list[HeldOut]:
-    """Let all scans together count as they do in training, see `engine.FEW`, and samples the rest.
+    """Let all scans together count as they do in training, see `real_part`, and samples the rest.
 
     The rule that is best for a single patient, with few lesions or with many, is bad for others.
     """
-    part = len(scans) / (len(scans) + FEW) if samples else 1.0
+    part = real_part(len(scans)) if samples else 1.0
     shares = ((scans, part), (samples, 1 - part))
     return [replace(one, weight=share / len(group)) for group, share in shares for one in group]
 

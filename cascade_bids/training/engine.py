@@ -22,6 +22,11 @@ CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""
 
 
+def real_part(scans: int) -> float:
+    """Say what part so many real scans have beside those that are made up; see `FEW`."""
+    return scans / (scans + FEW)
+
+
 @dataclass(frozen=True)
 class Engine:
     """What samples are drawn from."""
@@ -56,8 +61,7 @@ class Engine:
 
     def draw(self, rng: torch.Generator) -> Sample:
         """Draw a sample: the more of them from real scans the more there are."""
-        part = len(self.real) / (len(self.real) + FEW)
-        if self.real and (not self.heads or uniform(0, 1, rng) < part):
+        if self.real and (not self.heads or uniform(0, 1, rng) < real_part(len(self.real))):
             real = self.real[int(torch.randint(len(self.real), (), generator=rng))]
             return change_scan(real, self.donors, rng)
         head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]

@@ -80,7 +80,7 @@ def ask_case(stages: Sequence[Stage], case: Case, change: Callable[[Tensor], Ten
     brain = np.array(case.brain)
     volume = change(case.volume) * torch.from_numpy(brain)
     flair = volume[case.contrasts.index("FLAIR")].numpy()
-    maps = run_stages(stages, volume, flair, brain, combination="last")
+    maps = run_stages(stages, volume, flair, brain, combination="last", places=case.places)
     return HeldOut(maps.probability, np.array(case.reference))
 
 

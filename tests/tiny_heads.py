@@ -86,6 +86,7 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         *,
         combination: str,
         anatomy: object,
+        affine: object,
         temperature: float,
         mirrored: bool,
         cascades: int,

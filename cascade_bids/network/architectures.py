@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade_bids.network.folded import FoldedUNet
+from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import LesionTiramisu, LesionUNet
 from cascade_bids.network.unet import UNet
 
@@ -185,6 +186,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         LesionUNet,
         LesionTiramisu,
         FoldedUNet,
+        JetNetwork,
     )
 }
 """The names that cards use."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
 from cascade_bids.network.evaluate import LesionMaps, LesionNetwork, evaluate
+from cascade_bids.network.jets import JetNetwork, evaluate_jets
+from cascade_bids.network.place import template_affine, template_places
 from cascade_bids.network.weights import WEIGHTS_DIR, load_card, load_network
-from cascade_bids.network.windows import OVERLAP
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def run_cascade(
     *,
     combination: str = "last",
     anatomy: np.ndarray | None = None,
+    affine: np.ndarray | None = None,
     temperature: float = 1.0,
     mirrored: bool = False,
     cascades: int = 1,
@@ -169,6 +171,8 @@ def run_cascade(
         ``last``, ``product`` or ``vote``, see `combine`.
     anatomy
         (6, X, Y, Z) float32 maps that the networks take behind the contrasts, or None.
+    affine
+        (4, 4) of the network grid, for networks that take the place in the head, or None.
     temperature
         See `scale_temperature`.
     mirrored
@@ -190,13 +194,17 @@ def run_cascade(
     if anatomy is not None:
         volume = torch.cat([volume, torch.from_numpy(anatomy)])
     flair, flipped = images["FLAIR"], (volume.flip(1), _mirror(images["FLAIR"]), _mirror(brain))
+    places = None
+    if affine is not None:
+        places = template_places(brain.shape, template_affine(brain, affine))
     found = []
     length = len(stages) // cascades
     for first in range(0, len(stages), length):
         own = stages[first : first + length]
-        found.append(run_stages(own, volume, flair, brain, combination=combination))
+        found.append(run_stages(own, volume, flair, brain, combination=combination, places=places))
         if mirrored:
-            other = run_stages(own, *flipped, combination=combination)
+            turned = None if places is None else _mirror(places)
+            other = run_stages(own, *flipped, combination=combination, places=turned)
             spheres = None if other.spheres is None else _mirror(other.spheres)
             found.append(LesionMaps(_mirror(other.probability), spheres))
     mean = found[0] if len(found) == 1 else _average(found)
@@ -223,15 +231,25 @@ def run_stages(
     brain: np.ndarray,
     *,
     combination: str,
-    overlap: float = OVERLAP,
+    places: np.ndarray | None = None,
 ) -> LesionMaps:
-    """Do what `run_cascade` does on contrasts that are stacked already, (C, X, Y, Z) float32."""
+    """Do what `run_cascade` does on contrasts that are stacked already, (C, X, Y, Z) float32.
+
+    `places` (X, Y, Z, 3) float32 says where each voxel lies in the template, mm, for networks that
+    take it.
+    """
     found: list[LesionMaps] = []
     for stage in stages:
         before = [maps.probability for maps in found]
         previous = combine(before, combination) if before else np.zeros(brain.shape, np.float32)
         candidates = stage.candidates.select(flair, brain, previous)
-        found.append(evaluate(stage.network, volume, candidates, overlap=overlap))
+        if not isinstance(stage.network, JetNetwork):
+            found.append(evaluate(stage.network, volume, candidates))
+        elif places is None:
+            raise ValueError("this network takes the place in the head, so it needs an affine")
+        else:
+            args = (volume.numpy(), flair, brain, candidates, places, previous)
+            found.append(LesionMaps(evaluate_jets(stage.network, *args), None))
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(
         combine([maps.probability for maps in found], combination),

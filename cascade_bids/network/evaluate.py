@@ -7,10 +7,11 @@ from torch import Tensor
 
 from cascade_bids.network.architectures import PatchClassifier, PatchNetwork
 from cascade_bids.network.dense import evaluate_dense, evaluate_patches
+from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import SegmentationNetwork
-from cascade_bids.network.windows import OVERLAP, evaluate_windows
+from cascade_bids.network.windows import evaluate_windows
 
-LesionNetwork = PatchClassifier | SegmentationNetwork
+LesionNetwork = PatchClassifier | SegmentationNetwork | JetNetwork
 """What finds lesions."""
 
 
@@ -24,7 +25,7 @@ class LesionMaps(NamedTuple):
 
 
 def evaluate(
-    network: LesionNetwork, volume: Tensor, candidates: np.ndarray, *, overlap: float = OVERLAP
+    network: PatchClassifier | SegmentationNetwork, volume: Tensor, candidates: np.ndarray
 ) -> LesionMaps:
     """Give each candidate what the network says of it.
 
@@ -39,8 +40,6 @@ def evaluate(
         (C, X, Y, Z) float32, what the network takes.
     candidates
         (X, Y, Z) bool.
-    overlap
-        Of the windows, see `evaluate_windows`.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def evaluate(
         0 where no candidate is.
     """
     if isinstance(network, SegmentationNetwork):
-        maps = evaluate_windows(network, volume, candidates, overlap=overlap)
+        maps = evaluate_windows(network, volume, candidates)
         return LesionMaps(maps[0], maps[1] if network.spheres else None)
     if isinstance(network, PatchNetwork):
         return LesionMaps(evaluate_dense(network, volume, candidates), None)

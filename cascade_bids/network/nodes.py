@@ -90,6 +90,7 @@ class FindLesions(SimpleInterface):
             card["contrasts"],
             combination=card["combination"],
             anatomy=anatomy,
+            affine=brain.affine,
             temperature=self.inputs.temperature,
             mirrored=self.inputs.mirrored,
             cascades=card.get("cascades", 1),

@@ -6,7 +6,7 @@ stages, each with the file of its weights, their SHA-256 and the architecture th
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -149,11 +149,9 @@ def load_network(
 
 def save_method(
     name: str,
-    stages: list[tuple[nn.Module, Mapping[str, Any]]],
+    stages: Sequence[tuple[nn.Module, Mapping[str, Any]]],
     card: Mapping[str, Any],
     folder: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write the weights of all stages and then the card, each file whole or not at all.
 
@@ -167,8 +165,6 @@ def save_method(
         All else that the card says.
     folder
         Where to write; made when missing.
-    dtype
-        Of the weights in the files; networks compute in float32.
 
     Returns
     -------
@@ -178,9 +174,7 @@ def save_method(
     entries = []
     for number, (network, entry) in enumerate(stages, start=1):
         tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-        content = dump_tensors(
-            {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
-        )
+        content = dump_tensors(tensors)
         file = f"{name}.safetensors" if len(stages) == 1 else f"{name}-stage{number}.safetensors"
         with appearing(folder / file) as part:
             part.write_bytes(content)

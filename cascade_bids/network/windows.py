@@ -11,9 +11,7 @@ OVERLAP = 0.5
 as an eighth of its side around it, 6 of 48 slices, which is less than the networks look at."""
 
 
-def evaluate_windows(
-    network: SegmentationNetwork, volume: Tensor, brain: np.ndarray, *, overlap: float = OVERLAP
-) -> np.ndarray:
+def evaluate_windows(network: SegmentationNetwork, volume: Tensor, brain: np.ndarray) -> np.ndarray:
     """Give each brain voxel its probabilities: the mean over all windows that show it.
 
     The mean is weighted by a Gaussian around the middle of each window, where a network sees most.
@@ -28,8 +26,6 @@ def evaluate_windows(
         taken as 0 beyond its border.
     brain
         (X, Y, Z) bool.
-    overlap
-        Part of a window that the next one sees again.
 
     Returns
     -------
@@ -50,7 +46,7 @@ def evaluate_windows(
             roi_size=network.window,
             sw_batch_size=1,
             predictor=lambda window: torch.sigmoid(network(window).float()),
-            overlap=overlap,
+            overlap=OVERLAP,
             mode="gaussian",
             sw_device=next(network.parameters()).device,
             device=torch.device("cpu"),

@@ -11,13 +11,16 @@ import torch
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
 from cascade_bids.training.calibration import Calibration, HeldOut, fit_rule
-from cascade_bids.training.engine import Engine, make_up_scan, real_part
+from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.sample import Sample
 
 SAMPLES = 10
 """Scans that are made up for each fold."""
+
+FEW = 5
+"""So many left-out scans count together as much as all that are made up."""
 
 
 def ask_about_samples(
@@ -60,7 +63,9 @@ def ask_about_samples(
 def ask(stages: Sequence[Stage], sample: Sample, contrasts: Sequence[str]) -> HeldOut:
     """Ask the stages of a cascade about a sample."""
     flair = sample.volume[contrasts.index("FLAIR")].numpy()
-    maps = run_stages(stages, sample.volume, flair, sample.brain.numpy(), combination="last")
+    places = sample.places.numpy()
+    brain = sample.brain.numpy()
+    maps = run_stages(stages, sample.volume, flair, brain, combination="last", places=places)
     return HeldOut(maps.probability, sample.lesions.numpy())
 
 
@@ -77,11 +82,11 @@ def read(path: Path) -> HeldOut:
 
 
 def weigh(scans: Sequence[HeldOut], samples: Sequence[HeldOut]) -> list[HeldOut]:
-    """Let all scans together count as they do in training, see `real_part`, and samples the rest.
+    """Let n scans together count for n / (n + `FEW`), and samples for the rest.
 
     The rule that is best for a single patient, with few lesions or with many, is bad for others.
     """
-    part = real_part(len(scans)) if samples else 1.0
+    part = len(scans) / (len(scans) + FEW) if samples else 1.0
     shares = ((scans, part), (samples, 1 - part))
     return [replace(one, weight=share / len(group)) for group, share in shares for one in group]
 

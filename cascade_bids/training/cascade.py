@@ -10,6 +10,7 @@ import torch
 from cascade_bids.config import VERSION
 from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
 from cascade_bids.network.cascade import Stage
+from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import SegmentationNetwork
 from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, save_method
 from cascade_bids.training.cases import Case
@@ -58,8 +59,7 @@ def train_stages(
     engine
         What samples are drawn from, of a method that learns from such.
     start
-        Stages of the same method that were trained before, whose weights these start with; without
-        them each stage of a method that learns from samples starts with those of the one before.
+        Stages of the same method that were trained before, whose weights these start with.
 
     Returns
     -------
@@ -67,21 +67,22 @@ def train_stages(
         In evaluation mode, on `device`.
     """
     stages: list[Stage] = []
-    arguments = network_arguments(recipe, contrasts, device)
     for number, (stage, schedule) in enumerate(zip(recipe.stages, schedules, strict=True), start=1):
         folder = work_dir / f"stage{number}"
         # Far enough from the next seed that no network has the seed of another training's.
         own_seed = 1000 * seed + number
         torch.manual_seed(own_seed)
+        arguments = network_arguments(recipe, contrasts, device, number)
         network = ARCHITECTURES[recipe.architecture](**arguments).to(device)
         if isinstance(network, PatchClassifier):
             size = network.patch_size
             drawn = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
             fit_patches(network, drawn, recipe, folder, schedule=schedule, seed=own_seed)
-        elif isinstance(network, SegmentationNetwork) and engine is not None:
-            known = next(iter([*start[number - 1 : number], *stages[-1:]]), None)
-            if known is not None:
-                network.load_state_dict(known.network.state_dict())
+        elif isinstance(network, JetNetwork):
+            if engine is None:
+                raise ValueError(f"{recipe.architecture} learns from samples: it needs an engine")
+            if start:
+                network.load_state_dict(start[number - 1].network.state_dict())
             fit_samples(
                 network,
                 engine,
@@ -89,8 +90,9 @@ def train_stages(
                 stages,
                 folder,
                 batch_size=recipe.batch_size,
-                schedule=schedule if known is None else _gentler(schedule),
+                schedule=_gentler(schedule) if start else schedule,
                 seed=own_seed,
+                known=bool(start),
             )
         elif isinstance(network, SegmentationNetwork):
             fit_crops(network, cases, recipe, folder, schedule=schedule, seed=own_seed)
@@ -106,12 +108,14 @@ def _gentler(schedule: Schedule) -> Schedule:
 
 
 def network_arguments(
-    recipe: Recipe, contrasts: Sequence[str], device: torch.device
+    recipe: Recipe, contrasts: Sequence[str], device: torch.device, number: int
 ) -> dict[str, Any]:
-    """Say what the networks of a method are made with."""
+    """Say what the network of a stage, counted from 1, is made with."""
     arguments = {"channels_in": len(contrasts), **recipe.arguments}
     if "window" in arguments and device.type == "cpu":
         arguments["window"] = CPU_WINDOW
+    if recipe.from_samples:
+        arguments["cascaded"] = number > 1
     return arguments
 
 
@@ -145,14 +149,17 @@ def save_cascade(
     Path
         The card.
     """
-    first = stages[0].network
-    arguments = network_arguments(recipe, contrasts, next(first.parameters()).device)
-    if isinstance(first, SegmentationNetwork):
-        arguments["window"] = list(first.window)
-    entry = {"architecture": recipe.architecture, "arguments": arguments}
+    described = []
+    for number, stage in enumerate(stages, start=1):
+        device = next(stage.network.parameters()).device
+        arguments = network_arguments(recipe, contrasts, device, number)
+        if isinstance(stage.network, SegmentationNetwork):
+            arguments["window"] = list(stage.network.window)
+        entry = {"architecture": recipe.architecture, "arguments": arguments}
+        described.append((stage.network, {**entry, "candidates": stage.candidates.to_entry()}))
     return save_method(
         name,
-        [(stage.network, {**entry, "candidates": stage.candidates.to_entry()}) for stage in stages],
+        described,
         {
             "task": FIND_LESIONS,
             "source": recipe.source,
@@ -169,6 +176,4 @@ def save_cascade(
             "provenance": "docs/weights.md",
         },
         out_dir,
-        # Half the size, for networks that have millions of weights.
-        dtype=torch.float16 if recipe.from_samples else torch.float32,
     )

@@ -16,6 +16,7 @@ from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.lesions.spheres import lesion_spheres
 from cascade_bids.network.dense import PatchReader
+from cascade_bids.network.place import template_affine, template_places
 
 BORDER = 8
 """Zeros around a stored volume, so that patches of up to 17 voxels are read without a copy."""
@@ -78,6 +79,16 @@ class Case:
     def affine(self) -> np.ndarray:
         """(4, 4) of the network grid."""
         return np.load(self.folder / "affine.npy")
+
+    @property
+    def to_template(self) -> np.ndarray:
+        """(4, 4) float32, voxel to template, see `template_affine`."""
+        return template_affine(np.asarray(self.brain), self.affine)
+
+    @property
+    def places(self) -> np.ndarray:
+        """(X, Y, Z, 3) float32, where each voxel lies in the template, mm."""
+        return template_places(self.brain.shape, self.to_template)
 
     def patches(self, size: int) -> PatchReader:
         """Open the volume to read patches of `size` voxels a side around voxels."""

@@ -132,7 +132,12 @@ def _train_fold(
         ask_about_samples(stages, engine, fold.samples, seed=seed)
     for case in fold.tested:
         maps = run_stages(
-            stages, case.volume, case.flair, case.brain, combination=recipe.combination
+            stages,
+            case.volume,
+            case.flair,
+            case.brain,
+            combination=recipe.combination,
+            places=case.places,
         )
         keep(HeldOut(maps.probability, case.reference), fold.answer(case))
 

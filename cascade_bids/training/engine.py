@@ -14,17 +14,16 @@ from cascade_bids.training.painting import find_host, place_lesions, place_look_
 from cascade_bids.training.real import RealScan, change_scan
 from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
 
-FEW = 5
-"""With so many real scans every second sample is one of them; with fewer it is more seldom, since a
-network learns the shades of grey of few scans by heart."""
+MADE_UP = 1
+"""Scans that are made up count as so many real ones: with as many, every second sample is real."""
 
 CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""
 
 
 def real_part(scans: int) -> float:
-    """Say what part so many real scans have beside those that are made up; see `FEW`."""
-    return scans / (scans + FEW)
+    """Say what part so many real scans have beside those that are made up; see `MADE_UP`."""
+    return scans / (scans + MADE_UP)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def make_up_scan(
         if contrast in present
     }
     brain = _strip(depth, rng) & (tissues > 0)
-    return finish(images, contrasts, brain, painted.lesions)
+    return finish(images, contrasts, brain, painted.lesions, points)
 
 
 def _strip(depth: Tensor, rng: torch.Generator) -> Tensor:

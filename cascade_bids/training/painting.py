@@ -22,12 +22,11 @@ SMALLEST = 3
 HEALTHY = 0.12
 """Part of the scans that have no lesion."""
 
-PARTIAL = 0.4
+PARTIAL = 0.55
 """Part of the others that have not all lesions of their donors."""
 
-MOST_DONORS = 4
+MOST_DONORS = 2
 """Whose lesions may come together in a scan, so that there are high loads too."""
-
 
 RIM_MM = 2.0
 """From the brain's rim, within which dura and scalp may be left."""

@@ -21,8 +21,6 @@ class StageRecipe:
     """Where the voxels without lesion are drawn from in training."""
     use: CandidateRule
     """The candidates, once it is trained."""
-    share: float = 1.0
-    """Its part of the minutes, against that of the other stages."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,8 @@ def _all_net(
     )
 
 
-_LIKELY = CandidateRule(previous_above=0.1)
+_LIKELY = CandidateRule(previous_above=0.02)
+_NOT_DARK = CandidateRule(flair_above_z=0.2)
 
 RECIPES = {
     "valverde2017": Recipe(
@@ -135,19 +134,17 @@ RECIPES = {
     ),
     "cascade": Recipe(
         source="cascade_bids, after Valverde et al. 2017 and Billot et al. 2023",
-        architecture="FoldedUNet",
-        stages=(StageRecipe(_BRAIN, _BRAIN, share=0.7), StageRecipe(_LIKELY, _LIKELY, share=0.3)),
+        architecture="JetNetwork",
+        stages=(StageRecipe(_NOT_DARK, _NOT_DARK), StageRecipe(_LIKELY, _LIKELY)),
         schedule=Schedule(
-            max_epochs=2000,
-            patience=2000,
+            max_epochs=12,
+            patience=12,
             optimiser="AdamW",
-            learning_rate=2e-3,
+            learning_rate=3e-3,
             decay=cosine,
-            mixed_precision=True,
             keep_last=True,
         ),
-        batch_size=2,
-        arguments={"anatomy": False, "spheres": True, "widths": [32, 64, 96, 128]},
+        batch_size=4096,
         from_samples=True,
     ),
     "allnet": _all_net(),

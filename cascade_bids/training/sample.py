@@ -29,6 +29,8 @@ class Sample:
     """(X, Y, Z) bool."""
     lesions: Tensor
     """(X, Y, Z) bool, those in the brain."""
+    places: Tensor
+    """(X, Y, Z, 3) float32, where each voxel lies in the template, mm."""
 
 
 def world_points(grid: Tensor, shape: Sequence[int], affine: Tensor) -> Tensor:
@@ -58,7 +60,11 @@ def draw_contrasts(contrasts: Sequence[str], rng: torch.Generator) -> set[str]:
 
 
 def finish(
-    images: Mapping[str, Tensor], contrasts: Sequence[str], brain: Tensor, lesions: Tensor
+    images: Mapping[str, Tensor],
+    contrasts: Sequence[str],
+    brain: Tensor,
+    lesions: Tensor,
+    places: Tensor,
 ) -> Sample:
     """Normalise a scan as in use.
 
@@ -70,6 +76,8 @@ def finish(
         Of the channels, in this order; FLAIR among them.
     brain, lesions
         (X, Y, Z) bool.
+    places
+        (X, Y, Z, 3) float32, template mm.
 
     Returns
     -------
@@ -84,4 +92,4 @@ def finish(
         else torch.zeros(brain.shape)
         for contrast in contrasts
     ]
-    return Sample(torch.stack(channels), brain, lesions & brain)
+    return Sample(torch.stack(channels), brain, lesions & brain, places)

@@ -1,38 +1,59 @@
-"""Train a network that segments on samples of the engine."""
+"""Train a network on voxels of the samples that the engine draws."""
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
 
 from cascade_bids.errors import UsageError
-from cascade_bids.lesions.postprocess import CONNECTED
-from cascade_bids.lesions.spheres import lesion_spheres
+from cascade_bids.files import appearing
 from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
-from cascade_bids.network.segmenters import SegmentationNetwork
+from cascade_bids.network.jets import ATLAS_MM, ATLAS_ORIGIN_MM, ATLAS_SHAPE, JetNetwork
+from cascade_bids.network.place import template_places
 from cascade_bids.training.engine import Engine
+from cascade_bids.training.heads import Donor
 from cascade_bids.training.loop import Batch, Schedule, fit
-from cascade_bids.training.losses import segmentation_loss
 from cascade_bids.training.sample import Sample
 
-SAMPLES_PER_EPOCH = 16
-"""After so many scans the validation loss is asked."""
+log = logging.getLogger(__name__)
 
-CROPS_PER_SAMPLE = 6
-"""Crops of one scan: making it takes longer than learning from one of them."""
+SAMPLES = 36
+"""Scans that a network learns from."""
 
-OVERLAP = 0.25
-"""Of the windows in which a stage finds candidates for the next to learn from: half of those that
-0.5 takes."""
+SAMPLES_TO_VALIDATE = 4
+"""Scans that the validation loss is the mean of."""
 
-SAMPLES_TO_VALIDATE = 5
-"""Scans that the validation loss is the mean of, the same after every epoch."""
+DRAWING = 0.7
+"""Part of the minutes for which scans are drawn, if they are fewer then."""
+
+LESION_VOXELS, OTHER_VOXELS = 8_000, 24_000
+"""Voxels of one scan, at the most."""
+
+ATLAS_BLUR_MM = 3.0
+"""Standard deviation: how far from a lesion others are likely."""
+
+JITTER = 0.05
+"""Standard deviation of the noise that is added to features, in parts of their own."""
+
+
+class Voxels(NamedTuple):
+    """What is learned from a scan."""
+
+    features: np.ndarray
+    """(N, F) float32."""
+    target: np.ndarray
+    """(N, 2) float32: whether it is a lesion, and how many voxels of the scan it stands for."""
 
 
 def fit_samples(
-    network: SegmentationNetwork,
+    network: JetNetwork,
     engine: Engine,
     learn: CandidateRule,
     before: Sequence[Stage],
@@ -41,6 +62,7 @@ def fit_samples(
     batch_size: int,
     schedule: Schedule,
     seed: int,
+    known: bool = False,
 ) -> None:
     """Train one network on scans that the engine draws, and leave it with its last weights.
 
@@ -51,123 +73,146 @@ def fit_samples(
     engine
         Draws the scans.
     learn
-        Which voxels count.
+        Which voxels are learned from.
     before
         The stages that are trained already.
     folder
-        Checkpoint and curves.
+        Voxels, checkpoint and curves.
     batch_size
-        Crops in a batch.
+        Voxels in a batch.
     schedule
         How long and how fast.
     seed
         Of what is drawn.
+    known
+        Whether the network was trained before, and keeps its atlas and the scale of its features.
 
     Raises
     ------
     UsageError
-        When no voxel counts.
+        When no voxel counts, or none of a lesion.
     """
-    device = next(network.parameters()).device
+    if not known:
+        network.atlas.copy_(draw_atlas(engine.donors))
+    until = None
+    if schedule.max_minutes is not None:
+        until = time.monotonic() + 60 * DRAWING * schedule.max_minutes
 
-    def batches(source: Engine, count: int, seed: int) -> Iterator[Batch]:
-        rng = torch.Generator().manual_seed(seed)
-        for _ in range(count):
-            sample = source.draw(rng)
-            with torch.autocast(device.type, torch.bfloat16, enabled=schedule.mixed_precision):
-                counted = _candidates(sample, learn, before, engine)
-            yield from cut_crops(sample, counted, network.window, batch_size, rng)
+    def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
+        parts: list[Voxels] = []
+        for number in range(count):
+            path = folder / name / f"{number}.npz"
+            if not path.exists():
+                # Lesions are needed, however short the time is.
+                done = any(part.target[:, 0].any() for part in parts)
+                if until is not None and time.monotonic() > until and done:
+                    break
+                rng = torch.Generator().manual_seed(seed + number)
+                found = choose_voxels(network, source.draw(rng), learn, before, source, rng)
+                with appearing(path) as part, part.open("wb") as handle:
+                    np.savez(handle, **found._asdict())
+                log.info("drew scan %d of %d (%s)", number + 1, count, name)
+            with np.load(path) as arrays:
+                parts.append(Voxels(**arrays))
+        return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    # Drawing them anew after every epoch would take longer than learning.
-    checked = list(batches(engine.to_check(), SAMPLES_TO_VALIDATE, seed))
-    if not checked:
+    first = 100_003 * seed
+    checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
+    learned = draw(engine.to_learn(), "learned", SAMPLES, first)
+    if not len(checked.target) or not learned.target[:, 0].any():
         raise UsageError(
-            "the stage before finds nothing that could be a lesion, so there is nothing to learn "
-            "from; train it longer"
+            "the stage before finds nothing of the lesions, so there is nothing to learn from; "
+            "train it longer"
         )
+    if not known:
+        features = torch.from_numpy(learned.features)
+        network.middle.copy_(features.mean(0))
+        network.spread.copy_(features.std(0).clamp(min=1e-3))
+    spread = network.spread.cpu()
+    # So that the loss does not depend on how many voxels scans have.
+    scale = float(learned.target[:, 1].mean())
 
-    learning = engine.to_learn()
+    def batches(epoch: int) -> Iterator[Batch]:
+        rng = torch.Generator().manual_seed(first + epoch)
+        order = torch.randperm(len(learned.features), generator=rng).numpy()
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            inputs = torch.from_numpy(learned.features[rows])
+            noise = torch.randn(inputs.shape, generator=rng)
+            yield inputs + JITTER * spread * noise, torch.from_numpy(learned.target[rows])
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(logits, target[:, 0], reduction="none")
+        return (losses * target[:, 1]).mean() / scale
 
     def validate(model: torch.nn.Module) -> float:
-        losses = [float(segmentation_loss(model(x.to(device)), y.to(device))) for x, y in checked]
-        return float(np.mean(losses))
+        device = next(model.parameters()).device
+        values = (torch.from_numpy(part).to(device) for part in checked)
+        return float(loss(model(next(values)), next(values)))
 
-    fit(
-        network,
-        batches=lambda epoch: batches(learning, SAMPLES_PER_EPOCH, 100_003 * seed + epoch + 1),
-        loss=segmentation_loss,
-        validate=validate,
-        schedule=schedule,
-        folder=folder,
-    )
+    fit(network, batches=batches, loss=loss, validate=validate, schedule=schedule, folder=folder)
 
 
-def cut_crops(
+def choose_voxels(
+    network: JetNetwork,
     sample: Sample,
-    counted: np.ndarray,
-    window: Sequence[int],
-    batch_size: int,
+    learn: CandidateRule,
+    before: Sequence[Stage],
+    engine: Engine,
     rng: torch.Generator,
-) -> Iterator[Batch]:
-    """Cut crops of a scan, every second one around a lesion.
+) -> Voxels:
+    """Choose voxels of a sample at random, some of its lesions and some others, and describe them.
+
+    Returns
+    -------
+    Voxels
+        Each stands for as many voxels of its kind as there are for one that was chosen, so that
+        what is learned is how likely lesions are.
+    """
+    brain, lesions = sample.brain.numpy(), sample.lesions.numpy().ravel()
+    flair = sample.volume[engine.contrasts.index("FLAIR")].numpy()
+    places = sample.places.numpy()
+    previous = np.zeros(brain.shape, np.float32)
+    if before:
+        previous = run_stages(
+            before, sample.volume, flair, brain, combination="last", places=places
+        ).probability
+    candidates = np.flatnonzero(learn.select(flair, brain, previous))
+    chosen, targets = [], []
+    for kind, most in ((True, LESION_VOXELS), (False, OTHER_VOXELS)):
+        there = candidates[lesions[candidates] == kind]
+        some = there[torch.randperm(len(there), generator=rng)[:most].numpy()]
+        chosen.append(some)
+        stands_for = len(there) / max(len(some), 1)
+        targets.append(np.tile(np.array([kind, stands_for], np.float32), (len(some), 1)))
+    voxels = np.unravel_index(np.concatenate(chosen), brain.shape)
+    features = network.describe(
+        sample.volume.numpy(), flair, brain, voxels, places[voxels], previous
+    )
+    return Voxels(features, np.concatenate(targets))
+
+
+def draw_atlas(donors: Sequence[Donor]) -> Tensor:
+    """Say how often lesions are where in the template, on both sides alike.
 
     Parameters
     ----------
-    sample
-        The scan.
-    counted
-        (X, Y, Z) bool, voxels whose labels count.
-    window
-        Voxels of a crop, not more than the scan has.
-    batch_size
-        Crops in a batch.
-    rng
-        Source of randomness.
+    donors
+        Participants with lesions; none for an empty atlas.
 
-    Yields
-    ------
-    tuple of Tensor
-        As of `crops.crop_batches`.
+    Returns
+    -------
+    Tensor
+        `ATLAS_SHAPE` float32, 0 to 1.
     """
-    lesions = sample.lesions.numpy()
-    spheres = torch.from_numpy(lesion_spheres(lesions, (1.0, 1.0, 1.0)))
-    target = torch.stack([sample.lesions, spheres, torch.from_numpy(counted)])
-    if not counted.any():
-        return
-    numbers, count = ndimage.label(lesions & counted, structure=CONNECTED)
-    crops = []
-    for number in range(CROPS_PER_SAMPLE):
-        voxels = counted
-        if count and number % 2 == 0:
-            # Small lesions are as many as large ones, though they have fewer voxels.
-            voxels = numbers == 1 + int(torch.randint(count, (), generator=rng))
-        places = np.flatnonzero(voxels)
-        chosen = int(places[int(torch.randint(len(places), (), generator=rng))])
-        box = _box(np.unravel_index(chosen, lesions.shape), window, lesions.shape)
-        crops.append((sample.volume[(slice(None), *box)], target[(slice(None), *box)].float()))
-    for first in range(0, CROPS_PER_SAMPLE, batch_size):
-        batch = crops[first : first + batch_size]
-        yield torch.stack([x for x, _ in batch]), torch.stack([y for _, y in batch])
-
-
-def _candidates(
-    sample: Sample, learn: CandidateRule, before: Sequence[Stage], engine: Engine
-) -> np.ndarray:
-    brain = sample.brain.numpy()
-    flair = sample.volume[engine.contrasts.index("FLAIR")].numpy()
-    previous = np.zeros(brain.shape, np.float32)
-    if before:
-        maps = run_stages(before, sample.volume, flair, brain, combination="last", overlap=OVERLAP)
-        previous = maps.probability
-    return learn.select(flair, brain, previous)
-
-
-def _box(
-    centre: Sequence[np.intp], window: Sequence[int], shape: Sequence[int]
-) -> tuple[slice, ...]:
-    """Lay a window around a voxel, inside the volume."""
-    starts = [
-        min(max(int(c) - size // 2, 0), n - size)
-        for c, size, n in zip(centre, window, shape, strict=True)
-    ]
-    return tuple(slice(a, a + size) for a, size in zip(starts, window, strict=True))
+    affine = np.diag([ATLAS_MM, ATLAS_MM, ATLAS_MM, 1.0])
+    affine[:3, 3] = ATLAS_ORIGIN_MM
+    places = template_places(ATLAS_SHAPE, affine)
+    total = np.zeros(ATLAS_SHAPE, np.float32)
+    for donor in donors:
+        mask = ndimage.gaussian_filter(donor.mask.numpy().astype(np.float32), ATLAS_BLUR_MM)
+        to_voxel = donor.to_voxel.numpy()
+        for side in (1, -1):
+            index = (places * (side, 1, 1)) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+            total += ndimage.map_coordinates(mask, np.moveaxis(index, -1, 0), order=1)
+    return torch.from_numpy(total / max(2 * len(donors), 1)).float()

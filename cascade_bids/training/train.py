@@ -362,8 +362,5 @@ def stage_schedules(recipe: Recipe, config: TrainConfig) -> list[Schedule]:
     """Share the minutes among the stages."""
     if config.max_minutes is None:
         return [recipe.schedule] * len(recipe.stages)
-    whole = sum(stage.share for stage in recipe.stages)
-    return [
-        replace(recipe.schedule, max_minutes=config.max_minutes * stage.share / whole)
-        for stage in recipe.stages
-    ]
+    minutes = config.max_minutes / len(recipe.stages)
+    return [replace(recipe.schedule, max_minutes=minutes)] * len(recipe.stages)

@@ -128,18 +128,3 @@ def test_a_damaged_card_is_named(folder):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(StartError, match=r"toy\.json is damaged"):
         load_card("toy", folder)
-
-
-def test_weights_may_be_stored_in_half_the_size(networks, tmp_path):
-    for dtype in (torch.float32, torch.float16):
-        folder = tmp_path / str(dtype)
-        save_method("toy", [(networks[0], ENTRY)], {}, folder, dtype=dtype)
-        loaded = load_network("toy", device=CPU, folder=folder).state_dict()
-        for key, value in networks[0].state_dict().items():
-            assert loaded[key].dtype == value.dtype
-            torch.testing.assert_close(loaded[key], value, rtol=1e-3, atol=1e-6)
-    whole, half = (
-        (tmp_path / str(d) / "toy.safetensors").stat().st_size
-        for d in (torch.float32, torch.float16)
-    )
-    assert half < 0.8 * whole

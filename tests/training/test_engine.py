@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cascade_bids.bids.scan import Scan
-from cascade_bids.preprocess.tissue import WHITE
+from cascade_bids.preprocess.tissue import CSF, GREY, WHITE
 from cascade_bids.training import contrasts, engine, painting, real
 from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.engine import Engine, make_up_scan
@@ -159,28 +159,60 @@ def case(tmp_path):
 def scanned(case, monkeypatch):
     """The case ready to be changed; its T1w shows no tissues, so they are told."""
     tissues = make_head().tissues.numpy()
-    monkeypatch.setattr(
-        real, "classify_tissue", lambda t1w, brain: np.where(tissues == WHITE_PLACE, WHITE, 1)
-    )
+    classes = np.full(tissues.shape, CSF)
+    classes[tissues == WHITE_PLACE] = WHITE
+    classes[tissues == TISSUES.index("cortex")] = GREY
+    monkeypatch.setattr(real, "classify_tissue", lambda t1w, brain: classes)
+    # The head is much smaller than the template.
+    monkeypatch.setattr(Case, "to_template", TO_TEMPLATE.astype(np.float32))
     return prepare_real(case)
 
 
-def test_real_scans_keep_their_lesions_and_get_more(scanned, everyone_is_ill):
+def test_real_scans_get_further_lesions(scanned, everyone_is_ill):
     volumes = []
     for seed in range(8):
         sample = change_scan(scanned, [make_donor()], rng(seed))
         assert sample.volume.shape == (2, 48, 48, 48)
         assert not sample.volume[:, ~sample.brain].any()
+        assert sample.places.shape == (48, 48, 48, 3)
         volumes.append(int(sample.lesions.sum()))
-    assert min(volumes) > 10
     assert max(volumes) > 2 * int(scanned.case.lesions.sum())
+
+
+@pytest.mark.parametrize(("cleared", "kept"), [(0.0, 1.0), (1.0, 0.0)])
+def test_real_scans_keep_or_lose_their_lesions(scanned, monkeypatch, cleared, kept):
+    monkeypatch.setattr(real, "CLEARED", cleared)
+    monkeypatch.setattr(real, "KEPT", kept)
+    for seed in range(4):
+        sample = change_scan(scanned, [], rng(seed))
+        assert sample.lesions.any() == bool(kept)
+
+
+def test_where_lesions_were_cleared_there_is_white_matter(scanned):
+    lesions = np.asarray(scanned.case.lesions)
+    white = (np.asarray(scanned.tissues) == WHITE_PLACE) & ~lesions
+    spread, cleared = np.asarray(scanned.spread), np.asarray(scanned.cleared)
+    bright = np.where(lesions, spread + 5, spread)
+    found = np.stack([real._clear(image, lesions, white, np.zeros_like(white)) for image in bright])
+    for image in found:
+        assert abs(image[lesions].mean() - image[white].mean()) < 0.3
+        assert 0.3 < image[lesions].std() / image[white].std() < 2
+    far = ~ndimage.binary_dilation(lesions, iterations=8)
+    np.testing.assert_allclose(cleared[:, far], spread[:, far], atol=1e-4)
+
+
+def test_tissues_are_told_and_lesions_are_white_matter(scanned):
+    found, truth = np.asarray(scanned.tissues), make_head().tissues.numpy()
+    for name in ("cortex", "white"):
+        place = TISSUES.index(name)
+        assert (found[truth == place] == place).mean() > 0.95
+    assert (found[scanned.case.lesions] == WHITE_PLACE).all()
 
 
 def test_the_contrasts_go_on_beyond_the_brain(scanned):
     brain = np.asarray(scanned.case.brain)
     assert (scanned.spread[:, ~brain] != 0).all()
     np.testing.assert_array_equal(scanned.spread[:, brain], scanned.case.volume.numpy()[:, brain])
-    assert not (scanned.white & scanned.case.lesions).any()
 
 
 def test_who_is_left_out_gives_neither_scan_nor_lesions(scanned):

@@ -1,79 +1,144 @@
-"""Crops of samples, and a network that learns from them."""
+"""Voxels of samples, the atlas, and networks that learn from them."""
 
 import numpy as np
+import pytest
 import torch
 
+from cascade_bids.errors import UsageError
+from cascade_bids.network import jets
 from cascade_bids.network.cascade import CandidateRule, Stage
-from cascade_bids.network.folded import FoldedUNet
-from cascade_bids.training import cascade, engine, samples
+from cascade_bids.network.jets import JetNetwork
+from cascade_bids.training import cascade, engine, painting, samples
 from cascade_bids.training.cascade import train_stages
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.recipes import find_recipe
 from cascade_bids.training.sample import Sample
-from cascade_bids.training.samples import cut_crops, fit_samples
+from cascade_bids.training.samples import choose_voxels, draw_atlas, fit_samples
 
-from .tiny_engine import make_donor, make_head
+from .tiny_engine import CENTRE, make_donor, make_head
 
-
-def test_every_second_crop_shows_a_lesion_and_only_what_counts_counts():
-    lesions = torch.zeros(40, 40, 40, dtype=torch.bool)
-    lesions[30:34, 30:34, 30:34] = True
-    brain = torch.ones_like(lesions)
-    sample = Sample(torch.randn(2, 40, 40, 40), brain, lesions)
-    counted = np.ones((40, 40, 40), bool)
-    counted[:, :, :8] = False
-    rng = torch.Generator().manual_seed(0)
-    crops = list(cut_crops(sample, counted, (16, 16, 16), 2, rng))
-    inputs = torch.cat([x for x, _ in crops])
-    targets = torch.cat([y for _, y in crops])
-    assert inputs.shape == (samples.CROPS_PER_SAMPLE, 2, 16, 16, 16)
-    assert targets.shape == (samples.CROPS_PER_SAMPLE, 3, 16, 16, 16)
-    assert all(targets[number, 0].any() for number in range(0, samples.CROPS_PER_SAMPLE, 2))
-    assert (targets[:, 1].flatten(1).any(1) >= targets[:, 0].flatten(1).any(1)).all()
-    assert not list(cut_crops(sample, np.zeros_like(counted), (16, 16, 16), 2, rng))
+SOURCE = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),))
+ALL = CandidateRule()
+SCHEDULE = Schedule(max_epochs=30, patience=30, learning_rate=1e-2, keep_last=True)
 
 
-def test_a_cascade_learns_from_samples(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
     monkeypatch.setattr(engine, "WINDOW", (48, 48, 48))
-    monkeypatch.setattr(samples, "SAMPLES_PER_EPOCH", 1)
+    monkeypatch.setattr(painting, "HEALTHY", 0.0)
+    monkeypatch.setattr(painting, "PARTIAL", 0.0)
+    monkeypatch.setattr(samples, "SAMPLES", 3)
     monkeypatch.setattr(samples, "SAMPLES_TO_VALIDATE", 1)
-    source = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),))
-    schedule = Schedule(max_epochs=1, patience=1, learning_rate=1e-3)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def learn(network, folder, *, before=(), rule=ALL, seed=0, **changes):
+    arguments = {"batch_size": 256, "schedule": SCHEDULE, "seed": seed} | changes
+    fit_samples(network, SOURCE, rule, before, folder, **arguments)
+
+
+def test_chosen_voxels_stand_for_all_of_their_kind(monkeypatch):
+    monkeypatch.setattr(samples, "LESION_VOXELS", 10)
+    monkeypatch.setattr(samples, "OTHER_VOXELS", 20)
+    lesions = torch.zeros(30, 30, 30, dtype=torch.bool)
+    lesions[10:14, 10:14, 10:14] = True
+    brain = torch.zeros_like(lesions)
+    brain[5:25, 5:25, 5:25] = True
+    volume = torch.zeros(2, 30, 30, 30)
+    volume[0] = lesions.float()
+    sample = Sample(volume, brain, lesions, torch.zeros(30, 30, 30, 3))
+    found = choose_voxels(JetNetwork(2), sample, ALL, [], SOURCE, rng())
+    is_lesion, stands_for = found.target.T
+    assert is_lesion.sum() == 10
+    assert len(is_lesion) == 30
+    assert stands_for[is_lesion == 1].sum() == pytest.approx(64)
+    assert stands_for[is_lesion == 0].sum() == pytest.approx(8000 - 64)
+    # The first feature is the FLAIR as it is.
+    np.testing.assert_array_equal(found.features[:, 0], is_lesion)
+    bright = choose_voxels(
+        JetNetwork(2), sample, CandidateRule(flair_above_z=0.5), [], SOURCE, rng()
+    )
+    assert bright.target[:, 0].all()
+
+
+def test_the_atlas_shows_lesions_where_donors_have_them_and_on_the_other_side():
+    donor = make_donor()
+    atlas = draw_atlas([donor]).numpy()
+    assert atlas.shape == jets.ATLAS_SHAPE
+    assert 0 < atlas.max() <= 1
+    heaviest = np.argwhere(atlas > 0.5 * atlas.max()).mean(0) * jets.ATLAS_MM + jets.ATLAS_ORIGIN_MM
+    lesion = np.argwhere(donor.mask.numpy()).mean(0) - CENTRE
+    assert heaviest[0] == pytest.approx(0, abs=2.5)
+    assert abs(heaviest[1] - lesion[1]) < 8
+    side = np.argwhere(atlas > 0.01)[:, 0] * jets.ATLAS_MM + jets.ATLAS_ORIGIN_MM[0]
+    assert side.min() == pytest.approx(-side.max(), abs=jets.ATLAS_MM)
+    assert not draw_atlas([]).any()
+
+
+def test_a_cascade_learns_to_tell_lesions(tmp_path):
     stages = []
-    for number, rule in enumerate((CandidateRule(), CandidateRule(previous_above=0.01))):
+    for number, rule in enumerate((ALL, CandidateRule(previous_above=0.01))):
         torch.manual_seed(number)
-        network = FoldedUNet(2, anatomy=False, spheres=True, window=(16, 16, 16), widths=(4, 4))
-        before = network.last[0].weight.detach().clone()
-        folder = tmp_path / str(number)
-        fit_samples(
-            network, source, rule, stages, folder, batch_size=2, schedule=schedule, seed=number
-        )
-        assert not torch.equal(before, network.last[0].weight)
+        network = JetNetwork(2, cascaded=number > 0, hidden=(16,))
+        learn(network, tmp_path / str(number), before=stages, rule=rule, seed=number)
+        assert not network.training
         stages.append(Stage(network, rule))
+        found = choose_voxels(network, SOURCE.draw(rng(99)), rule, stages[:-1], SOURCE, rng())
+        with torch.inference_mode():
+            sure = torch.sigmoid(network(torch.from_numpy(found.features))).numpy()
+        lesion = found.target[:, 0] == 1
+        assert sure[lesion].mean() > sure[~lesion].mean() + 0.2
 
 
-def test_each_network_starts_with_its_own_earlier_weights_or_those_of_the_one_before(
-    tmp_path, monkeypatch
-):
+def test_a_broken_training_draws_nothing_twice(tmp_path, monkeypatch):
+    learn(JetNetwork(2, hidden=(4,)), tmp_path)
+    monkeypatch.setattr(samples, "choose_voxels", None)
+    again = JetNetwork(2, hidden=(4,))
+    learn(again, tmp_path)
+    assert again.middle.any()
+
+
+def test_known_networks_keep_their_atlas_and_the_scale_of_their_features(tmp_path):
+    network = JetNetwork(2, hidden=(4,))
+    network.atlas.fill_(0.25)
+    network.spread.fill_(3.0)
+    learn(network, tmp_path, known=True)
+    assert (network.atlas == 0.25).all()
+    assert (network.spread == 3.0).all()
+
+
+def test_with_little_time_fewer_scans_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "SAMPLES", 50)
+    short = Schedule(max_epochs=1, patience=1, learning_rate=1e-3, max_minutes=0.001)
+    learn(JetNetwork(2, hidden=(4,)), tmp_path, schedule=short)
+    assert 1 <= len(list((tmp_path / "learned").glob("*.npz"))) < 10
+
+
+def test_a_stage_that_finds_nothing_ends_the_training(tmp_path):
+    rule = CandidateRule(flair_above_z=1000)
+    with pytest.raises(UsageError, match="train it longer"):
+        learn(JetNetwork(2, hidden=(4,)), tmp_path, rule=rule)
+
+
+def test_each_network_starts_with_its_own_earlier_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(cascade, "fit_samples", lambda *_, **__: None)
     recipe = find_recipe("cascade")
-    source = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),))
     arguments = {
         "work_dir": tmp_path,
         "schedules": [recipe.schedule] * 2,
-        "seed": 0,
         "device": torch.device("cpu"),
-        "engine": source,
+        "engine": SOURCE,
     }
 
     def weights(stage: Stage) -> torch.Tensor:
         return torch.cat([one.flatten() for one in stage.network.state_dict().values()])
 
-    first, second = train_stages(recipe, [], ("FLAIR", "T1w"), **arguments)
-    assert torch.equal(weights(first), weights(second))
-    torch.manual_seed(7)
-    torch.nn.init.normal_(next(second.network.parameters()))
-    again = train_stages(recipe, [], ("FLAIR", "T1w"), **arguments, start=[first, second])
-    assert torch.equal(weights(again[0]), weights(first))
-    assert torch.equal(weights(again[1]), weights(second))
+    first = train_stages(recipe, [], ("FLAIR", "T1w"), seed=0, **arguments)
+    assert [stage.network.cascaded for stage in first] == [False, True]
+    again = train_stages(recipe, [], ("FLAIR", "T1w"), seed=1, **arguments, start=first)
+    for before, after in zip(first, again, strict=True):
+        assert torch.equal(weights(before), weights(after))

@@ -46,12 +46,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of 16³ the deepest level would be 2³, where oneDNN's bfloat16 gradient of a convolution (torch
     # 2.13 on CPUs) takes in memory that nobody wrote.
     monkeypatch.setattr(cascade, "CPU_WINDOW", [24, 24, 24])
-    small = {"spheres": True, "anatomy": False, "window": [24, 24, 24], "widths": [4, 4]}
-    monkeypatch.setitem(RECIPES, "cascade", replace(RECIPES["cascade"], arguments=small))
+    monkeypatch.setitem(RECIPES, "cascade", replace(RECIPES["cascade"], arguments={"hidden": [8]}))
     for module in (engine, real):
         monkeypatch.setattr(module, "WINDOW", (48, 48, 48))
     monkeypatch.setattr(real, "classify_tissue", lambda t1w, brain: 3 * brain.astype(np.uint8))
-    monkeypatch.setattr(samples, "SAMPLES_PER_EPOCH", 1)
+    monkeypatch.setattr(samples, "SAMPLES", 2)
+    monkeypatch.setattr(real, "CLEARED", 0.0)
+    monkeypatch.setattr(real, "KEPT", 1.0)
     monkeypatch.setattr(samples, "SAMPLES_TO_VALIDATE", 1)
     # These heads have no fluid to measure a distance from.
     maps = np.zeros((6, *NETWORK_GRID[0]), np.float32)

@@ -23,6 +23,9 @@ def write_mask(path: Path) -> Path:
 
 
 def command(name: str, bids: Path, tmp_path: Path, *options: object, out: str = "out"):
+    """Call a training command, of a published method unless the options name one."""
+    if name != "finetune" and "--method" not in options:
+        options = (*options, "--method", "valverde2017")
     paths = (bids, "--out", tmp_path / out, "-w", tmp_path / "work", "--nprocs", 1)
     with stand_ins():
         return call(tmp_path / out, name, *paths, *options)

@@ -86,7 +86,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(seed)
         return [seed]
 
-    def find(stages, volume, flair, brain, *, combination):
+    def find(stages, volume, flair, brain, *, combination, places):
         found = np.where(brain & (flair > 1), np.float32(0.9 - 0.1 * stages[0]), np.float32(0))
         return LesionMaps(found, None)
 

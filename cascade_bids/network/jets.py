@@ -1,0 +1,237 @@
+"""A network whose first layer is fixed: what Gaussian filters of several widths say of a voxel."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+WIDTHS_MM = (0, 1, 2, 4, 8)
+"""Standard deviations of the Gaussians; the first stands for the image as it is."""
+
+DERIVED_MM = (1, 2, 4)
+"""Widths at which slope and curvature are asked too."""
+
+ATLAS_SHAPE, ATLAS_MM = (46, 55, 46), 4.0
+"""Of the atlas of lesions, in the space of the template."""
+
+ATLAS_ORIGIN_MM = (-90.0, -126.0, -72.0)
+"""Where its first voxel lies."""
+
+RARE = 1e-3
+"""What is added to how often lesions are somewhere, before the logarithm."""
+
+DEEP_MM = 20.0
+"""Deeper in the brain, depths are cut off."""
+
+_NEVER = 1e-4
+"""What is added to probabilities, and to their complement, before the logarithm of their odds."""
+
+_JET = len(WIDTHS_MM) + 4 * len(DERIVED_MM)
+_BESIDE = 3 + 5
+"""Features of the neighbourhood and of the place."""
+_NEIGHBOURHOOD = 5
+_AXES = np.eye(3, dtype=int)
+_AT_ONCE = 100_000
+"""Voxels that go through the network together, which bounds its memory."""
+
+
+class JetNetwork(nn.Module):
+    """A convolutional network with a fixed first layer, and 1³ convolutions behind it.
+
+    The first layer is a bank of Gaussian filters and their first and second derivatives (the local
+    jet), at several widths, of which only what does not depend on the direction is taken: values,
+    slope, and the three principal curvatures (structured receptive fields, Jacobsen et al., CVPR
+    2016, doi 10.1109/CVPR.2016.286). So what is learned is small, and learned from voxels drawn
+    anywhere in many scans. The place in the head comes beside it, with an atlas of where lesions
+    lie, and a later stage sees what the one before says of the voxel and around it (auto-context,
+    Tu & Bai, IEEE TPAMI 2010, doi 10.1109/TPAMI.2009.186).
+
+    Parameters
+    ----------
+    channels_in
+        Contrasts of the input.
+    cascaded
+        Whether it takes the probability of a stage before.
+    hidden
+        Units of each layer that is learned, but the last.
+    """
+
+    atlas: Tensor
+    """`ATLAS_SHAPE`, how often lesions are there, 0 to 1."""
+    middle: Tensor
+    spread: Tensor
+
+    def __init__(
+        self, channels_in: int, cascaded: bool = False, hidden: Sequence[int] = (96, 96)
+    ) -> None:
+        super().__init__()
+        self.channels_in, self.cascaded = channels_in, cascaded
+        self.count = _JET * (channels_in + cascaded) + _BESIDE + cascaded
+        self.register_buffer("atlas", torch.zeros(ATLAS_SHAPE))
+        self.register_buffer("middle", torch.zeros(self.count))
+        self.register_buffer("spread", torch.ones(self.count))
+        layers: list[nn.Module] = []
+        width = self.count
+        for units in hidden:
+            layers += [nn.Linear(width, units), nn.SiLU(), nn.Dropout(0.1)]
+            width = units
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (N, count) to logits (N,) of a lesion."""
+        scaled = (features - self.middle) / self.spread
+        # What lies far from all that was learned from says no more than that.
+        return self.layers(scaled.clamp(-6, 6))[:, 0]
+
+    def describe(
+        self,
+        volume: np.ndarray,
+        flair: np.ndarray,
+        brain: np.ndarray,
+        voxels: Sequence[np.ndarray],
+        places: np.ndarray,
+        previous: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Give the features of voxels.
+
+        Parameters
+        ----------
+        volume
+            (C, X, Y, Z) float32, normalised contrasts; 0 where one is missing.
+        flair
+            (X, Y, Z) float32, the FLAIR among them.
+        brain
+            (X, Y, Z) bool.
+        voxels
+            Three arrays (N,), indices of brain voxels.
+        places
+            (N, 3) float32, where they lie in the template, mm.
+        previous
+            (X, Y, Z) float32, probability of the stage before, if the network is `cascaded`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, count) float32.
+        """
+        box = ndimage.find_objects(brain.astype(np.uint8))[0]
+        inside = np.pad(brain[box], 1).astype(np.float32)
+        at = tuple(index - side.start + 1 for index, side in zip(voxels, box, strict=True))
+        maps = [np.pad(image[box], 1) for image in volume]
+        whole = np.empty((len(places), 0))
+        if self.cascaded:
+            if previous is None:
+                raise ValueError("a later stage needs the probability of the one before")
+            odds = np.log((previous[box] + _NEVER) / (1 - previous[box] + _NEVER))
+            maps.append(np.pad((odds - np.log(_NEVER)).astype(np.float32), 1))
+            load_ml = previous[previous > 0.5].sum() / 1000
+            whole = np.full((len(places), 1), np.log(load_ml + 1))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            smooth = functools.partial(_smooth, inside)
+            norms = dict(zip(WIDTHS_MM, pool.map(smooth, WIDTHS_MM), strict=True))
+            jets = list(pool.map(lambda values: _jet(values, norms, at), maps))
+        extremes = [
+            rank(np.pad(flair[box], 1), _NEIGHBOURHOOD)[at]
+            for rank in (ndimage.maximum_filter, ndimage.minimum_filter)
+        ]
+        depth = np.minimum(ndimage.distance_transform_edt(inside), DEEP_MM)[at]
+        near = np.stack([*extremes, depth], axis=1)
+        parts = [*jets, near, self._describe_places(places), whole]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def _describe_places(self, places: np.ndarray) -> np.ndarray:
+        """Give distance to the midline, the other coordinates, and how usual lesions are there."""
+        index = (places - np.array(ATLAS_ORIGIN_MM)) / ATLAS_MM
+        usual = ndimage.map_coordinates(self.atlas.cpu().numpy(), index.T, order=1)
+        beside = np.abs(places[:, :1])
+        rest = [places[:, 1:], np.log(usual + RARE)[:, None], np.hypot(beside, places[:, 1:2])]
+        return np.concatenate([beside, *rest], axis=1)
+
+
+def _smooth(values: np.ndarray, width: float) -> np.ndarray:
+    return ndimage.gaussian_filter(values, width, mode="constant", truncate=3.0)
+
+
+def _jet(
+    values: np.ndarray, norms: Mapping[int, np.ndarray], at: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """Give the features of one image at voxels (N, `_JET`).
+
+    `norms` is the brain, smoothed with each width: what lies outside of it has no part.
+    """
+    if not values.any():
+        return np.zeros((len(at[0]), _JET), np.float32)
+    found = []
+    for width in WIDTHS_MM:
+        # The image is 0 outside the brain, as its smoothed mask is.
+        smooth = values if not width else _smooth(values, width) / np.maximum(norms[width], 0.05)
+        found.append(smooth[at])
+        if width in DERIVED_MM:
+            found += list(_derive(smooth, width, at).T)
+    return np.stack(found, axis=1)
+
+
+def _derive(smooth: np.ndarray, width: float, at: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Give slope and principal curvatures (N, 4), in units of the width (Lindeberg, IJCV 1998)."""
+
+    def beside(step: np.ndarray) -> np.ndarray:
+        x, y, z = (index + int(part) for index, part in zip(at, step, strict=True))
+        return smooth[x, y, z]
+
+    middle = smooth[at]
+    slopes, curvature = [], np.empty((len(middle), 3, 3), np.float32)
+    for i, along in enumerate(_AXES):
+        after, before = beside(along), beside(-along)
+        slopes.append((after - before) / 2)
+        curvature[:, i, i] = after + before - 2 * middle
+        for j, across in enumerate(_AXES[:i]):
+            mixed = beside(along + across) + beside(-along - across)
+            mixed -= beside(along - across) + beside(across - along)
+            curvature[:, i, j] = curvature[:, j, i] = mixed / 4
+    slope = width * np.linalg.norm(slopes, axis=0)
+    return np.column_stack([slope, width**2 * np.linalg.eigvalsh(curvature)])
+
+
+def evaluate_jets(
+    network: JetNetwork,
+    volume: np.ndarray,
+    flair: np.ndarray,
+    brain: np.ndarray,
+    candidates: np.ndarray,
+    to_template: np.ndarray,
+    previous: np.ndarray,
+) -> np.ndarray:
+    """Ask a network about the candidates.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    volume, flair, brain, previous
+        As of `JetNetwork.describe`.
+    candidates
+        (X, Y, Z) bool.
+    to_template
+        (X, Y, Z, 3) float32, where each voxel lies in the template, mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32 in [0, 1]; 0 where no candidate is.
+    """
+    probability = np.zeros(brain.shape, np.float32)
+    voxels = np.nonzero(candidates & brain)
+    if voxels[0].size:
+        features = network.describe(volume, flair, brain, voxels, to_template[voxels], previous)
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            logits = [
+                network(part.to(device)).float().cpu()
+                for part in torch.from_numpy(features).split(_AT_ONCE)
+            ]
+        probability[voxels] = torch.sigmoid(torch.cat(logits)).numpy()
+    return probability

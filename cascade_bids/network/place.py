@@ -1,0 +1,48 @@
+"""Where a voxel of a brain that is aligned rigidly lies in the template, about."""
+
+import numpy as np
+
+ABOVE_MM = -10.0
+"""Only what lies above is compared: images may end anywhere in the cerebellum."""
+
+TEMPLATE_MIDDLE_MM = (0.0, -19.2, 25.5)
+"""Mean of the voxels of the template's brain above `ABOVE_MM`: MNI152NLin2009aSym."""
+
+TEMPLATE_SPREAD_MM = (33.6, 41.0, 22.1)
+"""Their standard deviation."""
+
+LARGEST_FACTOR = 1.35
+"""Heads are not smaller or larger than the template by more: then the mask is wrong or cut."""
+
+
+def template_affine(brain: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Scale a brain to the size of the template along each axis.
+
+    Parameters
+    ----------
+    brain
+        (X, Y, Z) bool, on a grid that is aligned with the template rigidly.
+    affine
+        (4, 4), voxel to world, without rotation.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4, 4) float32, voxel to template, mm.
+    """
+    spots = np.argwhere(brain) @ affine[:3, :3].T + affine[:3, 3]
+    upper = spots[spots[:, 2] > ABOVE_MM]
+    if not len(upper):
+        return affine.astype(np.float32)
+    scale = np.eye(4)
+    factors = TEMPLATE_SPREAD_MM / np.maximum(upper.std(axis=0), 1.0)
+    factors = np.clip(factors, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+    scale[:3, :3] = np.diag(factors)
+    scale[:3, 3] = TEMPLATE_MIDDLE_MM - factors * upper.mean(axis=0)
+    return (scale @ affine).astype(np.float32)
+
+
+def template_places(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """Give the template coordinates of all voxels: (X, Y, Z, 3) float32, mm."""
+    axes = [np.arange(n, dtype=np.float32) for n in shape]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]

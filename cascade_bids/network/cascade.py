@@ -195,7 +195,7 @@ def run_cascade(
         volume = torch.cat([volume, torch.from_numpy(anatomy)])
     flair, flipped = images["FLAIR"], (volume.flip(1), _mirror(images["FLAIR"]), _mirror(brain))
     places = None
-    if affine is not None:
+    if affine is not None and any(isinstance(one.network, JetNetwork) for one in stages):
         places = template_places(brain.shape, template_affine(brain, affine))
     found = []
     length = len(stages) // cascades

@@ -34,7 +34,7 @@ from .labelled import command, write_mask
 
 CPU = torch.device("cpu")
 WITH_ANATOMY = ("allnet", "allnet-tiramisu", "allnet-anaconv")
-WITH_SPHERES = ("cascade", "allnet", "allnet-tiramisu", "allnet-lesloss")
+WITH_SPHERES = ("allnet", "allnet-tiramisu", "allnet-lesloss")
 
 
 @pytest.mark.parametrize("method", list(RECIPES))

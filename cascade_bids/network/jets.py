@@ -202,7 +202,7 @@ def evaluate_jets(
     flair: np.ndarray,
     brain: np.ndarray,
     candidates: np.ndarray,
-    to_template: np.ndarray,
+    places: np.ndarray,
     previous: np.ndarray,
 ) -> np.ndarray:
     """Ask a network about the candidates.
@@ -215,7 +215,7 @@ def evaluate_jets(
         As of `JetNetwork.describe`.
     candidates
         (X, Y, Z) bool.
-    to_template
+    places
         (X, Y, Z, 3) float32, where each voxel lies in the template, mm.
 
     Returns
@@ -226,7 +226,7 @@ def evaluate_jets(
     probability = np.zeros(brain.shape, np.float32)
     voxels = np.nonzero(candidates & brain)
     if voxels[0].size:
-        features = network.describe(volume, flair, brain, voxels, to_template[voxels], previous)
+        features = network.describe(volume, flair, brain, voxels, places[voxels], previous)
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = [

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,26 +97,15 @@ def fit_samples(
     until = None
     if schedule.max_minutes is not None:
         until = time.monotonic() + 60 * DRAWING * schedule.max_minutes
+    first = 100_003 * seed
 
     def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
-        parts: list[Voxels] = []
-        for number in range(count):
-            path = folder / name / f"{number}.npz"
-            if not path.exists():
-                # Lesions are needed, however short the time is.
-                done = any(part.target[:, 0].any() for part in parts)
-                if until is not None and time.monotonic() > until and done:
-                    break
-                rng = torch.Generator().manual_seed(seed + number)
-                found = choose_voxels(network, source.draw(rng), learn, before, source, rng)
-                with appearing(path) as part, part.open("wb") as handle:
-                    np.savez(handle, **found._asdict())
-                log.info("drew scan %d of %d (%s)", number + 1, count, name)
-            with np.load(path) as arrays:
-                parts.append(Voxels(**arrays))
-        return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        def choose(number: int) -> Voxels:
+            rng = torch.Generator().manual_seed(seed + number)
+            return choose_voxels(network, source.draw(rng), learn, before, source, rng)
 
-    first = 100_003 * seed
+        return _gather(choose, folder / name, count, until)
+
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
     learned = draw(engine.to_learn(), "learned", SAMPLES, first)
     if not len(checked.target) or not learned.target[:, 0].any():
@@ -128,12 +117,25 @@ def fit_samples(
         features = torch.from_numpy(learned.features)
         network.middle.copy_(features.mean(0))
         network.spread.copy_(features.std(0).clamp(min=1e-3))
+    _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
+
+
+def _fit_voxels(
+    network: JetNetwork,
+    learned: Voxels,
+    checked: Voxels,
+    folder: Path,
+    batch_size: int,
+    schedule: Schedule,
+    seed: int,
+) -> None:
+    """Train a network on voxels that are chosen and described."""
     spread = network.spread.cpu()
     # So that the loss does not depend on how many voxels scans have.
     scale = float(learned.target[:, 1].mean())
 
     def batches(epoch: int) -> Iterator[Batch]:
-        rng = torch.Generator().manual_seed(first + epoch)
+        rng = torch.Generator().manual_seed(seed + epoch)
         order = torch.randperm(len(learned.features), generator=rng).numpy()
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -147,10 +149,31 @@ def fit_samples(
 
     def validate(model: torch.nn.Module) -> float:
         device = next(model.parameters()).device
-        values = (torch.from_numpy(part).to(device) for part in checked)
-        return float(loss(model(next(values)), next(values)))
+        features, target = (torch.from_numpy(part).to(device) for part in checked)
+        return float(loss(model(features), target))
 
     fit(network, batches=batches, loss=loss, validate=validate, schedule=schedule, folder=folder)
+
+
+def _gather(
+    choose: Callable[[int], Voxels], folder: Path, count: int, until: float | None
+) -> Voxels:
+    """Choose the voxels of so many samples, or of fewer when time is up; what is there is taken."""
+    parts: list[Voxels] = []
+    for number in range(count):
+        path = folder / f"{number}.npz"
+        if not path.exists():
+            # Lesions are needed, however short the time is.
+            enough = any(part.target[:, 0].any() for part in parts)
+            if until is not None and time.monotonic() > until and enough:
+                break
+            found = choose(number)
+            with appearing(path) as beside, beside.open("wb") as handle:
+                np.savez(handle, **found._asdict())
+            log.info("drew scan %d of %d (%s)", number + 1, count, folder.name)
+        with np.load(path) as arrays:
+            parts.append(Voxels(**arrays))
+    return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def choose_voxels(

@@ -75,12 +75,14 @@ def conditions(case: Case) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
-def ask_case(stages: Sequence[Stage], case: Case, change: Callable[[Tensor], Tensor]) -> HeldOut:
+def ask_case(
+    stages: Sequence[Stage], case: Case, change: Callable[[Tensor], Tensor], combination: str
+) -> HeldOut:
     """Ask about a scan that is changed."""
     brain = np.array(case.brain)
     volume = change(case.volume) * torch.from_numpy(brain)
     flair = volume[case.contrasts.index("FLAIR")].numpy()
-    maps = run_stages(stages, volume, flair, brain, combination="last", places=case.places)
+    maps = run_stages(stages, volume, flair, brain, combination=combination, places=case.places)
     return HeldOut(maps.probability, np.array(case.reference))
 
 
@@ -112,7 +114,8 @@ def score_left_out(
     """Score the weights of folds and further cards on scans that they have not learned from."""
     rows = []
     for card in [*sorted(folds.glob("*/weights/*.json")), *cards]:
-        known = known_participants(load_card(str(card)))
+        entries = load_card(str(card))
+        known, combination = known_participants(entries), entries["combination"]
         stages, rules = load_stages(str(card), device=CPU), {"own": rule_of(card)}
         name = card.stem
         if folds in card.parents:
@@ -122,7 +125,7 @@ def score_left_out(
             if f"sub-{case.scan.subject}" in known:
                 continue
             for condition, change in conditions(case).items():
-                found = ask_case(stages, case, change)
+                found = ask_case(stages, case, change, combination)
                 for which, rule in rules.items():
                     row = {"weights": name, "scan": case.label, "given": condition, "rule": which}
                     rows.append({**row, **score(found, rule)})
@@ -132,13 +135,14 @@ def score_left_out(
 def measure_healthy(card: Path, engine: Engine) -> list[dict[str, object]]:
     """Measure what is found in healthy heads, whose contrasts are drawn."""
     stages, rule = load_stages(str(card), device=CPU), rule_of(card)
+    combination = load_card(str(card))["combination"]
     heads = engine.to_check().heads
     rows: list[dict[str, object]] = []
     for number in range(HEALTHY):
         rng = torch.Generator().manual_seed(2 * 10**9 + number)
         sample = make_up_scan(heads[number % len(heads)], [], engine.contrasts, rng)
         channels = zip(engine.contrasts, sample.volume, strict=True)
-        scaled = ask(stages, sample, engine.contrasts).scale(rule.temperature)
+        scaled = ask(stages, sample, engine.contrasts, combination).scale(rule.temperature)
         labels = scaled.label(rule.threshold, rule.min_lesion_mm3)
         row = {"contrasts": "+".join(name for name, image in channels if image.any())}
         rows.append({**row, "load_ml": (labels > 0).sum() / 1000, "lesions": int(labels.max())})
@@ -168,7 +172,10 @@ def main() -> None:
     show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))
     kept = options.out / weights_id(str(last))[:12]
     stages = load_stages(str(last), device=CPU)
-    samples = ask_about_samples(stages, engine, kept, seed=10**6, count=COVERED)
+    combination = load_card(str(last))["combination"]
+    samples = ask_about_samples(
+        stages, engine, kept, combination=combination, seed=10**6, count=COVERED
+    )
     checked = describe([one.crop() for one in samples], rule_of(last))
     show(f"Calibration of {last.stem} on {COVERED} samples", [dict(checked)])
 

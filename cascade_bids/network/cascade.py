@@ -168,7 +168,7 @@ def run_cascade(
     contrasts
         What the networks take, in this order.
     combination
-        ``last``, ``product`` or ``vote``, see `combine`.
+        ``last``, ``product``, ``mean`` or ``vote``, see `combine`.
     anatomy
         (6, X, Y, Z) float32 maps that the networks take behind the contrasts, or None.
     affine
@@ -295,8 +295,9 @@ def combine(found: Sequence[np.ndarray], combination: str) -> np.ndarray:
     found
         (X, Y, Z) float32 in [0, 1] of each stage, first to last.
     combination
-        ``last`` takes the last, ``product`` multiplies them, ``vote`` takes the median of each
-        voxel: of an odd number of maps it is above a threshold where most of them are.
+        ``last`` takes the last, ``product`` multiplies them, ``mean`` takes the mean of their
+        log-odds, ``vote`` takes the median of each voxel: of an odd number of maps it is above a
+        threshold where most of them are.
 
     Returns
     -------
@@ -305,4 +306,9 @@ def combine(found: Sequence[np.ndarray], combination: str) -> np.ndarray:
     """
     if combination == "vote":
         return np.median(np.stack(found), axis=0)
+    if combination == "mean" and len(found) > 1:
+        with np.errstate(divide="ignore"):
+            # Where one says 0, so does the mean.
+            odds = [logit(np.minimum(one, np.float32(1 - 1e-7))) for one in found]
+        return expit(np.mean(odds, axis=0)).astype(found[0].dtype)
     return functools.reduce(np.multiply, found) if combination == "product" else found[-1]

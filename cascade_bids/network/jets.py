@@ -9,6 +9,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from cascade_bids.network.prior import adapt_prior
+
 WIDTHS_MM = (0, 1, 2, 4, 8)
 """Standard deviations of the Gaussians; the first stands for the image as it is."""
 
@@ -48,7 +50,8 @@ class JetNetwork(nn.Module):
     2016, doi 10.1109/CVPR.2016.286). So what is learned is small, and learned from voxels drawn
     anywhere in many scans. The place in the head comes beside it, with an atlas of where lesions
     lie, and a later stage sees what the one before says of the voxel and around it (auto-context,
-    Tu & Bai, IEEE TPAMI 2010, doi 10.1109/TPAMI.2009.186).
+    Tu & Bai, IEEE TPAMI 2010, doi 10.1109/TPAMI.2009.186). The layers that are learned are there
+    several times, as experts of different kinds of scans, and the mean of their logits is taken.
 
     Parameters
     ----------
@@ -58,15 +61,24 @@ class JetNetwork(nn.Module):
         Whether it takes the probability of a stage before.
     hidden
         Units of each layer that is learned, but the last.
+    experts
+        How many there are.
     """
 
     atlas: Tensor
     """`ATLAS_SHAPE`, how often lesions are there, 0 to 1."""
     middle: Tensor
     spread: Tensor
+    prior: Tensor
+    """Part of the candidates that were lesion in the training, to adapt to; 0 to take all as it
+    is."""
 
     def __init__(
-        self, channels_in: int, cascaded: bool = False, hidden: Sequence[int] = (96, 96)
+        self,
+        channels_in: int,
+        cascaded: bool = False,
+        hidden: Sequence[int] = (96, 96),
+        experts: int = 1,
     ) -> None:
         super().__init__()
         self.channels_in, self.cascaded = channels_in, cascaded
@@ -74,18 +86,14 @@ class JetNetwork(nn.Module):
         self.register_buffer("atlas", torch.zeros(ATLAS_SHAPE))
         self.register_buffer("middle", torch.zeros(self.count))
         self.register_buffer("spread", torch.ones(self.count))
-        layers: list[nn.Module] = []
-        width = self.count
-        for units in hidden:
-            layers += [nn.Linear(width, units), nn.SiLU(), nn.Dropout(0.1)]
-            width = units
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.register_buffer("prior", torch.zeros(()))
+        self.experts = nn.ModuleList(_expert(self.count, hidden) for _ in range(experts))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features (N, count) to logits (N,) of a lesion."""
-        scaled = (features - self.middle) / self.spread
+        """Map features (N, count) to logits (N, experts) of a lesion."""
         # What lies far from all that was learned from says no more than that.
-        return self.layers(scaled.clamp(-6, 6))[:, 0]
+        scaled = ((features - self.middle) / self.spread).clamp(-6, 6)
+        return torch.cat([expert(scaled) for expert in self.experts], dim=1)
 
     def describe(
         self,
@@ -150,6 +158,14 @@ class JetNetwork(nn.Module):
         beside = np.abs(places[:, :1])
         rest = [places[:, 1:], np.log(usual + RARE)[:, None], np.hypot(beside, places[:, 1:2])]
         return np.concatenate([beside, *rest], axis=1)
+
+
+def _expert(count: int, hidden: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for units in hidden:
+        layers += [nn.Linear(count, units), nn.SiLU(), nn.Dropout(0.1)]
+        count = units
+    return nn.Sequential(*layers, nn.Linear(count, 1))
 
 
 def _smooth(values: np.ndarray, width: float) -> np.ndarray:
@@ -230,8 +246,10 @@ def evaluate_jets(
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = [
-                network(part.to(device)).float().cpu()
+                network(part.to(device)).float().mean(1).cpu()
                 for part in torch.from_numpy(features).split(_AT_ONCE)
             ]
-        probability[voxels] = torch.sigmoid(torch.cat(logits)).numpy()
+        said = torch.sigmoid(torch.cat(logits)).numpy()
+        prior = float(network.prior)
+        probability[voxels] = adapt_prior(said, prior) if prior else said
     return probability

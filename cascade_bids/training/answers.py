@@ -24,7 +24,13 @@ FEW = 5
 
 
 def ask_about_samples(
-    stages: Sequence[Stage], engine: Engine, folder: Path, *, seed: int, count: int = SAMPLES
+    stages: Sequence[Stage],
+    engine: Engine,
+    folder: Path,
+    *,
+    combination: str,
+    seed: int,
+    count: int = SAMPLES,
 ) -> list[HeldOut]:
     """Make up scans of the heads that are kept for checking, and ask a method about them.
 
@@ -36,6 +42,8 @@ def ask_about_samples(
         Makes up the scans; its lesions may have been learned from.
     folder
         Keeps the answers, which take some seconds each.
+    combination
+        See `cascade_bids.network.cascade.combine`.
     seed
         Of what is drawn.
     count
@@ -55,17 +63,19 @@ def ask_about_samples(
             # Far from the seeds of the training.
             rng = torch.Generator().manual_seed(10**9 + 1000 * seed + number)
             sample = make_up_scan(head, engine.donors, engine.contrasts, rng)
-            keep(ask(stages, sample, engine.contrasts), path)
+            keep(ask(stages, sample, engine.contrasts, combination), path)
         found.append(read(path))
     return found
 
 
-def ask(stages: Sequence[Stage], sample: Sample, contrasts: Sequence[str]) -> HeldOut:
+def ask(
+    stages: Sequence[Stage], sample: Sample, contrasts: Sequence[str], combination: str
+) -> HeldOut:
     """Ask the stages of a cascade about a sample."""
     flair = sample.volume[contrasts.index("FLAIR")].numpy()
     places = sample.places.numpy()
     brain = sample.brain.numpy()
-    maps = run_stages(stages, sample.volume, flair, brain, combination="last", places=places)
+    maps = run_stages(stages, sample.volume, flair, brain, combination=combination, places=places)
     return HeldOut(maps.probability, sample.lesions.numpy())
 
 

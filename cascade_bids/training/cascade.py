@@ -73,6 +73,8 @@ def train_stages(
         own_seed = 1000 * seed + number
         torch.manual_seed(own_seed)
         arguments = network_arguments(recipe, contrasts, device, number)
+        if engine is not None:
+            arguments["experts"] = _count_experts(engine, start)
         network = ARCHITECTURES[recipe.architecture](**arguments).to(device)
         if isinstance(network, PatchClassifier):
             size = network.patch_size
@@ -100,6 +102,12 @@ def train_stages(
             raise TypeError(f"{recipe.architecture} finds no lesions")
         stages.append(Stage(network, stage.use))
     return stages
+
+
+def _count_experts(engine: Engine, start: Sequence[Stage]) -> int:
+    """Say how many experts networks need: as many as those that they start with, if any."""
+    known = [len(one.network.experts) for one in start if isinstance(one.network, JetNetwork)]
+    return known[0] if known else engine.kinds
 
 
 def _gentler(schedule: Schedule) -> Schedule:
@@ -155,6 +163,8 @@ def save_cascade(
         arguments = network_arguments(recipe, contrasts, device, number)
         if isinstance(stage.network, SegmentationNetwork):
             arguments["window"] = list(stage.network.window)
+        elif isinstance(stage.network, JetNetwork):
+            arguments["experts"] = len(stage.network.experts)
         entry = {"architecture": recipe.architecture, "arguments": arguments}
         described.append((stage.network, {**entry, "candidates": stage.candidates.to_entry()}))
     return save_method(

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from cascade_bids.training import augment
 from cascade_bids.training.augment import smooth_noise, uniform
-from cascade_bids.training.painting import Painted
+from cascade_bids.training.painting import Bright, Painted
 from cascade_bids.training.tissues import LEVELS, TISSUES
 
 LESION: Mapping[str, tuple[float, float]] = {
-    "FLAIR": (0.30, 0.85),
-    "T1w": (-0.60, 0.02),
-    "T2w": (0.25, 1.00),
+    "FLAIR": (0.25, 0.75),
+    "T1w": (-0.75, -0.05),
+    "T2w": (0.40, 1.30),
     "PDw": (0.12, 0.45),
 }
 """Lowest and highest difference of a lesion from white matter, in parts of white matter."""
@@ -43,7 +43,7 @@ TEXTURE = 0.03
 
 
 def render(
-    contrast: str, tissues: Tensor, painted: Painted, look_alikes: Tensor, rng: torch.Generator
+    contrast: str, tissues: Tensor, painted: Painted, look_alikes: Bright, rng: torch.Generator
 ) -> Tensor:
     """Give a head the looks of a contrast, before the scanner adds its faults.
 
@@ -56,7 +56,7 @@ def render(
     painted
         Lesions.
     look_alikes
-        (X, Y, Z), see `painting.place_look_alikes`; only FLAIR shows them.
+        See `painting.place_look_alikes`.
     rng
         Source of randomness.
 
@@ -75,12 +75,12 @@ def render(
         image = image * (1 + uniform(0, TEXTURE, rng) * smooth_noise(shape, (cells,) * 3, rng)[0])
     low, high = LESION[contrast]
     difference = white * uniform(low, high, rng)
-    if contrast == "FLAIR":
-        image = image + difference * look_alikes
+    flair = contrast == "FLAIR"
+    image = image + difference * (look_alikes.flair if flair else look_alikes.others)
+    there = torch.tensor(white)
+    if flair:
         # A lesion is brighter than what it lies in, be it white matter or grey.
-        there = torch.maximum(image, torch.tensor(white))
-    else:
-        there = torch.tensor(white)
+        there = torch.maximum(image, there)
     uneven = smooth_noise(shape, (8, 8, 8), rng)[0] + smooth_noise(shape, (24, 24, 24), rng)[0]
     strength = painted.strength * torch.exp(uniform(0, UNEVEN[contrast], rng) * uneven)
     target = (there + difference * strength).clamp(min=0)

@@ -129,7 +129,7 @@ def _train_fold(
     }
     save_cascade(config.method, stages, recipe, facts, config.contrasts, fold.weights)
     if engine is not None:
-        ask_about_samples(stages, engine, fold.samples, seed=seed)
+        ask_about_samples(stages, engine, fold.samples, combination=recipe.combination, seed=seed)
     for case in fold.tested:
         maps = run_stages(
             stages,

@@ -10,20 +10,17 @@ from cascade_bids.training import augment
 from cascade_bids.training.augment import smooth_noise, uniform
 from cascade_bids.training.contrasts import render, scan
 from cascade_bids.training.heads import FAR_MM, Donor, Head
-from cascade_bids.training.painting import find_host, place_lesions, place_look_alikes
+from cascade_bids.training.painting import (
+    find_host,
+    grow_plexus,
+    place_lesions,
+    place_look_alikes,
+)
 from cascade_bids.training.real import RealScan, change_scan
 from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
 
-MADE_UP = 1
-"""Scans that are made up count as so many real ones: with as many, every second sample is real."""
-
 CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""
-
-
-def real_part(scans: int) -> float:
-    """Say what part so many real scans have beside those that are made up; see `MADE_UP`."""
-    return scans / (scans + MADE_UP)
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,11 @@ class Engine:
             real=tuple(one for one in self.real if one.case.scan.subject not in subjects),
         )
 
+    @property
+    def kinds(self) -> int:
+        """How many kinds of samples there are: real ones, those that are made up, or both."""
+        return bool(self.real) + bool(self.heads)
+
     def to_learn(self) -> "Engine":
         """Leave out the heads that are kept for checking; of fewer than `CHECKED`, none is."""
         if len(self.heads) < CHECKED:
@@ -58,9 +60,9 @@ class Engine:
         """Take only the heads that are kept for checking; of fewer than `CHECKED`, all."""
         return replace(self, heads=self.heads[::CHECKED]) if len(self.heads) >= CHECKED else self
 
-    def draw(self, rng: torch.Generator) -> Sample:
-        """Draw a sample: the more of them from real scans the more there are."""
-        if self.real and (not self.heads or uniform(0, 1, rng) < real_part(len(self.real))):
+    def draw(self, rng: torch.Generator, number: int = 0) -> Sample:
+        """Draw a sample: where there are both kinds, those of odd numbers are of real scans."""
+        if self.real and (not self.heads or number % 2):
             real = self.real[int(torch.randint(len(self.real), (), generator=rng))]
             return change_scan(real, self.donors, rng)
         head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]
@@ -95,8 +97,9 @@ def make_up_scan(
     # Beyond the head it is as far from the brain as depths go.
     depth = augment.sample(head.depth_mm.float() + FAR_MM, grid, "bilinear") - FAR_MM
     points = world_points(grid, shape, head.to_template)
+    tissues = grow_plexus(tissues, points, rng)
     painted = place_lesions(find_host(tissues), points, donors, rng)
-    look_alikes = place_look_alikes(tissues, depth, rng) * (1 - painted.share)
+    look_alikes = place_look_alikes(tissues, depth, points, rng).beside(painted.share)
     present = draw_contrasts(contrasts, rng)
     images = {
         contrast: scan(contrast, render(contrast, tissues, painted, look_alikes, rng), rng)

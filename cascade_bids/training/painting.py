@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cascade_bids.lesions.postprocess import CONNECTED
 from cascade_bids.training.augment import smooth_noise, uniform
 from cascade_bids.training.heads import Donor
-from cascade_bids.training.tissues import share_of
+from cascade_bids.training.tissues import TISSUES, share_of
 
 RIM = 0.1
 """Share of a lesion at which its rim ends; lesions whose rims touch have one strength."""
@@ -22,10 +22,10 @@ SMALLEST = 3
 HEALTHY = 0.12
 """Part of the scans that have no lesion."""
 
-PARTIAL = 0.55
+PARTIAL = 0.4
 """Part of the others that have not all lesions of their donors."""
 
-MOST_DONORS = 2
+MOST_DONORS = 4
 """Whose lesions may come together in a scan, so that there are high loads too."""
 
 RIM_MM = 2.0
@@ -46,17 +46,34 @@ class LookAlike:
     """Knots along each axis of the field that makes patches of it: more are smaller."""
     part: tuple[float, float]
     """Part of its place that it covers, at the least and the most."""
-    lining: bool = False
-    """Whether it is only there next to the ventricles."""
+    reach: int = 0
+    """How far from the ventricles it may be, mm; 0 for anywhere."""
+    box: tuple[tuple[float, float], ...] = ()
+    """Where it is in the template, mm: distance to the midline, y and z; nothing for anywhere."""
+    shown: bool = False
+    """Whether the other contrasts show it too, as they show lesions."""
 
+
+PLEXUS = LookAlike(0.8, ("ventricle",), (1, 1), 24, (0.3, 0.9), box=((10, 45), (-52, 0), (-32, 24)))
+"""Where choroid plexus is: in the atria and the temporal horns, which it can fill."""
 
 LOOK_ALIKES = (
-    # Caps and lining of the ventricles.
-    LookAlike(0.8, ("white",), (0.2, 1.2), 10, (0.2, 0.9), lining=True),
+    # Lining of the ventricles, and the caps of their frontal horns.
+    LookAlike(0.8, ("white",), (0.2, 1.2), 10, (0.2, 0.9), reach=2, shown=True),
+    LookAlike(
+        0.6,
+        ("white", "deep grey"),
+        (0.3, 1.0),
+        16,
+        (0.3, 0.9),
+        reach=5,
+        box=((5, 32), (10, 44), (-12, 32)),
+        shown=True,
+    ),
     # Flow in the fluid.
     LookAlike(0.5, ("ventricle", "lower ventricle", "fluid"), (0.3, 2.0), 14, (0.02, 0.15)),
-    # Choroid plexus.
-    LookAlike(0.6, ("ventricle",), (0.5, 1.5), 40, (0.04, 0.08)),
+    # Choroid plexus is as bright as grey matter, or brighter.
+    LookAlike(0.8, ("choroid plexus",), (0.0, 1.2), 60, (0.3, 0.9)),
     # Bright lobes, and bright folds, of cortex.
     LookAlike(0.7, ("cortex", "cerebellar cortex"), (0.1, 0.6), 12, (0.1, 0.5)),
     LookAlike(0.6, ("cortex", "cerebellar cortex"), (0.2, 0.8), 30, (0.05, 0.3)),
@@ -65,9 +82,24 @@ LOOK_ALIKES = (
     # What is left of dura and scalp.
     LookAlike(0.5, (), (0.3, 1.5), 16, (0.05, 0.3)),
     # Bright tracts, wide and narrow.
-    LookAlike(0.7, ("white", "brainstem", "cerebellar white"), (0.05, 0.3), 8, (0.1, 0.5)),
-    LookAlike(0.5, ("white", "brainstem"), (0.05, 0.3), 24, (0.05, 0.3)),
+    LookAlike(
+        0.7, ("white", "brainstem", "cerebellar white"), (0.05, 0.3), 8, (0.1, 0.5), shown=True
+    ),
+    LookAlike(0.5, ("white", "brainstem"), (0.05, 0.3), 24, (0.05, 0.3), shown=True),
 )
+
+
+@dataclass(frozen=True)
+class Bright:
+    """What look-alikes change, in parts of what a lesion does; (X, Y, Z) float32, 0 for nothing."""
+
+    flair: Tensor
+    others: Tensor
+    """On the other contrasts."""
+
+    def beside(self, share: Tensor) -> "Bright":
+        """Leave out what lesions cover."""
+        return Bright(self.flair * (1 - share), self.others * (1 - share))
 
 
 @dataclass(frozen=True)
@@ -132,7 +164,9 @@ def place_lesions(
     return Painted(share, strength * (share > 0), share >= 0.5)
 
 
-def place_look_alikes(tissues: Tensor, depth_mm: Tensor, rng: torch.Generator) -> Tensor:
+def place_look_alikes(
+    tissues: Tensor, depth_mm: Tensor, to_template: Tensor, rng: torch.Generator
+) -> Bright:
     """Paint `LOOK_ALIKES`: what is bright on FLAIR and no lesion.
 
     Parameters
@@ -141,29 +175,68 @@ def place_look_alikes(tissues: Tensor, depth_mm: Tensor, rng: torch.Generator) -
         (X, Y, Z) uint8, places in `TISSUES`.
     depth_mm
         (X, Y, Z), distance to the rim of the brain, positive within.
+    to_template
+        (X, Y, Z, 3) float32, template coordinates of each voxel, mm.
+    rng
+        Source of randomness.
+    """
+    flair, others = torch.zeros(tissues.shape), torch.zeros(tissues.shape)
+    for kind in LOOK_ALIKES:
+        if uniform(0, 1, rng) < kind.chance:
+            if kind.tissues:
+                where = share_of(tissues, *kind.tissues)
+            else:
+                where = (depth_mm.float().abs() < RIM_MM).float()
+            found = uniform(*kind.strength, rng) * _cover(kind, where, tissues, to_template, rng)
+            flair += found
+            if kind.shown:
+                others += found
+    return Bright(flair, others)
+
+
+def grow_plexus(tissues: Tensor, to_template: Tensor, rng: torch.Generator) -> Tensor:
+    """Put choroid plexus into the ventricles of a head, whose map has none.
+
+    Parameters
+    ----------
+    tissues
+        (X, Y, Z) uint8, places in `TISSUES`.
+    to_template
+        (X, Y, Z, 3) float32, template coordinates of each voxel, mm.
     rng
         Source of randomness.
 
     Returns
     -------
     Tensor
-        (X, Y, Z) float32: how much brighter than white matter a voxel becomes, in parts of how
-        much brighter a lesion is; 0 where nothing is.
+        (X, Y, Z) uint8.
     """
-    shape = tuple(tissues.shape)
-    bright = torch.zeros(shape)
-    for kind in LOOK_ALIKES:
-        if uniform(0, 1, rng) >= kind.chance:
-            continue
-        if kind.tissues:
-            where = share_of(tissues, *kind.tissues)
-        else:
-            where = (depth_mm.float().abs() < RIM_MM).float()
-        if kind.lining:
-            where = _blur(_blur(share_of(tissues, "ventricle"))) * where
-        patches = _patches(shape, kind.cells, uniform(*kind.part, rng), rng)
-        bright += uniform(*kind.strength, rng) * where * patches
-    return bright
+    if uniform(0, 1, rng) >= PLEXUS.chance:
+        return tissues
+    where = share_of(tissues, *PLEXUS.tissues)
+    plexus = _cover(PLEXUS, where, tissues, to_template, rng) > 0.5
+    name = torch.tensor(TISSUES.index("choroid plexus"), dtype=tissues.dtype)
+    return torch.where(plexus, name, tissues)
+
+
+def _cover(
+    kind: LookAlike,
+    where: Tensor,
+    tissues: Tensor,
+    to_template: Tensor,
+    rng: torch.Generator,
+) -> Tensor:
+    """Draw where (X, Y, Z) a look-alike is, 0 to 1, within the places where it may be."""
+    if kind.reach:
+        near = share_of(tissues, "ventricle")
+        for _ in range(kind.reach):
+            near = _blur(near)
+        where = where * near
+    if kind.box:
+        low, high = torch.tensor(kind.box, dtype=torch.float32).T
+        beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
+        where = where * ((beside >= low) & (beside <= high)).all(-1)
+    return where * _patches(tuple(tissues.shape), kind.cells, uniform(*kind.part, rng), rng)
 
 
 def find_host(tissues: Tensor) -> Tensor:

@@ -16,14 +16,10 @@ from cascade_bids.training.contrasts import scan
 from cascade_bids.training.heads import Donor
 from cascade_bids.training.painting import Painted, find_host, place_lesions
 from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
-from cascade_bids.training.tissues import TISSUES, share_of
+from cascade_bids.training.tissues import TISSUES
 
 DIFFERENCE = {"FLAIR": (1.6, 3.8), "T1w": (-2.2, -0.4), "T2w": (1.2, 3.2), "PDw": (0.8, 2.0)}
 """Lowest and highest difference of a painted lesion from what was there, in z-scores."""
-
-GREY_MATTER = {"FLAIR": (-0.3, 1.3), "T1w": (-0.4, 0.4), "T2w": (-0.4, 0.4), "PDw": (-0.4, 0.4)}
-"""How much brighter grey matter becomes, in z-scores: cortex that is bright on FLAIR is what is
-mistaken for lesions most."""
 
 UNEVEN = 0.5
 """Highest logarithmic standard deviation of what a contrast shows of painted lesions."""
@@ -134,9 +130,9 @@ def change_scan(real: RealScan, donors: Sequence[Donor], rng: torch.Generator) -
         if contrast in present:
             cleared = real.cleared[number]
             image = sample(cleared + rim * (real.spread[number] - cleared))
-            image = _recolour(image, contrast, tissues, painted, rng)
+            image = _recolour(image, contrast, painted, rng)
             images[contrast] = scan(contrast, _raise(image, brain), rng)
-    return finish(images, case.contrasts, brain, lesions | painted.lesions, places)
+    return finish(images, case.contrasts, brain, lesions | painted.lesions, places, real=True)
 
 
 def _name_tissues(classes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
@@ -148,14 +144,9 @@ def _name_tissues(classes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
     return tissues
 
 
-def _recolour(
-    image: Tensor, contrast: str, tissues: Tensor, painted: Painted, rng: torch.Generator
-) -> Tensor:
-    """Change grey matter, paint lesions, and add shades."""
+def _recolour(image: Tensor, contrast: str, painted: Painted, rng: torch.Generator) -> Tensor:
+    """Paint lesions, and add shades."""
     shape = tuple(image.shape)
-    grey = share_of(tissues, "cortex")
-    change = (1 + 0.5 * smooth_noise(shape, (8, 8, 8), rng)[0]).clamp(min=0)
-    image = image + uniform(*GREY_MATTER[contrast], rng) * change * grey
     uneven = smooth_noise(shape, (10, 12, 10), rng)[0] + smooth_noise(shape, (40, 48, 40), rng)[0]
     strength = painted.strength * torch.exp(uniform(0.1, UNEVEN, rng) * uneven)
     image = image + uniform(*DIFFERENCE[contrast], rng) * strength * painted.share

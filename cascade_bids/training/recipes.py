@@ -145,6 +145,7 @@ RECIPES = {
             keep_last=True,
         ),
         batch_size=4096,
+        combination="mean",
         from_samples=True,
     ),
     "allnet": _all_net(),

@@ -31,6 +31,8 @@ class Sample:
     """(X, Y, Z) bool, those in the brain."""
     places: Tensor
     """(X, Y, Z, 3) float32, where each voxel lies in the template, mm."""
+    real: bool = False
+    """Whether it is a scan that somebody took, changed; the others are made up."""
 
 
 def world_points(grid: Tensor, shape: Sequence[int], affine: Tensor) -> Tensor:
@@ -65,6 +67,8 @@ def finish(
     brain: Tensor,
     lesions: Tensor,
     places: Tensor,
+    *,
+    real: bool = False,
 ) -> Sample:
     """Normalise a scan as in use.
 
@@ -78,6 +82,8 @@ def finish(
         (X, Y, Z) bool.
     places
         (X, Y, Z, 3) float32, template mm.
+    real
+        Whether somebody took it.
 
     Returns
     -------
@@ -92,4 +98,4 @@ def finish(
         else torch.zeros(brain.shape)
         for contrast in contrasts
     ]
-    return Sample(torch.stack(channels), brain, lesions & brain, places)
+    return Sample(torch.stack(channels), brain, lesions & brain, places, real)

@@ -24,7 +24,7 @@ from cascade_bids.training.sample import Sample
 
 log = logging.getLogger(__name__)
 
-SAMPLES = 36
+SAMPLES = 60
 """Scans that a network learns from."""
 
 SAMPLES_TO_VALIDATE = 4
@@ -49,7 +49,8 @@ class Voxels(NamedTuple):
     features: np.ndarray
     """(N, F) float32."""
     target: np.ndarray
-    """(N, 2) float32: whether it is a lesion, and how many voxels of the scan it stands for."""
+    """(N, 3) float32: whether it is a lesion, how many voxels of the scan it stands for, and
+    whether the scan is a real one."""
 
 
 def fit_samples(
@@ -85,7 +86,8 @@ def fit_samples(
     seed
         Of what is drawn.
     known
-        Whether the network was trained before, and keeps its atlas and the scale of its features.
+        Whether the network was trained before, and keeps its atlas, the scale of its features and
+        its prior.
 
     Raises
     ------
@@ -102,9 +104,9 @@ def fit_samples(
     def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
         def choose(number: int) -> Voxels:
             rng = torch.Generator().manual_seed(seed + number)
-            return choose_voxels(network, source.draw(rng), learn, before, source, rng)
+            return choose_voxels(network, source.draw(rng, number), learn, before, source, rng)
 
-        return _gather(choose, folder / name, count, until)
+        return _gather(choose, folder / name, count, until, engine.kinds)
 
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
     learned = draw(engine.to_learn(), "learned", SAMPLES, first)
@@ -117,6 +119,8 @@ def fit_samples(
         features = torch.from_numpy(learned.features)
         network.middle.copy_(features.mean(0))
         network.spread.copy_(features.std(0).clamp(min=1e-3))
+        if not network.cascaded:
+            network.prior.fill_(_find_prior(learned.target))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
 
 
@@ -144,7 +148,10 @@ def _fit_voxels(
             yield inputs + JITTER * spread * noise, torch.from_numpy(learned.target[rows])
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(logits, target[:, 0], reduction="none")
+        # Each kind of scan has its expert, the second of two that of real ones.
+        expert = target[:, 2:].long().clamp(max=len(network.experts) - 1)
+        own = logits.gather(1, expert)[:, 0]
+        losses = F.binary_cross_entropy_with_logits(own, target[:, 0], reduction="none")
         return (losses * target[:, 1]).mean() / scale
 
     def validate(model: torch.nn.Module) -> float:
@@ -155,16 +162,23 @@ def _fit_voxels(
     fit(network, batches=batches, loss=loss, validate=validate, schedule=schedule, folder=folder)
 
 
+def _find_prior(target: np.ndarray) -> float:
+    """Say what part of the candidates is lesion, on average over the kinds of scans."""
+    lesion, stands_for, real = target.T
+    of_kinds = [real == kind for kind in np.unique(real)]
+    return float(np.mean([np.average(lesion[one], weights=stands_for[one]) for one in of_kinds]))
+
+
 def _gather(
-    choose: Callable[[int], Voxels], folder: Path, count: int, until: float | None
+    choose: Callable[[int], Voxels], folder: Path, count: int, until: float | None, kinds: int
 ) -> Voxels:
     """Choose the voxels of so many samples, or of fewer when time is up; what is there is taken."""
     parts: list[Voxels] = []
     for number in range(count):
         path = folder / f"{number}.npz"
         if not path.exists():
-            # Lesions are needed, however short the time is.
-            enough = any(part.target[:, 0].any() for part in parts)
+            # Each kind needs lesions, however short the time is.
+            enough = len({part.target[0, 2] for part in parts if part.target[:, 0].any()}) == kinds
             if until is not None and time.monotonic() > until and enough:
                 break
             found = choose(number)
@@ -207,7 +221,9 @@ def choose_voxels(
         some = there[torch.randperm(len(there), generator=rng)[:most].numpy()]
         chosen.append(some)
         stands_for = len(there) / max(len(some), 1)
-        targets.append(np.tile(np.array([kind, stands_for], np.float32), (len(some), 1)))
+        targets.append(
+            np.tile(np.array([kind, stands_for, sample.real], np.float32), (len(some), 1))
+        )
     voxels = np.unravel_index(np.concatenate(chosen), brain.shape)
     features = network.describe(
         sample.volume.numpy(), flair, brain, voxels, places[voxels], previous

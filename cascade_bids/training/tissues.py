@@ -21,6 +21,7 @@ TISSUES = (
     "vessel",
     "bone",
     "soft tissue",
+    "choroid plexus",
 )
 """What a head is made of; a voxel of a `Head` holds a place in this list."""
 
@@ -63,6 +64,7 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.30,
         "bone": 0.15,
         "soft tissue": 0.65,
+        "choroid plexus": 0.70,
     },
     "T1w": {
         "white": 1.00,
@@ -79,6 +81,7 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.45,
         "bone": 0.20,
         "soft tissue": 0.85,
+        "choroid plexus": 0.66,
     },
     "T2w": {
         "white": 0.40,
@@ -95,6 +98,7 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.25,
         "bone": 0.12,
         "soft tissue": 0.45,
+        "choroid plexus": 0.62,
     },
     "PDw": {
         "white": 0.60,
@@ -111,6 +115,7 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.40,
         "bone": 0.15,
         "soft tissue": 0.60,
+        "choroid plexus": 0.76,
     },
 }
 """Mean of each tissue, air at 0: the order and the distances that the contrasts are read by."""

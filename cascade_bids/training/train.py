@@ -18,7 +18,7 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, load_card, weights_id
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
-from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
+from cascade_bids.training.calibration import Calibration, HeldOut, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
@@ -167,7 +167,15 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     scores, rule = _read_scores(config.work_dir / SCORES)
     calibration = None
     if engine is not None:
-        calibration = _calibrate(rule, stages, engine, config.work_dir / "all" / "samples", seed)
+        samples = ask_about_samples(
+            stages,
+            engine,
+            config.work_dir / "all" / "samples",
+            combination=recipe.combination,
+            seed=seed,
+            count=2 * SAMPLES,
+        )
+        calibration = _calibrate(rule, [one.crop() for one in samples])
     facts = {
         "seed": seed,
         "training_scans": [case.label for case in cases],
@@ -188,15 +196,9 @@ def _read_scores(path: Path) -> tuple[dict[str, Any] | None, Calibration | None]
     return scores, rule and Calibration(**rule)
 
 
-def _calibrate(
-    rule: Calibration | None, stages: Sequence[Stage], engine: Engine, folder: Path, seed: int
-) -> Calibration | None:
-    """Fit what a cross-validation didn't on samples; None if there are no heads for them."""
-    samples = ask_about_samples(stages, engine, folder, seed=seed, count=2 * SAMPLES)
-    if not samples:
-        return rule
-    cropped = [one.crop() for one in samples]
-    return fit_uncertainty(rule or fit_rule(cropped), cropped)
+def _calibrate(rule: Calibration | None, samples: Sequence[HeldOut]) -> Calibration | None:
+    """Fit what a cross-validation didn't on samples, if there are any."""
+    return fit_uncertainty(rule or fit_rule(samples), samples) if samples else rule
 
 
 def start_training(

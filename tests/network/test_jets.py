@@ -7,6 +7,7 @@ import torch
 from cascade_bids.network import jets
 from cascade_bids.network.cascade import CandidateRule, Stage, run_cascade, run_stages
 from cascade_bids.network.jets import JetNetwork, evaluate_jets
+from cascade_bids.network.prior import adapt_prior
 
 SHAPE = (30, 32, 28)
 MIDDLE = (15, 16, 14)
@@ -133,8 +134,26 @@ def test_only_candidates_are_asked_about():
     found = evaluate_jets(network, volume, volume[0], brain(), candidates, places(), nothing)
     assert ((found > 0) == candidates).all()
     assert (found < 1).all()
+    network.prior.fill_(0.5)
+    adapted = evaluate_jets(network, volume, volume[0], brain(), candidates, places(), nothing)
+    np.testing.assert_allclose(adapted[candidates], adapt_prior(found[candidates], 0.5), rtol=1e-5)
     none = np.zeros_like(candidates)
     assert not evaluate_jets(network, volume, volume[0], brain(), none, places(), nothing).any()
+
+
+def test_the_mean_of_the_experts_counts():
+    torch.manual_seed(0)
+    network = JetNetwork(1, experts=2).eval()
+    volume = np.where(brain(), blob(3.0), 0).astype(np.float32)[None]
+    args = (volume, volume[0], brain(), volume[0] > 0.9, places(), np.zeros(SHAPE, np.float32))
+    both = evaluate_jets(network, *args)
+    for expert in network.experts:
+        torch.nn.init.constant_(expert[-1].bias, 2.0)
+        torch.nn.init.zeros_(expert[-1].weight)
+    torch.nn.init.constant_(network.experts[0][-1].bias, -1.0)
+    even = evaluate_jets(network, *args)
+    assert both[args[3]].std() > 0
+    np.testing.assert_allclose(even[args[3]], 1 / (1 + np.exp(-0.5)), rtol=1e-5)
 
 
 def test_a_cascade_of_them_runs_and_needs_to_know_where_it_is():

@@ -15,7 +15,13 @@ from cascade_bids.preprocess.tissue import CSF, GREY, WHITE
 from cascade_bids.training import contrasts, engine, painting, real
 from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.engine import Engine, make_up_scan
-from cascade_bids.training.painting import find_host, place_lesions, place_look_alikes
+from cascade_bids.training.painting import (
+    Bright,
+    find_host,
+    grow_plexus,
+    place_lesions,
+    place_look_alikes,
+)
 from cascade_bids.training.preview import draw_sheet
 from cascade_bids.training.real import change_scan, prepare_real
 from cascade_bids.training.tissues import LEVELS, TISSUES
@@ -80,7 +86,8 @@ def test_lesions_differ_from_white_matter_as_the_contrast_has_it(everyone_is_ill
             find_host(head.tissues), template_points(), [make_donor()], rng(seed)
         )
         if painted.lesions.sum() > 20:
-            image = contrasts.render(contrast, head.tissues, painted, torch.zeros(SHAPE), rng(seed))
+            nothing = Bright(torch.zeros(SHAPE), torch.zeros(SHAPE))
+            image = contrasts.render(contrast, head.tissues, painted, nothing, rng(seed))
             around = image[white & (painted.share == 0)].mean()
             seen.append(float(sign * (image[painted.lesions].mean() - around)))
     assert len(seen) > 5
@@ -123,9 +130,39 @@ def test_healthy_heads_have_no_lesions(monkeypatch):
 
 def test_look_alikes_are_painted_and_are_no_lesions():
     head = make_head()
-    maps = [place_look_alikes(head.tissues, head.depth_mm, rng(seed)) for seed in range(8)]
-    assert all(found.isfinite().all() and (found >= 0).all() for found in maps)
-    assert sum(bool((found > 0.2).any()) for found in maps) >= 6
+    points = template_points()
+    found = [place_look_alikes(head.tissues, head.depth_mm, points, rng(seed)) for seed in range(8)]
+    maps = [image for bright in found for image in (bright.flair, bright.others)]
+    assert all(image.isfinite().all() and (image >= 0).all() for image in maps)
+    assert sum(bool((bright.flair > 0.2).any()) for bright in found) >= 6
+    # What other contrasts show, FLAIR shows too.
+    assert all((bright.flair >= bright.others).all() for bright in found)
+
+
+def test_plexus_grows_in_some_ventricles_and_nowhere_else(monkeypatch):
+    # The head is much smaller than the template.
+    anywhere = ((0, 99), (-99, 99), (-99, 99))
+    monkeypatch.setattr(painting, "PLEXUS", replace(painting.PLEXUS, box=anywhere))
+    tissues = make_head().tissues
+    ventricle = tissues == TISSUES.index("ventricle")
+    grown = [grow_plexus(tissues, template_points(), rng(seed)) for seed in range(8)]
+    changed = torch.stack([found != tissues for found in grown])
+    assert 0 < changed.flatten(1).any(1).sum() < 8
+    assert ventricle[changed.any(0)].all()
+    assert all(
+        (found[found != tissues] == TISSUES.index("choroid plexus")).all() for found in grown
+    )
+    far = template_points() + 300
+    assert all(torch.equal(grow_plexus(tissues, far, rng(seed)), tissues) for seed in range(8))
+
+
+def test_samples_are_of_both_kinds_and_say_which(scanned):
+    both = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),), (scanned,))
+    assert both.kinds == 2
+    assert [both.draw(rng(0), number).real for number in range(4)] == [False, True, False, True]
+    alone = replace(both, heads=())
+    assert alone.kinds == 1
+    assert alone.draw(rng(0)).real
 
 
 @pytest.mark.parametrize("contrast", list(LEVELS))

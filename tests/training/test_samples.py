@@ -52,7 +52,8 @@ def test_chosen_voxels_stand_for_all_of_their_kind(monkeypatch):
     volume[0] = lesions.float()
     sample = Sample(volume, brain, lesions, torch.zeros(30, 30, 30, 3))
     found = choose_voxels(JetNetwork(2), sample, ALL, [], SOURCE, rng())
-    is_lesion, stands_for = found.target.T
+    is_lesion, stands_for, real = found.target.T
+    assert not real.any()
     assert is_lesion.sum() == 10
     assert len(is_lesion) == 30
     assert stands_for[is_lesion == 1].sum() == pytest.approx(64)
@@ -79,19 +80,44 @@ def test_the_atlas_shows_lesions_where_donors_have_them_and_on_the_other_side():
     assert not draw_atlas([]).any()
 
 
-def test_a_cascade_learns_to_tell_lesions(tmp_path):
+def test_a_cascade_learns_to_tell_lesions(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "SAMPLES", 12)
     stages = []
     for number, rule in enumerate((ALL, CandidateRule(previous_above=0.01))):
         torch.manual_seed(number)
         network = JetNetwork(2, cascaded=number > 0, hidden=(16,))
         learn(network, tmp_path / str(number), before=stages, rule=rule, seed=number)
         assert not network.training
+        # Only the first adapts to how common lesions are: the second builds on that.
+        assert bool(network.prior) == (number == 0)
         stages.append(Stage(network, rule))
         found = choose_voxels(network, SOURCE.draw(rng(99)), rule, stages[:-1], SOURCE, rng())
         with torch.inference_mode():
-            sure = torch.sigmoid(network(torch.from_numpy(found.features))).numpy()
+            sure = torch.sigmoid(network(torch.from_numpy(found.features)))[:, 0].numpy()
         lesion = found.target[:, 0] == 1
         assert sure[lesion].mean() > sure[~lesion].mean() + 0.2
+
+
+def test_each_expert_learns_from_its_own_kind_of_scans(tmp_path):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4000, 67)).astype(np.float32)
+    real = np.arange(4000) % 2
+    # What is a lesion in one kind of scan is none in the other.
+    lesion = (features[:, 0] > 0) == (real == 1)
+    target = np.stack([lesion, np.ones(4000), real], axis=1).astype(np.float32)
+    torch.manual_seed(0)
+    network = JetNetwork(1, cascaded=True, hidden=(8,), experts=2)
+    voxels = samples.Voxels(features[:, : network.count], target)
+    samples._fit_voxels(network, voxels, voxels, tmp_path, 256, SCHEDULE, 0)
+    with torch.inference_mode():
+        made_up, taken = network(torch.from_numpy(voxels.features)).T > 0
+    assert (made_up.numpy() == (features[:, 0] < 0)).mean() > 0.9
+    assert (taken.numpy() == (features[:, 0] > 0)).mean() > 0.9
+
+
+def test_the_prior_is_the_mean_of_the_kinds():
+    target = np.array([[1, 1, 0], [0, 3, 0], [1, 1, 1], [0, 1, 1]], np.float32)
+    assert samples._find_prior(target) == pytest.approx((0.25 + 0.5) / 2)
 
 
 def test_a_broken_training_draws_nothing_twice(tmp_path, monkeypatch):

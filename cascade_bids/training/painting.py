@@ -22,11 +22,15 @@ SMALLEST = 3
 HEALTHY = 0.12
 """Part of the scans that have no lesion."""
 
-PARTIAL = 0.4
-"""Part of the others that have not all lesions of their donors."""
+MOST_ML, STEEP = 65.0, 2.0
+"""The load of the others is the one times a random number in [0, 1] to the power of the other: a
+fifth of them have less than 3 ml, and a third more than 30, about as in open_ms_data."""
 
-MOST_DONORS = 4
+MOST_DONORS = 8
 """Whose lesions may come together in a scan, so that there are high loads too."""
+
+TOO_LARGE = 1.5
+"""Lesions of more than so many times the load are left out."""
 
 RIM_MM = 2.0
 """From the brain's rim, within which dura and scalp may be left."""
@@ -123,8 +127,8 @@ def place_lesions(
     """Paint the lesions of one or several donors where their brains had them.
 
     Each donor's mask is mirrored at random, moved, scaled and deformed, kept where there is
-    white matter (or next to it, for lesions that reach into cortex or nuclei), and loses a random
-    part of its lesions, so that every load occurs.
+    white matter (or next to it, for lesions that reach into cortex or nuclei), and loses lesions
+    at random until there is the load that was drawn.
 
     Parameters
     ----------
@@ -146,7 +150,8 @@ def place_lesions(
     nothing = Painted(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
     if not donors or uniform(0, 1, rng) < HEALTHY:
         return nothing
-    share = _sample_mask(_gather(donors, rng), to_template, rng)
+    load = 1000 * MOST_ML * uniform(0, 1, rng) ** STEEP
+    share = _sample_mask(_gather(donors, load, rng), to_template, rng)
     share = share * (2 * _blur(host)).clamp(max=1)
     # A lesion's rim belongs to it.
     numbers, count = ndimage.label((share > RIM).numpy(), structure=CONNECTED)
@@ -154,11 +159,13 @@ def place_lesions(
         return nothing
     owner = torch.from_numpy(numbers).long()
     sizes = torch.bincount(owner[share >= 0.5], minlength=count + 1)
-    # Few, some or all: the square makes low loads as common as they are.
-    keep = uniform(0, 1, rng) ** 2 if uniform(0, 1, rng) < PARTIAL else 1.0
-    kept = torch.rand(count + 1, generator=rng) <= keep
-    kept &= sizes >= SMALLEST
-    kept[0] = False
+    fitting = (sizes >= SMALLEST) & (sizes <= TOO_LARGE * load)
+    fitting[0] = False
+    order = torch.randperm(count + 1, generator=rng)
+    order = order[fitting[order]]
+    before = sizes[order].cumsum(0) - sizes[order]
+    kept = torch.zeros(count + 1, dtype=torch.bool)
+    kept[order[before < load]] = True
     strength = (0.5 + torch.rand(count + 1, generator=rng))[owner]
     share = torch.where(kept[owner], share, torch.zeros(()))
     return Painted(share, strength * (share > 0), share >= 0.5)
@@ -256,11 +263,13 @@ def _blur(values: Tensor) -> Tensor:
     return torch.from_numpy(ndimage.uniform_filter(values.numpy(), 3, mode="constant"))
 
 
-def _gather(donors: Sequence[Donor], rng: torch.Generator) -> Donor:
-    """Put the lesions of one to four donors together, if their masks share a grid."""
+def _gather(donors: Sequence[Donor], load: float, rng: torch.Generator) -> Donor:
+    """Put lesions of donors together until there are so many mm³, if their masks share a grid."""
     first = donors[int(torch.randint(len(donors), (), generator=rng))]
     mask = first.mask
-    for _ in range(int(torch.randint(MOST_DONORS, (), generator=rng))):
+    for _ in range(MOST_DONORS - 1):
+        if mask.sum() >= load:
+            break
         other = donors[int(torch.randint(len(donors), (), generator=rng))]
         if mask.shape == other.mask.shape and torch.equal(first.to_voxel, other.to_voxel):
             mask = torch.maximum(mask, other.mask)

@@ -122,6 +122,26 @@ def test_lesions_lie_where_white_matter_is(everyone_is_ill):
     assert found[white].sum() / found.sum() > 0.8
 
 
+def test_as_many_lesions_are_painted_as_make_the_load(everyone_is_ill, monkeypatch):
+    head, donors = make_head(), [make_donor()]
+    both = int(donors[0].mask.sum())
+    seen = {}
+    for most_ml in (0.001, 0.4 * both / 1000, 10.0):
+        monkeypatch.setattr(painting, "MOST_ML", most_ml)
+        monkeypatch.setattr(painting, "STEEP", 0.0)
+        seen[most_ml] = [
+            int(
+                place_lesions(
+                    find_host(head.tissues), template_points(), donors, rng(n)
+                ).lesions.sum()
+            )
+            for n in range(20)
+        ]
+    none, some, everything = seen.values()
+    assert not any(none)
+    assert 0 < np.mean(some) < 0.75 * np.mean(everything)
+
+
 def test_healthy_heads_have_no_lesions(monkeypatch):
     monkeypatch.setattr(painting, "HEALTHY", 1.0)
     sample = make_up_scan(make_head(), [make_donor()], CONTRASTS, rng(0))
@@ -263,7 +283,7 @@ def test_who_is_left_out_gives_neither_scan_nor_lesions(scanned):
 
 def test_lesions_come_to_lie_where_the_affine_says(everyone_is_ill, monkeypatch):
     """A turned and stretched grid, and a lesion that has no mirror image."""
-    monkeypatch.setattr(painting, "_gather", lambda donors, rng: donors[0])
+    monkeypatch.setattr(painting, "_gather", lambda donors, load, rng: donors[0])
     turn = Rotation.from_euler("xyz", [20, -30, 40], degrees=True).as_matrix()
     matrix = turn @ np.diag([1.0, 1.5, 0.8])
     affine = nib.affines.from_matvec(matrix, -matrix @ np.full(3, 19.5))

@@ -27,7 +27,7 @@ SCHEDULE = Schedule(max_epochs=30, patience=30, learning_rate=1e-2, keep_last=Tr
 def small(monkeypatch):
     monkeypatch.setattr(engine, "WINDOW", (48, 48, 48))
     monkeypatch.setattr(painting, "HEALTHY", 0.0)
-    monkeypatch.setattr(painting, "PARTIAL", 0.0)
+    monkeypatch.setattr(painting, "STEEP", 0.0)
     monkeypatch.setattr(samples, "SAMPLES", 3)
     monkeypatch.setattr(samples, "SAMPLES_TO_VALIDATE", 1)
 

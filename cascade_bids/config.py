@@ -52,7 +52,7 @@ class PreprocessConfig:
 class MethodConfig:
     """Which networks find the lesions."""
 
-    method: str = "valverde2017"
+    method: str = "cascade"
     """Name of a method in the weights folder, or the path of a card."""
     separate_lesions: bool = False
     """Whether confluent lesions are split at the peaks of the method's sphere map."""

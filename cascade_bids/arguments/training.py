@@ -91,7 +91,7 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
         type=minutes,
         metavar="N",
         help="training time of all networks of a fold together (default: until the loss stops "
-        "falling, of ALL-Net 400 epochs for each network, of cascade 2000)",
+        "falling; 400 epochs for each network of ALL-Net, 12 of cascade)",
     )
     add_preparation(how)
     _add_work_dir(add_machine(parser))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cascade_bids.network.folded import FoldedUNet
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import LesionTiramisu, LesionUNet
 from cascade_bids.network.unet import UNet
@@ -185,7 +184,6 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         Msseg2016Network,
         LesionUNet,
         LesionTiramisu,
-        FoldedUNet,
         JetNetwork,
     )
 }

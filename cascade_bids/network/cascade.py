@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
 from cascade_bids.network.evaluate import LesionMaps, LesionNetwork, evaluate
-from cascade_bids.network.jets import JetNetwork, evaluate_jets
+from cascade_bids.network.jets import JetNetwork, adapt_to_scan, evaluate_jets
 from cascade_bids.network.place import template_affine, template_places
 from cascade_bids.network.weights import WEIGHTS_DIR, load_card, load_network
 
@@ -239,22 +239,26 @@ def run_stages(
     take it.
     """
     found: list[LesionMaps] = []
+    previous = np.zeros(brain.shape, np.float32)
     for stage in stages:
-        before = [maps.probability for maps in found]
-        previous = combine(before, combination) if before else np.zeros(brain.shape, np.float32)
         candidates = stage.candidates.select(flair, brain, previous)
         if not isinstance(stage.network, JetNetwork):
             found.append(evaluate(stage.network, volume, candidates))
+            previous = _combine_found(found, combination)
         elif places is None:
             raise ValueError("this network takes the place in the head, so it needs an affine")
         else:
             args = (volume.numpy(), flair, brain, candidates, places, previous)
             found.append(LesionMaps(evaluate_jets(stage.network, *args), None))
+            previous = adapt_to_scan(stage.network, _combine_found(found, combination))
+            # What follows builds on the first one as adapted to the scan.
+            found[0] = LesionMaps(previous, None) if len(found) == 1 else found[0]
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
-    return LesionMaps(
-        combine([maps.probability for maps in found], combination),
-        combine(spheres, combination) if spheres else None,
-    )
+    return LesionMaps(previous, combine(spheres, combination) if spheres else None)
+
+
+def _combine_found(found: Sequence[LesionMaps], combination: str) -> np.ndarray:
+    return combine([maps.probability for maps in found], combination)
 
 
 def scale_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:

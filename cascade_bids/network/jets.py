@@ -70,8 +70,7 @@ class JetNetwork(nn.Module):
     middle: Tensor
     spread: Tensor
     prior: Tensor
-    """Part of the candidates that were lesion in the training, to adapt to; 0 to take all as it
-    is."""
+    """Part of the candidates that were lesion in the training; 0 for unknown."""
 
     def __init__(
         self,
@@ -249,7 +248,14 @@ def evaluate_jets(
                 network(part.to(device)).float().mean(1).cpu()
                 for part in torch.from_numpy(features).split(_AT_ONCE)
             ]
-        said = torch.sigmoid(torch.cat(logits)).numpy()
-        prior = float(network.prior)
-        probability[voxels] = adapt_prior(said, prior) if prior else said
+        probability[voxels] = torch.sigmoid(torch.cat(logits)).numpy()
     return probability
+
+
+def adapt_to_scan(network: JetNetwork, probability: np.ndarray) -> np.ndarray:
+    """Apply `adapt_prior` to the probabilities (X, Y, Z) of a network's candidates."""
+    asked, prior = probability > 0, float(network.prior)
+    adapted = probability.copy()
+    if prior:
+        adapted[asked] = adapt_prior(probability[asked], prior)
+    return adapted

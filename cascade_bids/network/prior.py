@@ -5,6 +5,10 @@ import numpy as np
 STEPS, TOLERANCE = 100, 1e-7
 """At the most, and the change of the prior at which it ends."""
 
+LOWEST = 0.1
+"""Part of the prior of the training below which none is found: where few voxels are suspicious
+and none is sure, it would fall to 0, and all lesions with it."""
+
 
 def adapt_prior(probability: np.ndarray, prior: float) -> np.ndarray:
     """Adapt probabilities to how common lesions are in one scan.
@@ -42,7 +46,7 @@ def adapt_prior(probability: np.ndarray, prior: float) -> np.ndarray:
     for _ in range(STEPS):
         lesion, other = said * found / prior, (1 - said) * (1 - found) / (1 - prior)
         adapted = lesion / (lesion + other)
-        before, found = found, float(adapted.mean())
+        before, found = found, max(float(adapted.mean()), LOWEST * prior)
         if abs(found - before) < TOLERANCE:
             break
     return adapted.astype(probability.dtype)

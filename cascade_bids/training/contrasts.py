@@ -52,7 +52,7 @@ def render(
     contrast
         A key of `LEVELS`.
     tissues
-        (X, Y, Z) uint8, places in `heads.TISSUES`.
+        (X, Y, Z) uint8, places in `TISSUES`.
     painted
         Lesions.
     look_alikes

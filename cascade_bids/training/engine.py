@@ -60,11 +60,11 @@ class Engine:
         """Take only the heads that are kept for checking; of fewer than `CHECKED`, all."""
         return replace(self, heads=self.heads[::CHECKED]) if len(self.heads) >= CHECKED else self
 
-    def draw(self, rng: torch.Generator, number: int = 0) -> Sample:
-        """Draw a sample: where there are both kinds, those of odd numbers are of real scans."""
-        if self.real and (not self.heads or number % 2):
-            real = self.real[int(torch.randint(len(self.real), (), generator=rng))]
-            return change_scan(real, self.donors, rng)
+    def draw(self, rng: torch.Generator, *, real: bool) -> Sample:
+        """Draw a sample, of a real scan or made up as asked; what there is where one is missing."""
+        if self.real and (real or not self.heads):
+            chosen = self.real[int(torch.randint(len(self.real), (), generator=rng))]
+            return change_scan(chosen, self.donors, rng)
         head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]
         return make_up_scan(head, self.donors, self.contrasts, rng)
 
@@ -99,7 +99,7 @@ def make_up_scan(
     points = world_points(grid, shape, head.to_template)
     tissues = grow_plexus(tissues, points, rng)
     painted = place_lesions(find_host(tissues), points, donors, rng)
-    look_alikes = place_look_alikes(tissues, depth, points, rng).beside(painted.share)
+    look_alikes = place_look_alikes(tissues, depth, points, rng).outside(painted.share)
     present = draw_contrasts(contrasts, rng)
     images = {
         contrast: scan(contrast, render(contrast, tissues, painted, look_alikes, rng), rng)

@@ -1,4 +1,4 @@
-"""Donor and what looks like them, painted into the anatomy of a head."""
+"""Lesions and what looks like them, painted into the anatomy of a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,59 +37,73 @@ RIM_MM = 2.0
 
 
 @dataclass(frozen=True)
-class LookAlike:
-    """Something that is bright on FLAIR and no lesion, drawn anew for every scan."""
+class Place:
+    """Where in a head something is; patches of it are drawn anew for every scan."""
 
-    chance: float
-    """How often a scan has it."""
     tissues: tuple[str, ...]
-    """Where it is; nothing for the rim of the brain."""
-    strength: tuple[float, float]
-    """How bright, at the least and the most, in parts of how bright a lesion is."""
+    """In which tissues; nothing for the rim of the brain."""
     cells: int
-    """Knots along each axis of the field that makes patches of it: more are smaller."""
+    """Knots along each axis of the field that makes the patches: more are smaller."""
     part: tuple[float, float]
-    """Part of its place that it covers, at the least and the most."""
+    """Part of the place that they cover, at the least and the most."""
     reach: int = 0
     """How far from the ventricles it may be, mm; 0 for anywhere."""
     box: tuple[tuple[float, float], ...] = ()
-    """Where it is in the template, mm: distance to the midline, y and z; nothing for anywhere."""
-    shown: bool = False
+    """Where in the template, mm: distance to the midline, y and z; nothing for anywhere."""
+
+
+@dataclass(frozen=True)
+class LookAlike:
+    """Something that is bright on FLAIR and no lesion."""
+
+    chance: float
+    """How often a scan has it."""
+    strength: tuple[float, float]
+    """How bright, at the least and the most, in parts of how bright a lesion is."""
+    place: Place
+    """Where it is."""
+    on_all: bool = False
     """Whether the other contrasts show it too, as they show lesions."""
 
 
-PLEXUS = LookAlike(0.8, ("ventricle",), (1, 1), 24, (0.3, 0.9), box=((10, 45), (-52, 0), (-32, 24)))
-"""Where choroid plexus is: in the atria and the temporal horns, which it can fill."""
+_CORTEX = ("cortex", "cerebellar cortex")
+_FLUID = ("ventricle", "lower ventricle", "fluid")
+_CAPS = ((5, 32), (10, 44), (-12, 32))
+
+PLEXUS = Place(("ventricle",), 24, (0.3, 0.9), box=((10, 45), (-52, 0), (-32, 24)))
+"""Where choroid plexus grows: in the atria and the temporal horns, which it can fill."""
+
+PLEXUS_CHANCE = 0.8
+"""How often a head has it."""
 
 LOOK_ALIKES = (
     # Lining of the ventricles, and the caps of their frontal horns.
-    LookAlike(0.8, ("white",), (0.2, 1.2), 10, (0.2, 0.9), reach=2, shown=True),
+    LookAlike(0.8, (0.2, 1.2), Place(("white",), 10, (0.2, 0.9), reach=2), on_all=True),
     LookAlike(
         0.6,
-        ("white", "deep grey"),
         (0.3, 1.0),
-        16,
-        (0.3, 0.9),
-        reach=5,
-        box=((5, 32), (10, 44), (-12, 32)),
-        shown=True,
+        Place(("white", "deep grey"), 16, (0.3, 0.9), reach=5, box=_CAPS),
+        on_all=True,
     ),
     # Flow in the fluid.
-    LookAlike(0.5, ("ventricle", "lower ventricle", "fluid"), (0.3, 2.0), 14, (0.02, 0.15)),
+    LookAlike(0.5, (0.3, 2.0), Place(_FLUID, 14, (0.02, 0.15))),
     # Choroid plexus is as bright as grey matter, or brighter.
-    LookAlike(0.8, ("choroid plexus",), (0.0, 1.2), 60, (0.3, 0.9)),
+    LookAlike(0.8, (0.0, 1.2), Place(("choroid plexus",), 60, (0.3, 0.9))),
     # Bright lobes, and bright folds, of cortex.
-    LookAlike(0.7, ("cortex", "cerebellar cortex"), (0.1, 0.6), 12, (0.1, 0.5)),
-    LookAlike(0.6, ("cortex", "cerebellar cortex"), (0.2, 0.8), 30, (0.05, 0.3)),
+    LookAlike(0.7, (0.1, 0.6), Place(_CORTEX, 12, (0.1, 0.5))),
+    LookAlike(0.6, (0.2, 0.8), Place(_CORTEX, 30, (0.05, 0.3))),
     # Nuclei are seldom bright: a large plaque beside the ventricle must not pass for one.
-    LookAlike(0.5, ("deep grey", "thalamus"), (0.05, 0.2), 10, (0.1, 0.5)),
+    LookAlike(0.5, (0.05, 0.2), Place(("deep grey", "thalamus"), 10, (0.1, 0.5))),
     # What is left of dura and scalp.
-    LookAlike(0.5, (), (0.3, 1.5), 16, (0.05, 0.3)),
+    LookAlike(0.5, (0.3, 1.5), Place((), 16, (0.05, 0.3))),
     # Bright tracts, wide and narrow.
     LookAlike(
-        0.7, ("white", "brainstem", "cerebellar white"), (0.05, 0.3), 8, (0.1, 0.5), shown=True
+        0.7,
+        (0.05, 0.3),
+        Place(("white", "brainstem", "cerebellar white"), 8, (0.1, 0.5)),
+        on_all=True,
     ),
-    LookAlike(0.5, ("white", "brainstem"), (0.05, 0.3), 24, (0.05, 0.3), shown=True),
+    LookAlike(0.5, (0.05, 0.3), Place(("white", "brainstem"), 24, (0.05, 0.3)), on_all=True),
 )
 
 
@@ -101,7 +115,7 @@ class Bright:
     others: Tensor
     """On the other contrasts."""
 
-    def beside(self, share: Tensor) -> "Bright":
+    def outside(self, share: Tensor) -> "Bright":
         """Leave out what lesions cover."""
         return Bright(self.flair * (1 - share), self.others * (1 - share))
 
@@ -186,17 +200,22 @@ def place_look_alikes(
         (X, Y, Z, 3) float32, template coordinates of each voxel, mm.
     rng
         Source of randomness.
+
+    Returns
+    -------
+    Bright
+        0 where nothing is.
     """
     flair, others = torch.zeros(tissues.shape), torch.zeros(tissues.shape)
     for kind in LOOK_ALIKES:
         if uniform(0, 1, rng) < kind.chance:
-            if kind.tissues:
-                where = share_of(tissues, *kind.tissues)
-            else:
-                where = (depth_mm.float().abs() < RIM_MM).float()
-            found = uniform(*kind.strength, rng) * _cover(kind, where, tissues, to_template, rng)
+            where = (depth_mm.float().abs() < RIM_MM).float()
+            if kind.place.tissues:
+                where = share_of(tissues, *kind.place.tissues)
+            strength = uniform(*kind.strength, rng)
+            found = strength * _cover(kind.place, where, tissues, to_template, rng)
             flair += found
-            if kind.shown:
+            if kind.on_all:
                 others += found
     return Bright(flair, others)
 
@@ -218,7 +237,7 @@ def grow_plexus(tissues: Tensor, to_template: Tensor, rng: torch.Generator) -> T
     Tensor
         (X, Y, Z) uint8.
     """
-    if uniform(0, 1, rng) >= PLEXUS.chance:
+    if uniform(0, 1, rng) >= PLEXUS_CHANCE:
         return tissues
     where = share_of(tissues, *PLEXUS.tissues)
     plexus = _cover(PLEXUS, where, tissues, to_template, rng) > 0.5
@@ -227,23 +246,23 @@ def grow_plexus(tissues: Tensor, to_template: Tensor, rng: torch.Generator) -> T
 
 
 def _cover(
-    kind: LookAlike,
+    place: Place,
     where: Tensor,
     tissues: Tensor,
     to_template: Tensor,
     rng: torch.Generator,
 ) -> Tensor:
-    """Draw where (X, Y, Z) a look-alike is, 0 to 1, within the places where it may be."""
-    if kind.reach:
+    """Draw how much of each voxel (X, Y, Z) patches cover, 0 to 1, within where they may be."""
+    if place.reach:
         near = share_of(tissues, "ventricle")
-        for _ in range(kind.reach):
+        for _ in range(place.reach):
             near = _blur(near)
         where = where * near
-    if kind.box:
-        low, high = torch.tensor(kind.box, dtype=torch.float32).T
+    if place.box:
+        low, high = torch.tensor(place.box, dtype=torch.float32).T
         beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
         where = where * ((beside >= low) & (beside <= high)).all(-1)
-    return where * _patches(tuple(tissues.shape), kind.cells, uniform(*kind.part, rng), rng)
+    return where * _patches(tuple(tissues.shape), place.cells, uniform(*place.part, rng), rng)
 
 
 def find_host(tissues: Tensor) -> Tensor:
@@ -266,9 +285,9 @@ def _blur(values: Tensor) -> Tensor:
 def _gather(donors: Sequence[Donor], load: float, rng: torch.Generator) -> Donor:
     """Put lesions of donors together until there are so many mm³, if their masks share a grid."""
     first = donors[int(torch.randint(len(donors), (), generator=rng))]
-    mask = first.mask
+    mask, voxel_mm3 = first.mask, 1 / float(torch.linalg.det(first.to_voxel[:3, :3]).abs())
     for _ in range(MOST_DONORS - 1):
-        if mask.sum() >= load:
+        if voxel_mm3 * mask.sum() >= load:
             break
         other = donors[int(torch.randint(len(donors), (), generator=rng))]
         if mask.shape == other.mask.shape and torch.equal(first.to_voxel, other.to_voxel):

@@ -21,7 +21,7 @@ ABSENT = {"T1w": 0.3, "T2w": 0.6, "PDw": 0.8}
 
 @dataclass(frozen=True)
 class Sample:
-    """A scan to learn from that nobody took."""
+    """A scan to learn from."""
 
     volume: Tensor
     """(C, X, Y, Z) float32 z-scores; a missing contrast is 0 everywhere."""
@@ -32,7 +32,7 @@ class Sample:
     places: Tensor
     """(X, Y, Z, 3) float32, where each voxel lies in the template, mm."""
     real: bool = False
-    """Whether it is a scan that somebody took, changed; the others are made up."""
+    """Whether it is a real scan, changed; the others are made up."""
 
 
 def world_points(grid: Tensor, shape: Sequence[int], affine: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def finish(
     places
         (X, Y, Z, 3) float32, template mm.
     real
-        Whether somebody took it.
+        Whether the scan is a real one, changed.
 
     Returns
     -------

@@ -86,13 +86,12 @@ def fit_samples(
     seed
         Of what is drawn.
     known
-        Whether the network was trained before, and keeps its atlas, the scale of its features and
-        its prior.
+        Whether the network was trained before, and keeps its atlas and the scale of its features.
 
     Raises
     ------
     UsageError
-        When no voxel counts, or none of a lesion.
+        When no voxel counts, or none of a lesion in one of the kinds of scans.
     """
     if not known:
         network.atlas.copy_(draw_atlas(engine.donors))
@@ -104,13 +103,14 @@ def fit_samples(
     def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
         def choose(number: int) -> Voxels:
             rng = torch.Generator().manual_seed(seed + number)
-            return choose_voxels(network, source.draw(rng, number), learn, before, source, rng)
+            sample = source.draw(rng, real=number % 2 == 1)
+            return choose_voxels(network, sample, learn, before, source, rng)
 
         return _gather(choose, folder / name, count, until, engine.kinds)
 
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
     learned = draw(engine.to_learn(), "learned", SAMPLES, first)
-    if not len(checked.target) or not learned.target[:, 0].any():
+    if not len(checked.target) or _count_kinds_with_lesions(learned) < engine.kinds:
         raise UsageError(
             "the stage before finds nothing of the lesions, so there is nothing to learn from; "
             "train it longer"
@@ -119,9 +119,8 @@ def fit_samples(
         features = torch.from_numpy(learned.features)
         network.middle.copy_(features.mean(0))
         network.spread.copy_(features.std(0).clamp(min=1e-3))
-        if not network.cascaded:
-            network.prior.fill_(_find_prior(learned.target))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
+    network.prior.fill_(_find_prior(learned.target))
 
 
 def _fit_voxels(
@@ -134,6 +133,11 @@ def _fit_voxels(
     seed: int,
 ) -> None:
     """Train a network on voxels that are chosen and described."""
+    for number, expert in enumerate(network.experts):
+        # What has nothing to learn from stays as it is, weight decay included.
+        expert.requires_grad_(
+            bool((_choose_expert(network, torch.from_numpy(learned.target)) == number).any())
+        )
     spread = network.spread.cpu()
     # So that the loss does not depend on how many voxels scans have.
     scale = float(learned.target[:, 1].mean())
@@ -148,9 +152,8 @@ def _fit_voxels(
             yield inputs + JITTER * spread * noise, torch.from_numpy(learned.target[rows])
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        # Each kind of scan has its expert, the second of two that of real ones.
-        expert = target[:, 2:].long().clamp(max=len(network.experts) - 1)
-        own = logits.gather(1, expert)[:, 0]
+        expert = _choose_expert(network, target)
+        own = logits.gather(1, expert[:, None])[:, 0]
         losses = F.binary_cross_entropy_with_logits(own, target[:, 0], reduction="none")
         return (losses * target[:, 1]).mean() / scale
 
@@ -160,6 +163,11 @@ def _fit_voxels(
         return float(loss(model(features), target))
 
     fit(network, batches=batches, loss=loss, validate=validate, schedule=schedule, folder=folder)
+
+
+def _choose_expert(network: JetNetwork, target: Tensor) -> Tensor:
+    """Say which expert learns from each voxel (N,) int64: of two, the second has real scans."""
+    return target[:, 2].long().clamp(max=len(network.experts) - 1)
 
 
 def _find_prior(target: np.ndarray) -> float:
@@ -178,7 +186,7 @@ def _gather(
         path = folder / f"{number}.npz"
         if not path.exists():
             # Each kind needs lesions, however short the time is.
-            enough = len({part.target[0, 2] for part in parts if part.target[:, 0].any()}) == kinds
+            enough = bool(parts) and _count_kinds_with_lesions(_join(parts)) == kinds
             if until is not None and time.monotonic() > until and enough:
                 break
             found = choose(number)
@@ -187,7 +195,16 @@ def _gather(
             log.info("drew scan %d of %d (%s)", number + 1, count, folder.name)
         with np.load(path) as arrays:
             parts.append(Voxels(**arrays))
+    return _join(parts)
+
+
+def _join(parts: Sequence[Voxels]) -> Voxels:
     return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _count_kinds_with_lesions(voxels: Voxels) -> int:
+    lesion, _, real = voxels.target.T
+    return len(np.unique(real[lesion > 0]))
 
 
 def choose_voxels(

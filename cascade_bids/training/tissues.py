@@ -37,8 +37,9 @@ LABELS = {
     "cerebellar white": (7, 46),
     "cerebellar cortex": (8, 47),
     "brainstem": (16, 28, 60),
-    "vessel": (30, 62, 31, 63, 136, 137, 163, 164),
+    "vessel": (30, 62, 136, 137, 163, 164),
     "bone": (515, 516, 512, 514),
+    "choroid plexus": (31, 63),
 }
 """Tissue to labels of the head maps: FreeSurfer inside the skull, 500 and above outside of it.
 

@@ -189,6 +189,19 @@ def test_most_of_the_votes_decide():
     np.testing.assert_array_equal(combine(maps, "last"), maps[2])
 
 
+def test_the_mean_is_that_of_the_log_odds():
+    odds = np.array([[1, 9, 3, 0, 4], [1, 1, 27, 5, np.inf]], np.float64)
+    with np.errstate(invalid="ignore"):
+        maps = [np.where(np.isinf(one), 1, one / (1 + one)).astype(np.float32) for one in odds]
+    found = combine(maps, "mean")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:3], [0.5, 0.75, 0.9], rtol=1e-5)
+    # What one stage rules out is ruled out; what one is sure of, the other may still lower.
+    assert found[3] == 0
+    assert 0.9 < found[4] < 1
+    np.testing.assert_array_equal(combine(maps[:1], "mean"), maps[0])
+
+
 def test_networks_that_segment_vote_on_lesions_and_spheres(scan):
     images, brain = scan
     stages = []

@@ -6,7 +6,7 @@ import torch
 
 from cascade_bids.network import jets
 from cascade_bids.network.cascade import CandidateRule, Stage, run_cascade, run_stages
-from cascade_bids.network.jets import JetNetwork, evaluate_jets
+from cascade_bids.network.jets import JetNetwork, adapt_to_scan, evaluate_jets
 from cascade_bids.network.prior import adapt_prior
 
 SHAPE = (30, 32, 28)
@@ -134,11 +134,19 @@ def test_only_candidates_are_asked_about():
     found = evaluate_jets(network, volume, volume[0], brain(), candidates, places(), nothing)
     assert ((found > 0) == candidates).all()
     assert (found < 1).all()
-    network.prior.fill_(0.5)
-    adapted = evaluate_jets(network, volume, volume[0], brain(), candidates, places(), nothing)
-    np.testing.assert_allclose(adapted[candidates], adapt_prior(found[candidates], 0.5), rtol=1e-5)
     none = np.zeros_like(candidates)
     assert not evaluate_jets(network, volume, volume[0], brain(), none, places(), nothing).any()
+
+
+def test_only_what_was_asked_about_is_adapted_to_the_scan():
+    network = JetNetwork(1)
+    said = np.zeros(SHAPE, np.float32)
+    said[10:14] = 0.2
+    np.testing.assert_array_equal(adapt_to_scan(network, said), said)
+    network.prior.fill_(0.5)
+    adapted = adapt_to_scan(network, said)
+    np.testing.assert_allclose(adapted[10:14], adapt_prior(said[10:14].ravel(), 0.5)[0])
+    assert not adapted[14:].any()
 
 
 def test_the_mean_of_the_experts_counts():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade_bids.network.prior import adapt_prior
+from cascade_bids.network.prior import LOWEST, adapt_prior
 
 
 def answers(part, size=20_000):
@@ -16,12 +16,17 @@ def answers(part, size=20_000):
     return 1 / (1 + np.exp(-(3 * mark - 4.5))), lesion
 
 
-@pytest.mark.parametrize("part", [0.02, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("part", [0.07, 0.1, 0.5, 0.9])
 def test_the_load_is_right_whatever_was_expected(part):
     said, lesion = answers(part)
     adapted = adapt_prior(said, 0.5)
     assert adapted.mean() == pytest.approx(lesion.mean(), abs=0.01)
     np.testing.assert_array_equal(np.argsort(adapted), np.argsort(said))
+
+
+def test_where_nothing_is_sure_lesions_are_rare_but_not_impossible():
+    adapted = adapt_prior(np.full(1000, 0.2), 0.5)
+    assert 0.5 * LOWEST * 0.25 < adapted.mean() < 0.02
 
 
 @given(

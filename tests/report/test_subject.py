@@ -226,6 +226,16 @@ def test_boilerplate_tells_that_lesions_were_separated(source):
     assert "\n\n\n" not in split
 
 
+def test_boilerplate_of_the_default_says_what_it_learned_from():
+    real, made_up = {"training_scans": ["sub-1"]}, {"heads": ["head01"]}
+    both = boilerplate("JetNetwork", card=real | made_up)
+    assert "trained on changed real scans and on scans made up from label maps" in both
+    assert "Saerens" in both
+    assert "The weights are those that come with" in both
+    assert "label maps" not in boilerplate("JetNetwork", card=real)
+    assert "trained on scans made up" in boilerplate("JetNetwork", card=made_up)
+
+
 def test_boilerplate_of_all_net_and_of_extracted_brains():
     changes = {"card": {"contrasts": ["FLAIR"], "anatomy": True}, "skull_strip": "skip"}
     text = boilerplate("LesionUNet", 5, shipped=False, **changes)

@@ -244,21 +244,18 @@ def run_stages(
         candidates = stage.candidates.select(flair, brain, previous)
         if not isinstance(stage.network, JetNetwork):
             found.append(evaluate(stage.network, volume, candidates))
-            previous = _combine_found(found, combination)
+            previous = combine([maps.probability for maps in found], combination)
         elif places is None:
             raise ValueError("this network takes the place in the head, so it needs an affine")
         else:
             args = (volume.numpy(), flair, brain, candidates, places, previous)
-            found.append(LesionMaps(evaluate_jets(stage.network, *args), None))
-            previous = adapt_to_scan(stage.network, _combine_found(found, combination))
-            # What follows builds on the first one as adapted to the scan.
-            found[0] = LesionMaps(previous, None) if len(found) == 1 else found[0]
+            own = evaluate_jets(stage.network, *args)
+            # What follows builds on what was adapted to the scan.
+            together = combine([previous, own], combination) if found else own
+            previous = adapt_to_scan(stage.network, together)
+            found.append(LesionMaps(previous, None))
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(previous, combine(spheres, combination) if spheres else None)
-
-
-def _combine_found(found: Sequence[LesionMaps], combination: str) -> np.ndarray:
-    return combine([maps.probability for maps in found], combination)
 
 
 def scale_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:

@@ -110,7 +110,7 @@ def fit_samples(
 
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
     learned = draw(engine.to_learn(), "learned", SAMPLES, first)
-    if not len(checked.target) or _count_kinds_with_lesions(learned) < engine.kinds:
+    if not len(checked.target) or _count_kinds_with_lesions([learned]) < engine.kinds:
         raise UsageError(
             "the stage before finds nothing of the lesions, so there is nothing to learn from; "
             "train it longer"
@@ -186,8 +186,8 @@ def _gather(
         path = folder / f"{number}.npz"
         if not path.exists():
             # Each kind needs lesions, however short the time is.
-            enough = bool(parts) and _count_kinds_with_lesions(_join(parts)) == kinds
-            if until is not None and time.monotonic() > until and enough:
+            late = until is not None and time.monotonic() > until
+            if late and _count_kinds_with_lesions(parts) == kinds:
                 break
             found = choose(number)
             with appearing(path) as beside, beside.open("wb") as handle:
@@ -195,16 +195,13 @@ def _gather(
             log.info("drew scan %d of %d (%s)", number + 1, count, folder.name)
         with np.load(path) as arrays:
             parts.append(Voxels(**arrays))
-    return _join(parts)
-
-
-def _join(parts: Sequence[Voxels]) -> Voxels:
     return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _count_kinds_with_lesions(voxels: Voxels) -> int:
-    lesion, _, real = voxels.target.T
-    return len(np.unique(real[lesion > 0]))
+def _count_kinds_with_lesions(parts: Sequence[Voxels]) -> int:
+    return len(
+        {kind for part in parts for kind in np.unique(part.target[part.target[:, 0] > 0, 2])}
+    )
 
 
 def choose_voxels(

@@ -27,10 +27,11 @@ from cascade_bids.lesions.metrics import count_lesions, dice
 from cascade_bids.network.cascade import Stage, load_stages, run_stages
 from cascade_bids.network.weights import load_card, weights_id
 from cascade_bids.training.answers import ask, ask_about_samples
-from cascade_bids.training.calibration import Calibration, HeldOut, describe
+from cascade_bids.training.calibration import Calibration, describe
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.heads import load_donors, load_heads
+from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.train import known_participants
 
 CPU = torch.device("cpu")
@@ -90,13 +91,13 @@ def rule_of(card: Path) -> Calibration:
     """Read the calibration of a card."""
     entries = load_card(str(card))
     given = {name: entries[name] for name in Calibration.__dataclass_fields__ if name in entries}
-    return Calibration(**{"temperature": 1.0, **given})
+    return Calibration(**{"temperature": 1.0, "peak": 0.0, **given})
 
 
 def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
     """Score the mask that a rule makes of an answer."""
     scaled = found.scale(rule.temperature)
-    mask = scaled.label(rule.threshold, rule.min_lesion_mm3) > 0
+    mask = scaled.label(rule) > 0
     counts = count_lesions(mask, found.lesions)
     return {
         "DSC": dice(mask, found.lesions),
@@ -143,7 +144,7 @@ def measure_healthy(card: Path, engine: Engine) -> list[dict[str, object]]:
         sample = make_up_scan(heads[number % len(heads)], [], engine.contrasts, rng)
         channels = zip(engine.contrasts, sample.volume, strict=True)
         scaled = ask(stages, sample, engine.contrasts, combination).scale(rule.temperature)
-        labels = scaled.label(rule.threshold, rule.min_lesion_mm3)
+        labels = scaled.label(rule)
         row = {"contrasts": "+".join(name for name, image in channels if image.any())}
         rows.append({**row, "load_ml": (labels > 0).sum() / 1000, "lesions": int(labels.max())})
     means = pd.DataFrame(rows).mean(numeric_only=True)

@@ -34,6 +34,7 @@ SETTINGS = (
     "weights_sha256",
     "threshold",
     "min_lesion_mm3",
+    "peak",
     "temperature",
     "separate_lesions",
     "tta",

@@ -171,7 +171,8 @@ def _init_labels(
 
     probability = resample("probability", "out_file")
     rules = {rule: found.card[rule] for rule in ("threshold", "min_lesion_mm3")}
-    label = Node(LabelLesions(**rules), f"label_lesions{suffix}")
+    rule = LabelLesions(**rules, peak=_peak(found.card))
+    label = Node(rule, f"label_lesions{suffix}")
     wf.connect(probability, "out_file", label, "in_file")
     # Of other spaces only the mask is kept, which separation does not change.
     if found.separate and not space:
@@ -246,6 +247,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
         "weights_sha256": weights_id(config.method.method),
         "threshold": card["threshold"],
         "min_lesion_mm3": card["min_lesion_mm3"],
+        "peak": _peak(card),
         "temperature": card.get("temperature", 1.0),
         "separate_lesions": config.method.separate_lesions,
         "tta": config.method.tta,
@@ -253,6 +255,11 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
         "skull_strip": config.preprocess.skull_strip,
         "warnings": _warnings(scan, config, card),
     }
+
+
+def _peak(card: Mapping[str, Any]) -> float:
+    """Give the lowest probability of a lesion's surest voxel: the threshold, if a card has none."""
+    return float(card.get("peak", card["threshold"]))
 
 
 def _warnings(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> list[str]:

@@ -140,10 +140,10 @@ def test_lesions_are_measured_on_the_raw_flair_grid(tmp_path: Path) -> None:
 
 
 def test_the_rules_of_the_card_and_the_seed_reach_their_steps(tmp_path: Path) -> None:
-    card = {**CARD, "threshold": 0.3, "min_lesion_mm3": 4.0}
+    card = {**CARD, "threshold": 0.3, "min_lesion_mm3": 4.0, "peak": 0.6}
     workflow = init_scan_wf(make_scan(tmp_path, "FLAIR", "T1w"), make_config(tmp_path), card)
     label = workflow.get_node("label_lesions").inputs
-    assert (label.threshold, label.min_lesion_mm3) == (0.3, 4.0)
+    assert (label.threshold, label.min_lesion_mm3, label.peak) == (0.3, 4.0, 0.6)
     assert workflow.get_node("register_T1w").inputs.seed == 7
     assert workflow.get_node("align_to_template").inputs.seed == 7
     facts = workflow.get_node("save_scan").inputs.facts

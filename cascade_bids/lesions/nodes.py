@@ -23,6 +23,7 @@ class _LabelInput(BaseInterfaceInputSpec):
     spheres = File(exists=True, desc="sphere map; splits confluent lesions if given")
     threshold = traits.Float(mandatory=True)
     min_lesion_mm3 = traits.Float(mandatory=True)
+    peak = traits.Float(0.0, usedefault=True, desc="lowest probability of a lesion's surest voxel")
 
 
 class _LabelOutput(TraitedSpec):
@@ -46,6 +47,7 @@ class LabelLesions(SimpleInterface):
             np.asarray(image.dataobj),
             threshold=self.inputs.threshold,
             min_lesion_mm3=self.inputs.min_lesion_mm3,
+            peak=self.inputs.peak,
             voxel_mm3=voxel_volume_mm3(image.affine),
         )
         if self.inputs.spheres:

@@ -8,13 +8,19 @@ CONNECTED = np.ones((3, 3, 3), dtype=bool)
 
 
 def label_lesions(
-    probability: np.ndarray, *, threshold: float, min_lesion_mm3: float, voxel_mm3: float
+    probability: np.ndarray,
+    *,
+    threshold: float,
+    min_lesion_mm3: float,
+    voxel_mm3: float,
+    peak: float = 0.0,
 ) -> np.ndarray:
     """Threshold a probability map and number its lesions.
 
     A lesion is a 26-connected component of the voxels at or above the threshold. Lesions smaller
-    than the minimum are dropped; the others are numbered from 1 by descending volume, and among
-    equals by the first voxel in array order, so the same map gives the same numbers.
+    than the minimum, and those that are nowhere as sure as the peak, are dropped; the others are
+    numbered from 1 by descending volume, and among equals by the first voxel in array order, so the
+    same map gives the same numbers.
 
     Parameters
     ----------
@@ -26,6 +32,8 @@ def label_lesions(
         Smallest volume of a lesion that is kept, mm³, at least 0.
     voxel_mm3 : float
         Volume of a voxel, mm³, above 0.
+    peak : float
+        Lowest probability of the surest voxel of a lesion that is kept, in [0, 1].
 
     Returns
     -------
@@ -45,9 +53,36 @@ def label_lesions(
         raise ValueError(f"the threshold must be above 0 and at most 1, not {threshold}")
     if not (min_lesion_mm3 >= 0 and voxel_mm3 > 0):
         raise ValueError(f"impossible volumes: {min_lesion_mm3=}, {voxel_mm3=}")
+    if not 0 <= peak <= 1:
+        raise ValueError(f"the peak must be in [0, 1], not {peak}")
 
-    components, _ = ndimage.label(probability >= threshold, structure=CONNECTED)
+    components, count = ndimage.label(probability >= threshold, structure=CONNECTED)
+    if peak > threshold:
+        sure = find_peaks(probability, components, count) >= peak
+        components[~np.append(False, sure)[components]] = 0
     return number_lesions(components, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
+
+
+def find_peaks(probability: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Give the highest probability in each lesion.
+
+    Parameters
+    ----------
+    probability : (X, Y, Z) float array
+        In [0, 1].
+    labels : (X, Y, Z) int array
+        Numbers of lesions from 1; 0 outside of them.
+    count : int
+        How many there are.
+
+    Returns
+    -------
+    (count,) float array
+    """
+    highest = np.zeros(count + 1)
+    inside = labels > 0
+    np.maximum.at(highest, labels[inside], probability[inside])
+    return highest[1:]
 
 
 def number_lesions(

@@ -10,9 +10,10 @@ import torch
 
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
-from cascade_bids.training.calibration import Calibration, HeldOut, fit_rule
+from cascade_bids.training.calibration import Calibration, fit_rule
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.folds import Fold
+from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.sample import Sample
 
@@ -111,7 +112,9 @@ def calibrate(
     folds did learn from these scans; only nested cross-validation would do without.)
     """
     if not recipe.from_samples:
-        return [Calibration(1.0, recipe.threshold, recipe.min_lesion_mm3)] * len(folds), None
+        threshold = recipe.threshold
+        uncalibrated = Calibration(1.0, threshold, recipe.min_lesion_mm3, threshold)
+        return [uncalibrated] * len(folds), None
     scans = {fold.name: [read(fold.answer(case)).crop() for case in fold.tested] for fold in folds}
     samples = {
         fold.name: [read(path).crop() for path in sorted(fold.samples.glob("[0-9]*.npz"))]

@@ -7,81 +7,25 @@ of the load.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from cascade_bids.lesions.metrics import count_lesions, dice
-from cascade_bids.lesions.postprocess import label_lesions
+from cascade_bids.lesions.postprocess import find_peaks
 from cascade_bids.lesions.uncertainty import (
     FLOOR_ML,
     expected_error_ml,
     lesion_features,
     load_interval_ml,
 )
-from cascade_bids.network.cascade import scale_temperature
-
-THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-"""From which the threshold is chosen."""
-
-SIZES_MM3 = (3.0, 5.0, 10.0, 20.0)
-"""From which the volume of the smallest lesion is chosen."""
-
-HARMLESS_ML = 0.3
-"""Load that may be found in a healthy head: it halves the quality there."""
+from cascade_bids.training.held_out import VOXEL_MM3, HeldOut
+from cascade_bids.training.rules import choose_rule
 
 COVERAGE = 0.9
 """Part of the scans whose true load the interval is to hold."""
-
-VOXEL_MM3 = 1.0
-"""On the network grid."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What a method says of a scan that it has not learned from, beside the truth."""
-
-    probability: np.ndarray
-    """(X, Y, Z) float in [0, 1]."""
-    lesions: np.ndarray
-    """(X, Y, Z) bool."""
-    weight: float = 1.0
-    """How much the scan counts for `fit_rule`."""
-
-    def scale(self, temperature: float) -> "HeldOut":
-        """Apply `scale_temperature` to the probability."""
-        return replace(self, probability=scale_temperature(self.probability, temperature))
-
-    def label(self, threshold: float, min_lesion_mm3: float) -> np.ndarray:
-        """Apply `label_lesions`."""
-        return label_lesions(
-            self.probability,
-            threshold=threshold,
-            min_lesion_mm3=min_lesion_mm3,
-            voxel_mm3=VOXEL_MM3,
-        )
-
-    def load_ml(self, threshold: float, min_lesion_mm3: float) -> float:
-        """Measure the load that a threshold gives."""
-        return int((self.label(threshold, min_lesion_mm3) > 0).sum()) * VOXEL_MM3 / 1000
-
-    def crop(self) -> "HeldOut":
-        """Leave out what lies around all lesions, found and true; nothing else changes."""
-        box = ndimage.find_objects(((self.probability > 0) | self.lesions).astype(np.uint8))
-        near = box[0] if box else (slice(0, 1),) * 3
-        return replace(
-            self, probability=self.probability[near].copy(), lesions=self.lesions[near].copy()
-        )
-
-    @property
-    def true_load_ml(self) -> float:
-        """The load of the true lesions."""
-        return int(self.lesions.sum()) * VOXEL_MM3 / 1000
 
 
 @dataclass(frozen=True)
@@ -94,6 +38,8 @@ class Calibration:
     """Lowest probability of a lesion voxel, once the temperature is applied."""
     min_lesion_mm3: float
     """Smallest lesion that is kept."""
+    peak: float
+    """Lowest probability of the surest voxel of a lesion that is kept."""
     load_factor: float | None = None
     """Factor of `cascade_bids.lesions.uncertainty.load_interval_ml`."""
     confidence: tuple[float, float, float] | None = None
@@ -105,7 +51,7 @@ class Calibration:
 
 
 def fit_rule(held_out: Sequence[HeldOut]) -> Calibration:
-    """Fit temperature, threshold and smallest lesion on scans that a method has not learned from.
+    """Fit the temperature, and `choose_rule`, on scans that a method has not learned from.
 
     Raises
     ------
@@ -115,8 +61,7 @@ def fit_rule(held_out: Sequence[HeldOut]) -> Calibration:
     if not held_out:
         raise ValueError("a calibration needs scans")
     temperature = round(fit_temperature(held_out), 4)
-    threshold, smallest = choose_rule([one.scale(temperature) for one in held_out])
-    return Calibration(temperature, threshold, smallest)
+    return Calibration(temperature, *choose_rule([one.scale(temperature) for one in held_out]))
 
 
 def fit_uncertainty(rule: Calibration, held_out: Sequence[HeldOut]) -> Calibration:
@@ -155,20 +100,6 @@ def fit_temperature(held_out: Sequence[HeldOut]) -> float:
     return float(np.exp(found.x))
 
 
-def choose_rule(held_out: Sequence[HeldOut]) -> tuple[float, float]:
-    """Choose the threshold, and the smallest lesion in mm³, of `THRESHOLDS` and `SIZES_MM3`.
-
-    They make the mean over scans of Dice and L-F1 largest. Of a scan without lesions it is instead
-    1 / (1 + load found / `HARMLESS_ML`): all or nothing would let few such scans decide.
-    """
-
-    def quality(rule: tuple[float, float]) -> float:
-        values = [_quality(one, *rule) for one in held_out]
-        return float(np.average(values, weights=[one.weight for one in held_out]))
-
-    return max(product(THRESHOLDS, SIZES_MM3), key=quality)
-
-
 def choose_load_factor(held_out: Sequence[HeldOut], rule: Calibration) -> float | None:
     """Choose the factor whose intervals hold the true load of `COVERAGE` of the scans.
 
@@ -189,7 +120,7 @@ def choose_load_factor(held_out: Sequence[HeldOut], rule: Calibration) -> float 
     if rank > len(held_out):
         return None
     errors = sorted(
-        abs(one.load_ml(rule.threshold, rule.min_lesion_mm3) - one.true_load_ml)
+        abs(one.load_ml(rule) - one.true_load_ml)
         / (expected_error_ml(one.probability, VOXEL_MM3) + FLOOR_ML)
         for one in held_out
     )
@@ -208,13 +139,12 @@ def fit_confidence(
     """
     features, true = [], []
     for one in held_out:
-        labels = one.label(rule.threshold, rule.min_lesion_mm3)
+        labels = one.label(rule)
         count = int(labels.max(initial=0))
         if count:
-            highest = np.zeros(count + 1)
-            np.maximum.at(highest, labels, one.probability)
-            volumes = np.bincount(labels.ravel()) * VOXEL_MM3
-            features.append(lesion_features(highest[1:], volumes[1:]))
+            volumes = np.bincount(labels.ravel())[1:] * VOXEL_MM3
+            highest = find_peaks(one.probability, labels, count)
+            features.append(lesion_features(highest, volumes))
             touched = np.zeros(count + 1, dtype=bool)
             touched[labels[one.lesions]] = True
             true.append(touched[1:])
@@ -242,7 +172,7 @@ def describe(held_out: Sequence[HeldOut], calibration: Calibration) -> Mapping[s
         sure.append(scaled.probability[asked])
         right.append(one.lesions[asked])
         if calibration.load_factor is not None:
-            load = scaled.load_ml(calibration.threshold, calibration.min_lesion_mm3)
+            load = scaled.load_ml(calibration)
             error = expected_error_ml(scaled.probability, VOXEL_MM3)
             low, high = load_interval_ml(load, error, calibration.load_factor)
             covered.append(low <= one.true_load_ml <= high)
@@ -261,10 +191,3 @@ def _calibration_error(probability: np.ndarray, truth: np.ndarray) -> float:
     bins = np.minimum((probability * 10).astype(int), 9)
     gaps = np.bincount(bins, probability - truth, minlength=10)
     return float(np.abs(gaps).sum() / probability.size)
-
-
-def _quality(one: HeldOut, threshold: float, min_lesion_mm3: float) -> float:
-    found = one.label(threshold, min_lesion_mm3) > 0
-    if not one.lesions.any():
-        return 1 / (1 + found.sum() * VOXEL_MM3 / 1000 / HARMLESS_ML)
-    return (dice(found, one.lesions) + count_lesions(found, one.lesions).lf1) / 2

@@ -20,11 +20,12 @@ from cascade_bids.network.cascade import run_stages
 from cascade_bids.network.weights import load_card
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.answers import ask_about_samples, calibrate, keep, read
-from cascade_bids.training.calibration import Calibration, HeldOut
+from cascade_bids.training.calibration import Calibration
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.folds import Fold, part
+from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.train import (
@@ -180,7 +181,7 @@ def _write(
 ) -> None:
     """Write the probability map and the mask of a scan, and its reference."""
     scaled = found.scale(calibration.temperature)
-    labels = scaled.label(calibration.threshold, calibration.min_lesion_mm3)
+    labels = scaled.label(calibration)
     mask, probseg, reference = (
         output_path(root, case.scan, name, space=SPACE)
         for root, name in (

@@ -18,11 +18,12 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, load_card, weights_id
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
-from cascade_bids.training.calibration import Calibration, HeldOut, fit_rule, fit_uncertainty
+from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import load_donors, load_heads
+from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.real import prepare_real

@@ -10,12 +10,13 @@ few = settings(max_examples=25, derandomize=True, deadline=None)
 maps = arrays(np.float32, (5, 6, 4), elements=st.sampled_from([0, 0.25, 0.5, 0.75, 1]))
 
 
-def label(probability, *, threshold=0.5, min_lesion_mm3=0.0, voxel_mm3=1.0):
+def label(probability, *, threshold=0.5, min_lesion_mm3=0.0, voxel_mm3=1.0, peak=0.0):
     return label_lesions(
         np.asarray(probability, np.float32),
         threshold=threshold,
         min_lesion_mm3=min_lesion_mm3,
         voxel_mm3=voxel_mm3,
+        peak=peak,
     )
 
 
@@ -64,6 +65,18 @@ def test_an_affine_in_single_precision_does_not_cost_a_lesion():
     assert label(probability, min_lesion_mm3=10, voxel_mm3=0.99999994).max() == 1
 
 
+def test_lesions_that_are_nowhere_sure_go():
+    probability = np.zeros((9, 3, 3))
+    probability[0:5, 0, 0] = 0.5
+    probability[6:9, 0, 0] = 0.5
+    probability[7, 0, 0] = 0.75
+    labels = label(probability, peak=0.75)
+    assert (labels[6:9, 0, 0] == 1).all()
+    assert (labels > 0).sum() == 3
+    assert label(probability, peak=0.76).max() == 0
+    assert label(probability, peak=0.1).max() == 2
+
+
 @pytest.mark.parametrize("wrong", [np.nan, -0.01, 1.01, np.inf])
 def test_values_that_are_no_probability_are_refused(wrong):
     probability = np.zeros((3, 3, 3))
@@ -79,6 +92,8 @@ def test_values_that_are_no_probability_are_refused(wrong):
         ({"threshold": 1.5}, "threshold"),
         ({"min_lesion_mm3": -1}, "volumes"),
         ({"voxel_mm3": 0}, "volumes"),
+        ({"peak": 1.01}, "peak"),
+        ({"peak": -0.1}, "peak"),
         ({"voxel_mm3": float("nan")}, "volumes"),
     ],
 )

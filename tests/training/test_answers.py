@@ -7,9 +7,9 @@ import pytest
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.training.answers import calibrate, keep, read, weigh
-from cascade_bids.training.calibration import HeldOut
 from cascade_bids.training.cases import Case
 from cascade_bids.training.folds import part
+from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.recipes import RECIPES
 
 SHAPE = (16, 16, 16)

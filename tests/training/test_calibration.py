@@ -9,15 +9,14 @@ from scipy.special import expit
 from cascade_bids.network.cascade import scale_temperature
 from cascade_bids.training.calibration import (
     Calibration,
-    HeldOut,
     choose_load_factor,
-    choose_rule,
     describe,
     fit_confidence,
     fit_rule,
     fit_temperature,
     fit_uncertainty,
 )
+from cascade_bids.training.held_out import HeldOut
 
 SHAPE = (30, 30, 30)
 
@@ -80,20 +79,8 @@ def lesions_and_specks(seed):
     return HeldOut(probability, truth)
 
 
-def test_the_rule_takes_rims_and_leaves_specks():
-    threshold, smallest = choose_rule([lesions_and_specks(seed) for seed in range(4)])
-    assert 0.05 < threshold <= 0.45
-    assert smallest in (5.0, 10.0, 20.0)
-
-
-def test_a_scan_without_lesions_asks_for_finding_none():
-    healthy = HeldOut(np.full(SHAPE, 0.3, np.float32), np.zeros(SHAPE, bool))
-    threshold, _ = choose_rule([healthy])
-    assert threshold > 0.3
-
-
 def test_confidence_tells_lesions_from_specks():
-    rule = Calibration(1.0, 0.4, 3.0)
+    rule = Calibration(1.0, 0.4, 3.0, 0.4)
     weights = fit_confidence([lesions_and_specks(seed) for seed in range(6)], rule)
     assert weights is not None
     assert weights[2] > 0  # larger is surer
@@ -109,7 +96,7 @@ def loads(seed):
 
 
 def test_the_interval_holds_new_loads():
-    rule = Calibration(1.0, 0.5, 3.0)
+    rule = Calibration(1.0, 0.5, 3.0, 0.5)
     fitted = fit_uncertainty(rule, [loads(seed) for seed in range(60)])
     assert fitted.load_factor is not None
     checked = describe([loads(seed) for seed in range(1000, 1200)], fitted)
@@ -118,7 +105,7 @@ def test_the_interval_holds_new_loads():
 
 
 def test_few_scans_give_no_interval():
-    rule = Calibration(1.0, 0.5, 3.0)
+    rule = Calibration(1.0, 0.5, 3.0, 0.5)
     assert choose_load_factor([loads(seed) for seed in range(8)], rule) is None
     assert choose_load_factor([loads(seed) for seed in range(9)], rule) is not None
 
@@ -127,8 +114,8 @@ def test_few_scans_give_no_interval():
 @given(seed=st.integers(0, 1000))
 def test_calibration_lowers_its_error(seed):
     raw = voxels(seed, 2.5)
-    fitted = Calibration(fit_temperature([raw]), 0.5, 3.0)
-    before = describe([raw], Calibration(1.0, 0.5, 3.0))["calibration_error"]
+    fitted = Calibration(fit_temperature([raw]), 0.5, 3.0, 0.5)
+    before = describe([raw], Calibration(1.0, 0.5, 3.0, 0.5))["calibration_error"]
     assert describe([raw], fitted)["calibration_error"] < before / 2
     assert np.isnan(describe([raw], fitted)["coverage"])
 
@@ -138,5 +125,6 @@ def test_cropping_changes_nothing_that_counts():
     padded = HeldOut(np.pad(one.probability, 9), np.pad(one.lesions, 9))
     cropped = padded.crop()
     assert cropped.probability.shape == SHAPE
-    assert cropped.load_ml(0.4, 3.0) == padded.load_ml(0.4, 3.0)
+    rule = Calibration(1.0, 0.4, 3.0, 0.4)
+    assert cropped.load_ml(rule) == padded.load_ml(rule)
     assert cropped.true_load_ml == padded.true_load_ml

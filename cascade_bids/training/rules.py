@@ -1,0 +1,88 @@
+"""Choose the rule that makes lesions of probabilities, on scans whose truth is known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import ndimage
+
+from cascade_bids.lesions.metrics import LesionCounts
+from cascade_bids.lesions.postprocess import CONNECTED, find_peaks
+from cascade_bids.training.held_out import VOXEL_MM3, HeldOut
+
+THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+"""From which the threshold is chosen."""
+
+SIZES_MM3 = (3.0, 5.0, 10.0, 20.0)
+"""From which the volume of the smallest lesion is chosen."""
+
+PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8)
+"""From which the lowest probability of a lesion's surest voxel is chosen."""
+
+HARMLESS_ML = 0.3
+"""Load that may be found in a healthy head: it halves the quality there."""
+
+
+def choose_rule(held_out: Sequence[HeldOut]) -> tuple[float, float, float]:
+    """Choose the threshold, the smallest lesion in mm³, and the least peak of a lesion.
+
+    They are of `THRESHOLDS`, `SIZES_MM3` and `PEAKS`, and make the mean over scans of Dice and L-F1
+    largest. Of a scan without lesions it is instead 1 / (1 + load found / `HARMLESS_ML`): all or
+    nothing would let few such scans decide.
+    """
+    weights = [one.weight for one in held_out]
+    best, chosen = -np.inf, (THRESHOLDS[0], SIZES_MM3[0], PEAKS[0])
+    for threshold in THRESHOLDS:
+        found = [_measure(one, threshold) for one in held_out]
+        for smallest, peak in product(SIZES_MM3, PEAKS):
+            values = [one.quality(smallest, peak) for one in found]
+            quality = float(np.average(values, weights=weights))
+            if quality > best:
+                best, chosen = quality, (threshold, smallest, max(peak, threshold))
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Lesions that a threshold gives, and what they share with the true ones."""
+
+    volumes: np.ndarray
+    """(N,) voxels."""
+    peaks: np.ndarray
+    """(N,) highest probability."""
+    overlaps: np.ndarray
+    """(N,) voxels that are true."""
+    pairs: np.ndarray
+    """(P, 2) ints: a found lesion, from 0, and a true one that it shares voxels with."""
+    true_voxels: int
+    true_lesions: int
+
+    def quality(self, smallest_mm3: float, peak: float) -> float:
+        """Give the mean of Dice and L-F1 of what is large and sure enough."""
+        kept = (self.volumes * VOXEL_MM3 >= smallest_mm3) & (self.peaks >= peak)
+        volume = int(self.volumes[kept].sum())
+        if not self.true_voxels:
+            return 1 / (1 + volume * VOXEL_MM3 / 1000 / HARMLESS_ML)
+        dice = 2 * int(self.overlaps[kept].sum()) / (volume + self.true_voxels)
+        counts = LesionCounts(
+            found=len(np.unique(self.pairs[kept[self.pairs[:, 0]], 1])),
+            reference=self.true_lesions,
+            true=int((self.overlaps[kept] > 0).sum()),
+            predicted=int(kept.sum()),
+        )
+        return (dice + counts.lf1) / 2
+
+
+def _measure(one: HeldOut, threshold: float) -> _Found:
+    labels, count = ndimage.label(one.probability >= threshold, structure=CONNECTED)
+    true, true_lesions = ndimage.label(one.lesions, structure=CONNECTED)
+    both = (labels > 0) & one.lesions
+    return _Found(
+        volumes=np.bincount(labels.ravel(), minlength=count + 1)[1:],
+        peaks=find_peaks(one.probability, labels, count),
+        overlaps=np.bincount(labels[both], minlength=count + 1)[1:],
+        pairs=np.unique(np.column_stack([labels[both] - 1, true[both]]), axis=0),
+        true_voxels=int(one.lesions.sum()),
+        true_lesions=true_lesions,
+    )

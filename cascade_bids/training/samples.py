@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +26,11 @@ from cascade_bids.training.sample import Sample
 
 log = logging.getLogger(__name__)
 
-SAMPLES = 60
+SAMPLES = 160
 """Scans that a network learns from."""
+
+MOST_TOGETHER = 4
+"""Scans that are drawn side by side: each takes about a GB."""
 
 SAMPLES_TO_VALIDATE = 4
 """Scans that the validation loss is the mean of."""
@@ -181,21 +186,39 @@ def _gather(
     choose: Callable[[int], Voxels], folder: Path, count: int, until: float | None, kinds: int
 ) -> Voxels:
     """Choose the voxels of so many samples, or of fewer when time is up; what is there is taken."""
-    parts: list[Voxels] = []
-    for number in range(count):
+
+    def provide(number: int) -> Voxels:
         path = folder / f"{number}.npz"
         if not path.exists():
-            # Each kind needs lesions, however short the time is.
-            late = until is not None and time.monotonic() > until
-            if late and _count_kinds_with_lesions(parts) == kinds:
-                break
             found = choose(number)
             with appearing(path) as beside, beside.open("wb") as handle:
                 np.savez(handle, **found._asdict())
             log.info("drew scan %d of %d (%s)", number + 1, count, folder.name)
         with np.load(path) as arrays:
-            parts.append(Voxels(**arrays))
+            return Voxels(**arrays)
+
+    parts: list[Voxels] = []
+    with _side_by_side() as (together, pool):
+        for first in range(0, count, together):
+            # Each kind needs lesions, however short the time is.
+            late = until is not None and time.monotonic() > until
+            if late and _count_kinds_with_lesions(parts) == kinds:
+                break
+            parts += pool.map(provide, range(first, min(first + together, count)))
     return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+@contextmanager
+def _side_by_side() -> Iterator[tuple[int, ThreadPoolExecutor]]:
+    """Share the threads among scans: much of what is done for one takes a single thread."""
+    threads = torch.get_num_threads()
+    together = min(threads, MOST_TOGETHER)
+    each = threads // together
+    try:
+        with ThreadPoolExecutor(together, "draw", torch.set_num_threads, (each,)) as pool:
+            yield together, pool
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _count_kinds_with_lesions(parts: Sequence[Voxels]) -> int:

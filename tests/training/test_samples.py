@@ -133,6 +133,21 @@ def test_a_broken_training_draws_nothing_twice(tmp_path, monkeypatch):
     assert again.middle.any()
 
 
+def test_scans_drawn_side_by_side_are_the_same(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            learn(JetNetwork(2, hidden=(4,)), tmp_path / str(threads))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for path in (tmp_path / "1" / "learned").glob("*.npz"):
+        with np.load(path) as one, np.load(tmp_path / "3" / "learned" / path.name) as other:
+            np.testing.assert_array_equal(one["target"], other["target"])
+            np.testing.assert_allclose(one["features"], other["features"], rtol=1e-5, atol=1e-5)
+
+
 def test_known_networks_keep_their_atlas_and_the_scale_of_their_features(tmp_path):
     network = JetNetwork(2, hidden=(4,))
     network.atlas.fill_(0.25)

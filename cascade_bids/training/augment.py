@@ -117,9 +117,19 @@ def thick_slices(image: Tensor, rng: torch.Generator, max_voxels: float = 3.0) -
     return F.interpolate(coarse, size=tuple(image.shape), mode="trilinear")[0, 0]
 
 
-def rician_noise(image: Tensor, rng: torch.Generator, max_sigma: float = 0.06) -> Tensor:
-    """Add noise as a magnitude image has it (Gudbjartsson & Patz, MRM 1995)."""
-    sigma = uniform(0, max_sigma, rng) * float(image.max())
+def rician_noise(
+    image: Tensor, rng: torch.Generator, max_sigma: float = 0.06, deep: float = 0.0
+) -> Tensor:
+    """Add noise as a magnitude image has it (Gudbjartsson & Patz, MRM 1995).
+
+    In the middle of the image there may be more of it, up to 1 + `deep` times, as parallel imaging
+    has it far from all coils (Pruessmann et al., MRM 1999).
+    """
+    sigma: float | Tensor = uniform(0, max_sigma, rng) * float(image.max())
+    if deep:
+        axes = [torch.linspace(-1, 1, n) ** 2 for n in image.shape]
+        x, y, z = torch.meshgrid(*axes, indexing="ij")
+        sigma = sigma * (1 + uniform(0, deep, rng) * torch.exp(-2 * (x + y + z)))
     real = image + sigma * torch.randn(image.shape, generator=rng)
     imaginary = sigma * torch.randn(image.shape, generator=rng)
     return torch.sqrt(real**2 + imaginary**2)

@@ -19,7 +19,7 @@ LESION: Mapping[str, tuple[float, float]] = {
 }
 """Lowest and highest difference of a lesion from white matter, in parts of white matter."""
 
-GREY = ("cortex", "deep grey", "thalamus", "pallidum", "cerebellar cortex", "brainstem")
+GREY = ("cortex", "deep grey", "thalamus", "pallidum", "cerebellar cortex", "brainstem", "limbic")
 """Tissues that differ from white matter by more or less, all together."""
 
 SPREAD: Mapping[str, tuple[float, float]] = {
@@ -37,6 +37,9 @@ dark one is on T1w follows from axons lost, and hardly from how bright it is on 
 
 JITTER = 0.06
 """Highest relative change of a tissue's mean."""
+
+DEEP_NOISE = 1.5
+"""By how much more, at the most, noise there is in the middle of the head than at its rim."""
 
 TEXTURE = 0.03
 """Highest relative standard deviation of a tissue, for each of the scales at which it varies."""
@@ -98,6 +101,10 @@ def scan(contrast: str, image: Tensor, rng: torch.Generator) -> Tensor:
     The FLAIR stays in its place: the lesions are those that it shows.
     """
     chance = torch.rand(5, generator=rng)
+    # Noise of a scan is blurred with it when it is brought to another grid.
+    early = chance[4] < 0.5
+    if early:
+        image = augment.rician_noise(image, rng, max_sigma=0.05, deep=DEEP_NOISE)
     if chance[0] < 0.5:
         image = augment.thick_slices(image, rng, max_voxels=5.0)
     if chance[1] < 0.15:
@@ -107,7 +114,7 @@ def scan(contrast: str, image: Tensor, rng: torch.Generator) -> Tensor:
         image = augment.gamma(image, rng)
     if contrast != "FLAIR" and chance[3] < 0.4:
         image = augment.move(image, rng, max_mm=1.0)
-    return augment.rician_noise(image, rng, max_sigma=0.04)
+    return image if early else augment.rician_noise(image, rng, max_sigma=0.04, deep=DEEP_NOISE)
 
 
 def _draw_levels(contrast: str, rng: torch.Generator) -> Tensor:

@@ -32,6 +32,9 @@ MOST_DONORS = 8
 TOO_LARGE = 1.5
 """Lesions of more than so many times the load are left out."""
 
+HALF_HEAD_MM = ((0.0, 80.0), (-120.0, 80.0), (-80.0, 90.0))
+"""Half of a head in the template: distance to the midline, y and z."""
+
 RIM_MM = 2.0
 """From the brain's rim, within which dura and scalp may be left."""
 
@@ -76,30 +79,44 @@ PLEXUS = Place(("ventricle",), 24, (0.3, 0.9), box=((10, 45), (-52, 0), (-32, 24
 PLEXUS_CHANCE = 0.8
 """How often a head has it."""
 
+MOST_PLEXUS_ML = 4.0
+"""Volume of it, about, at the most: it does not grow with wide ventricles."""
+
+SYMMETRIC = 0.7
+"""How often what is no lesion is alike on both sides."""
+
 LOOK_ALIKES = (
     # Lining of the ventricles, and the caps of their frontal horns.
     LookAlike(0.8, (0.2, 1.2), Place(("white",), 10, (0.2, 0.9), reach=2), on_all=True),
     LookAlike(
-        0.6,
-        (0.3, 1.0),
+        0.7,
+        (0.3, 1.2),
         Place(("white", "deep grey"), 16, (0.3, 0.9), reach=5, box=_CAPS),
         on_all=True,
     ),
     # Flow in the fluid.
     LookAlike(0.5, (0.3, 2.0), Place(_FLUID, 14, (0.02, 0.15))),
     # Choroid plexus is as bright as grey matter, or brighter.
-    LookAlike(0.8, (0.0, 1.2), Place(("choroid plexus",), 60, (0.3, 0.9))),
+    LookAlike(0.8, (0.0, 1.5), Place(("choroid plexus",), 60, (0.3, 0.9)), on_all=True),
+    # Hippocampus and amygdala are the brightest of grey matter.
+    LookAlike(0.6, (0.1, 0.8), Place(("limbic",), 30, (0.2, 0.8)), on_all=True),
     # Bright lobes, and bright folds, of cortex.
     LookAlike(0.7, (0.1, 0.6), Place(_CORTEX, 12, (0.1, 0.5))),
     LookAlike(0.6, (0.2, 0.8), Place(_CORTEX, 30, (0.05, 0.3))),
     # Nuclei are seldom bright: a large plaque beside the ventricle must not pass for one.
     LookAlike(0.5, (0.05, 0.2), Place(("deep grey", "thalamus"), 10, (0.1, 0.5))),
+    # What is around the fourth ventricle, where FLAIR is noisy and fluid flows.
+    LookAlike(
+        0.5,
+        (0.1, 0.8),
+        Place(("brainstem", "cerebellar white", "cerebellar cortex"), 24, (0.05, 0.3)),
+    ),
     # What is left of dura and scalp.
     LookAlike(0.5, (0.3, 1.5), Place((), 16, (0.05, 0.3))),
     # Bright tracts, wide and narrow.
     LookAlike(
         0.7,
-        (0.05, 0.3),
+        (0.05, 0.4),
         Place(("white", "brainstem", "cerebellar white"), 8, (0.1, 0.5)),
         on_all=True,
     ),
@@ -239,8 +256,10 @@ def grow_plexus(tissues: Tensor, to_template: Tensor, rng: torch.Generator) -> T
     """
     if uniform(0, 1, rng) >= PLEXUS_CHANCE:
         return tissues
-    where = share_of(tissues, *PLEXUS.tissues)
-    plexus = _cover(PLEXUS, where, tissues, to_template, rng) > 0.5
+    where = share_of(tissues, *PLEXUS.tissues) * _inside(PLEXUS.box, to_template)
+    most = 1000 * MOST_PLEXUS_ML / max(float(where.sum()), 1.0)
+    part = (min(PLEXUS.part[0], most), min(PLEXUS.part[1], most))
+    plexus = _cover(replace(PLEXUS, part=part), where, tissues, to_template, rng) > 0.5
     name = torch.tensor(TISSUES.index("choroid plexus"), dtype=tissues.dtype)
     return torch.where(plexus, name, tissues)
 
@@ -254,15 +273,24 @@ def _cover(
 ) -> Tensor:
     """Draw how much of each voxel (X, Y, Z) patches cover, 0 to 1, within where they may be."""
     if place.reach:
-        near = share_of(tissues, "ventricle")
+        near = share_of(tissues, "ventricle", "choroid plexus")
         for _ in range(place.reach):
             near = _blur(near)
         where = where * near
     if place.box:
-        low, high = torch.tensor(place.box, dtype=torch.float32).T
-        beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
-        where = where * ((beside >= low) & (beside <= high)).all(-1)
-    return where * _patches(tuple(tissues.shape), place.cells, uniform(*place.part, rng), rng)
+        where = where * _inside(place.box, to_template)
+    if uniform(0, 1, rng) < SYMMETRIC:
+        field = _symmetric_noise(to_template, place.cells, rng)
+    else:
+        field = smooth_noise(tuple(tissues.shape), (place.cells,) * 3, rng)[0]
+    return where * _patches(field, uniform(*place.part, rng))
+
+
+def _inside(box: Sequence[tuple[float, float]], to_template: Tensor) -> Tensor:
+    """Say which voxels (X, Y, Z) lie in a box of a `Place`."""
+    low, high = torch.tensor(box, dtype=torch.float32).T
+    beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
+    return ((beside >= low) & (beside <= high)).all(-1)
 
 
 def find_host(tissues: Tensor) -> Tensor:
@@ -270,9 +298,17 @@ def find_host(tissues: Tensor) -> Tensor:
     return share_of(tissues, "white", "cerebellar white", "brainstem", "thalamus")
 
 
-def _patches(shape: tuple[int, ...], cells: int, part: float, rng: torch.Generator) -> Tensor:
-    """Draw smooth patches, 0 to 1, over about a part of the volume; `cells` knots a side."""
-    field = smooth_noise(shape, (cells,) * 3, rng)[0]
+def _symmetric_noise(to_template: Tensor, cells: int, rng: torch.Generator) -> Tensor:
+    """Draw a random field (X, Y, Z) that is the same on both sides of the head."""
+    knots = torch.randn((1, 1, cells, cells, (cells + 1) // 2), generator=rng)
+    low, high = torch.tensor(HALF_HEAD_MM).T
+    beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
+    grid = 2 * (beside - low) / (high - low) - 1
+    return F.grid_sample(knots, grid[None], padding_mode="border", align_corners=True)[0, 0]
+
+
+def _patches(field: Tensor, part: float) -> Tensor:
+    """Make smooth patches of a random field (X, Y, Z), 0 to 1, over about a part of it."""
     edge = float(torch.quantile(field.flatten()[:: max(1, field.numel() // 20_000)], 1 - part))
     return torch.sigmoid(6 * (field - edge))
 

@@ -15,7 +15,7 @@ WINDOW = (152, 184, 152)
 POSE = {"max_degrees": 8.0, "max_scale": 0.08, "max_shift": 4.0, "elastic": 2.5}
 """How far a head is turned, scaled, shifted and deformed; see `augment.random_grid`."""
 
-ABSENT = {"T1w": 0.3, "T2w": 0.6, "PDw": 0.8}
+ABSENT = {"T1w": 0.4, "T2w": 0.5, "PDw": 0.8}
 """How often a contrast is missing from a sample; FLAIR never is."""
 
 

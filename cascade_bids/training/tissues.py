@@ -22,13 +22,14 @@ TISSUES = (
     "bone",
     "soft tissue",
     "choroid plexus",
+    "limbic",
 )
 """What a head is made of; a voxel of a `Head` holds a place in this list."""
 
 LABELS = {
     "white": (2, 41, 25, 57, 77, 85, 251, 252, 253, 254, 255),
     "cortex": (3, 42),
-    "deep grey": (11, 50, 12, 51, 17, 53, 18, 54, 26, 58),
+    "deep grey": (11, 50, 12, 51, 26, 58),
     "thalamus": (10, 49),
     "pallidum": (13, 52),
     "ventricle": (4, 43, 5, 44, 72),
@@ -40,6 +41,7 @@ LABELS = {
     "vessel": (30, 62, 136, 137, 163, 164),
     "bone": (515, 516, 512, 514),
     "choroid plexus": (31, 63),
+    "limbic": (17, 53, 18, 54),
 }
 """Tissue to labels of the head maps: FreeSurfer inside the skull, 500 and above outside of it.
 
@@ -65,7 +67,8 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.30,
         "bone": 0.15,
         "soft tissue": 0.65,
-        "choroid plexus": 0.70,
+        "choroid plexus": 0.75,
+        "limbic": 0.75,
     },
     "T1w": {
         "white": 1.00,
@@ -82,7 +85,8 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.45,
         "bone": 0.20,
         "soft tissue": 0.85,
-        "choroid plexus": 0.66,
+        "choroid plexus": 0.60,
+        "limbic": 0.69,
     },
     "T2w": {
         "white": 0.40,
@@ -99,7 +103,8 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.25,
         "bone": 0.12,
         "soft tissue": 0.45,
-        "choroid plexus": 0.62,
+        "choroid plexus": 0.70,
+        "limbic": 0.58,
     },
     "PDw": {
         "white": 0.60,
@@ -116,7 +121,8 @@ LEVELS: Mapping[str, Mapping[str, float]] = {
         "vessel": 0.40,
         "bone": 0.15,
         "soft tissue": 0.60,
-        "choroid plexus": 0.76,
+        "choroid plexus": 0.78,
+        "limbic": 0.76,
     },
 }
 """Mean of each tissue, air at 0: the order and the distances that the contrasts are read by."""

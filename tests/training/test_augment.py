@@ -152,6 +152,15 @@ def test_noise_is_that_of_a_magnitude_image():
     assert float(noisy[30:].mean()) == pytest.approx(1 + sigma**2 / 2, abs=2e-3)
 
 
+def test_noise_may_be_stronger_in_the_middle():
+    noisy = augment.rician_noise(torch.ones(60, 60, 60), generator(3), deep=2.0)
+    rim, middle = noisy[:4].std(), noisy[26:34, 26:34, 26:34].std()
+    rng = generator(3)
+    sigma, more = augment.uniform(0, 0.06, rng), augment.uniform(0, 2.0, rng)
+    assert float(middle / rim) > 1 + more / 2
+    assert float(middle) == pytest.approx(sigma * (1 + more), rel=0.1)
+
+
 # --- where voxels go
 
 

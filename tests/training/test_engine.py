@@ -17,6 +17,7 @@ from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.painting import (
     Bright,
+    _symmetric_noise,
     find_host,
     grow_plexus,
     place_lesions,
@@ -157,6 +158,28 @@ def test_look_alikes_are_painted_and_are_no_lesions():
     assert sum(bool((bright.flair > 0.2).any()) for bright in found) >= 6
     # What other contrasts show, FLAIR shows too.
     assert all((bright.flair >= bright.others).all() for bright in found)
+
+
+def test_what_is_alike_on_both_sides_is_so():
+    side = torch.arange(-20, 20) + 0.5
+    points = torch.stack(torch.meshgrid(side, side, side, indexing="ij"), dim=-1)
+    field = _symmetric_noise(points, 24, rng(0))
+    torch.testing.assert_close(field, field.flip(0))
+    assert field.std() > 0.3
+    assert not torch.allclose(field, field.flip(1), atol=0.1)
+
+
+def test_plexus_does_not_grow_with_wide_ventricles(monkeypatch):
+    monkeypatch.setattr(painting, "PLEXUS_CHANCE", 1.0)
+    side = torch.arange(-48.0, 48.0)
+    points = torch.stack(torch.meshgrid(side, side, side, indexing="ij"), dim=-1)
+    wide = torch.full(points.shape[:3], TISSUES.index("ventricle"), dtype=torch.uint8)
+    grown = [
+        (grow_plexus(wide, points, rng(seed)) == TISSUES.index("choroid plexus")).sum() / 1000
+        for seed in range(6)
+    ]
+    assert max(grown) < 2 * painting.MOST_PLEXUS_ML
+    assert max(grown) > painting.MOST_PLEXUS_ML / 4
 
 
 def test_plexus_grows_in_some_ventricles_and_nowhere_else(monkeypatch):

@@ -32,6 +32,10 @@ MOST_DONORS = 8
 TOO_LARGE = 1.5
 """Lesions of more than so many times the load are left out."""
 
+FADING = 0.05
+"""Part of the ventricles around a voxel, blurred as often as a `Place` reaches, below which what
+lies there fades."""
+
 HALF_HEAD_MM = ((0.0, 80.0), (-120.0, 80.0), (-80.0, 90.0))
 """Half of a head in the template: distance to the midline, y and z."""
 
@@ -72,6 +76,8 @@ class LookAlike:
 _CORTEX = ("cortex", "cerebellar cortex")
 _FLUID = ("ventricle", "lower ventricle", "fluid")
 _CAPS = ((5, 32), (10, 44), (-12, 32))
+_HIND_CAPS = ((14, 42), (-90, -36), (-2, 36))
+_CAPSULE = ((14, 28), (-25, -5), (-8, 25))
 
 PLEXUS = Place(("ventricle",), 24, (0.3, 0.9), box=((10, 45), (-52, 0), (-32, 24)))
 """Where choroid plexus grows: in the atria and the temporal horns, which it can fill."""
@@ -91,9 +97,14 @@ LOOK_ALIKES = (
     LookAlike(
         0.7,
         (0.3, 1.2),
-        Place(("white", "deep grey"), 16, (0.3, 0.9), reach=5, box=_CAPS),
+        Place(("white", "deep grey"), 16, (0.3, 0.9), reach=8, box=_CAPS),
         on_all=True,
     ),
+    # White matter behind the ventricles, and the tracts in the internal capsule.
+    LookAlike(
+        0.6, (0.1, 0.7), Place(("white",), 14, (0.2, 0.9), reach=10, box=_HIND_CAPS), on_all=True
+    ),
+    LookAlike(0.4, (0.1, 0.5), Place(("white",), 30, (0.2, 0.8), box=_CAPSULE), on_all=True),
     # Flow in the fluid.
     LookAlike(0.5, (0.3, 2.0), Place(_FLUID, 14, (0.02, 0.15))),
     # Choroid plexus is as bright as grey matter, or brighter.
@@ -276,7 +287,7 @@ def _cover(
         near = share_of(tissues, "ventricle", "choroid plexus")
         for _ in range(place.reach):
             near = _blur(near)
-        where = where * near
+        where = where * (near / FADING).clamp(max=1)
     if place.box:
         where = where * _inside(place.box, to_template)
     if uniform(0, 1, rng) < SYMMETRIC:

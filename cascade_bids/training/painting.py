@@ -330,16 +330,27 @@ def _blur(values: Tensor) -> Tensor:
 
 
 def _gather(donors: Sequence[Donor], load: float, rng: torch.Generator) -> Donor:
-    """Put lesions of donors together until there are so many mm³, if their masks share a grid."""
+    """Put lesions of donors together until there are so many mm³, on the grid of the first."""
     first = donors[int(torch.randint(len(donors), (), generator=rng))]
     mask, voxel_mm3 = first.mask, 1 / float(torch.linalg.det(first.to_voxel[:3, :3]).abs())
     for _ in range(MOST_DONORS - 1):
         if voxel_mm3 * mask.sum() >= load:
             break
         other = donors[int(torch.randint(len(donors), (), generator=rng))]
-        if mask.shape == other.mask.shape and torch.equal(first.to_voxel, other.to_voxel):
-            mask = torch.maximum(mask, other.mask)
+        mask = torch.maximum(mask, _lay_onto(first, other))
     return replace(first, mask=mask)
+
+
+def _lay_onto(first: Donor, other: Donor) -> Tensor:
+    """Bring the mask of one donor to the grid of another's: uint8 (X, Y, Z)."""
+    if first.mask.shape == other.mask.shape and torch.equal(first.to_voxel, other.to_voxel):
+        return other.mask
+    between = (other.to_voxel @ torch.linalg.inv(first.to_voxel)).numpy()
+    shape = tuple(first.mask.shape)
+    laid = ndimage.affine_transform(
+        other.mask.numpy(), between[:3, :3], between[:3, 3], output_shape=shape, order=0
+    )
+    return torch.from_numpy(laid)
 
 
 def _sample_mask(donor: Donor, to_template: Tensor, rng: torch.Generator) -> Tensor:

@@ -160,6 +160,21 @@ def test_look_alikes_are_painted_and_are_no_lesions():
     assert all((bright.flair >= bright.others).all() for bright in found)
 
 
+def test_donors_on_different_grids_give_their_lesions_together():
+    first = make_donor()
+    elsewhere = first.to_voxel.clone()
+    elsewhere[:3, 3] += torch.tensor([3.0, 0.0, -2.0])
+    moved = torch.roll(make_donor("2").mask, (3, 6, -2), (0, 1, 2))
+    both = [first, replace(make_donor("2"), mask=moved, to_voxel=elsewhere)]
+    found = [painting._gather(both, 1e6, rng(seed)) for seed in range(8)]
+    # The second's lesions lie 6 mm further in front, so that they overlap with no other.
+    volumes = {int(one.mask.sum()) for one in found}
+    assert max(volumes) > 1.4 * int(first.mask.sum())
+    on_first = next(one for one in found if torch.equal(one.to_voxel, first.to_voxel))
+    expected = torch.maximum(first.mask, torch.roll(first.mask, 6, 1))
+    assert torch.equal(on_first.mask, expected)
+
+
 def test_what_is_alike_on_both_sides_is_so():
     side = torch.arange(-20, 20) + 0.5
     points = torch.stack(torch.meshgrid(side, side, side, indexing="ij"), dim=-1)

@@ -20,7 +20,7 @@ from cascade_bids.training.sample import Sample
 SAMPLES = 10
 """Scans that are made up for each fold."""
 
-FEW = 5
+FEW = 3
 """So many left-out scans count together as much as all that are made up."""
 
 

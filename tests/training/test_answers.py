@@ -41,11 +41,11 @@ def test_answers_are_kept_as_they_are(tmp_path):
 
 def test_scans_weigh_more_against_samples_the_more_there_are():
     scan, samples = answer(0.5, 0), [answer(0.5, 1)] * 4
-    assert [one.weight for one in weigh([scan] * 5, samples)] == pytest.approx(
-        [0.1] * 5 + [0.125] * 4
+    assert [one.weight for one in weigh([scan] * 3, samples)] == pytest.approx(
+        [1 / 6] * 3 + [0.125] * 4
     )
     few = [one.weight for one in weigh([scan], samples)]
-    assert few == pytest.approx([1 / 6] + [5 / 24] * 4)
+    assert few == pytest.approx([1 / 4] + [3 / 16] * 4)
     assert [one.weight for one in weigh([scan] * 2, [])] == [0.5, 0.5]
 
 

@@ -6,9 +6,10 @@ WORK is the work folder of a training or cross-validation of DATASET, whose prep
 taken. The weights of every fold that lies there are asked about the scans that it left out, and
 each further card about all scans of participants whom it does not know: with all contrasts, with
 fewer, and with thick slices. Folds are scored by the rule that they got without their scans, and by
-that of the last card, in which these had a part. The last card is asked about healthy heads, and
-about the coverage of its intervals, on scans made up from the heads (HEADS) that no training
-learned from.
+that of the last card, in which these had a part; a second table has their experts of made-up scans
+alone, which no label of a real scan had a part in but through the candidates. The last card is
+asked about healthy heads, and about the coverage of its intervals, on scans made up from the heads
+(HEADS) that no training learned from.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 from cascade_bids.bids.scan import Scan
 from cascade_bids.lesions.metrics import count_lesions, dice
 from cascade_bids.network.cascade import Stage, load_stages, run_stages
+from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.weights import load_card, weights_id
 from cascade_bids.training.answers import ask, ask_about_samples
 from cascade_bids.training.calibration import Calibration, describe
@@ -109,15 +111,25 @@ def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
     }
 
 
+def load_made_up(card: Path) -> list[Stage]:
+    """Load the stages of a method, with the experts of made-up scans alone."""
+    stages = load_stages(str(card), device=CPU)
+    for stage in stages:
+        assert isinstance(stage.network, JetNetwork)
+        stage.network.experts = stage.network.experts[:1]
+    return stages
+
+
 def score_left_out(
-    cases: Sequence[Case], folds: Path, cards: Sequence[Path]
+    cases: Sequence[Case], folds: Path, cards: Sequence[Path], *, made_up: bool = False
 ) -> list[dict[str, object]]:
     """Score the weights of folds and further cards on scans that they have not learned from."""
     rows = []
-    for card in [*sorted(folds.glob("*/weights/*.json")), *cards]:
+    for card in [*sorted(folds.glob("*/weights/*.json")), *([] if made_up else cards)]:
         entries = load_card(str(card))
         known, combination = known_participants(entries), entries["combination"]
-        stages, rules = load_stages(str(card), device=CPU), {"own": rule_of(card)}
+        stages = load_made_up(card) if made_up else load_stages(str(card), device=CPU)
+        rules = {"own": rule_of(card)}
         name = card.stem
         if folds in card.parents:
             name = f"without {card.parent.parent.name}"
@@ -167,7 +179,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="keeps what was drawn and found")
     options = parser.parse_args()
     cases, last = read_cases(options.work), options.card[-1]
-    show("Left-out scans", score_left_out(cases, options.work / "folds", options.card))
+    folds = options.work / "folds"
+    show("Left-out scans", score_left_out(cases, folds, options.card))
+    alone = score_left_out(cases, folds, options.card, made_up=True)
+    show("Left-out scans, experts of made-up scans alone", alone)
     heads = tuple(load_heads(options.heads, options.work / "heads"))
     engine = Engine(cases[0].contrasts, heads, tuple(load_donors(options.dataset)))
     show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))

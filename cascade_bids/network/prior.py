@@ -5,7 +5,7 @@ import numpy as np
 STEPS, TOLERANCE = 100, 1e-7
 """At the most, and the change of the prior at which it ends."""
 
-LOWEST = 0.1
+LOWEST = 1 / 3
 """Part of the prior of the training below which none is found: where few voxels are suspicious
 and none is sure, it would fall to 0, and all lesions with it."""
 

@@ -32,7 +32,7 @@ MOST_DONORS = 8
 TOO_LARGE = 1.5
 """Lesions of more than so many times the load are left out."""
 
-FADING = 0.05
+FADING = 0.25
 """Part of the ventricles around a voxel, blurred as often as a `Place` reaches, below which what
 lies there fades."""
 
@@ -93,16 +93,16 @@ SYMMETRIC = 0.7
 
 LOOK_ALIKES = (
     # Lining of the ventricles, and the caps of their frontal horns.
-    LookAlike(0.8, (0.2, 1.2), Place(("white",), 10, (0.2, 0.9), reach=2), on_all=True),
+    LookAlike(0.8, (0.1, 0.8), Place(("white",), 10, (0.2, 0.7), reach=2), on_all=True),
     LookAlike(
         0.7,
-        (0.3, 1.2),
+        (0.2, 1.0),
         Place(("white", "deep grey"), 16, (0.3, 0.9), reach=8, box=_CAPS),
         on_all=True,
     ),
     # White matter behind the ventricles, and the tracts in the internal capsule.
     LookAlike(
-        0.6, (0.1, 0.7), Place(("white",), 14, (0.2, 0.9), reach=10, box=_HIND_CAPS), on_all=True
+        0.5, (0.1, 0.5), Place(("white",), 14, (0.2, 0.9), reach=10, box=_HIND_CAPS), on_all=True
     ),
     LookAlike(0.4, (0.1, 0.5), Place(("white",), 30, (0.2, 0.8), box=_CAPSULE), on_all=True),
     # Flow in the fluid.

@@ -11,13 +11,13 @@ from cascade_bids.lesions.metrics import LesionCounts
 from cascade_bids.lesions.postprocess import CONNECTED, find_peaks
 from cascade_bids.training.held_out import VOXEL_MM3, HeldOut
 
-THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-"""From which the threshold is chosen."""
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""From which the threshold is chosen; lower ones make one lesion of many, which L-F1 rewards."""
 
 SIZES_MM3 = (3.0, 5.0, 10.0, 20.0)
 """From which the volume of the smallest lesion is chosen."""
 
-PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8)
+PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
 """From which the lowest probability of a lesion's surest voxel is chosen."""
 
 HARMLESS_ML = 0.3
@@ -28,9 +28,9 @@ def choose_rule(held_out: Sequence[HeldOut]) -> tuple[float, float, float]:
     """Choose the threshold, the smallest lesion in mm³, and the least peak of a lesion.
 
     They are of `THRESHOLDS`, `SIZES_MM3` and `PEAKS`, and make the mean over scans of Dice, L-F1
-    and volumetric similarity [1]_ largest: voxels, lesions and load count alike. (L-F1 alone asks
-    for thresholds so low that all lesions are one.) Of a scan without lesions it is instead
-    1 / (1 + load found / `HARMLESS_ML`): all or nothing would let few such scans decide.
+    and volumetric similarity [1]_ largest: voxels, lesions and load count alike. Of a scan without
+    lesions it is instead 1 / (1 + load found / `HARMLESS_ML`): all or nothing would let few such
+    scans decide.
 
     Returns
     -------

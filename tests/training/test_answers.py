@@ -42,10 +42,10 @@ def test_answers_are_kept_as_they_are(tmp_path):
 def test_scans_weigh_more_against_samples_the_more_there_are():
     scan, samples = answer(0.5, 0), [answer(0.5, 1)] * 4
     assert [one.weight for one in weigh([scan] * 3, samples)] == pytest.approx(
-        [1 / 6] * 3 + [0.125] * 4
+        [1 / 4] * 3 + [1 / 16] * 4
     )
     few = [one.weight for one in weigh([scan], samples)]
-    assert few == pytest.approx([1 / 4] + [3 / 16] * 4)
+    assert few == pytest.approx([1 / 2] + [1 / 8] * 4)
     assert [one.weight for one in weigh([scan] * 2, [])] == [0.5, 0.5]
 
 

@@ -1,5 +1,6 @@
 """How sure a method is: of each lesion, and of the load."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,25 @@ def expected_error_ml(probability: np.ndarray, voxel_mm3: float) -> float:
     return float(np.minimum(probability, 1 - probability).sum(dtype=np.float64)) * voxel_mm3 / 1000
 
 
+def load_spread(error_ml: float) -> float:
+    """Give how much a load may be off, but for a factor: the root of the error expected.
+
+    The variance of a volume grows with the volume that is unsure, as that of a count does; in
+    proportion to the volume itself, intervals of high loads would be too wide.
+
+    Parameters
+    ----------
+    error_ml
+        See `expected_error_ml`.
+
+    Returns
+    -------
+    float
+        √ml; above 0 however sure a method is, by `FLOOR_ML`.
+    """
+    return math.sqrt(error_ml + FLOOR_ML)
+
+
 def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[float, float]:
     """Give an interval of the load, wider where a method is less sure.
 
@@ -65,7 +85,7 @@ def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[fl
     error_ml
         See `expected_error_ml`.
     factor
-        How many times the error, and `FLOOR_ML`, the interval reaches to both sides.
+        How many times `load_spread` the interval reaches to both sides, √ml.
 
     Returns
     -------
@@ -74,8 +94,8 @@ def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[fl
 
     Examples
     --------
-    >>> load_interval_ml(2.0, 0.4, 1.5)
+    >>> load_interval_ml(2.0, 0.15, 1.5)
     (1.25, 2.75)
     """
-    reach = factor * (error_ml + FLOOR_ML)
+    reach = factor * load_spread(error_ml)
     return max(0.0, load_ml - reach), load_ml + reach

@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 
 from cascade_bids.lesions.postprocess import find_peaks
 from cascade_bids.lesions.uncertainty import (
-    FLOOR_ML,
     expected_error_ml,
     lesion_features,
     load_interval_ml,
+    load_spread,
 )
 from cascade_bids.training.held_out import VOXEL_MM3, HeldOut
 from cascade_bids.training.rules import choose_rule
@@ -121,7 +121,7 @@ def choose_load_factor(held_out: Sequence[HeldOut], rule: Calibration) -> float 
         return None
     errors = sorted(
         abs(one.load_ml(rule) - one.true_load_ml)
-        / (expected_error_ml(one.probability, VOXEL_MM3) + FLOOR_ML)
+        / load_spread(expected_error_ml(one.probability, VOXEL_MM3))
         for one in held_out
     )
     return round(errors[rank - 1], 4)

@@ -244,7 +244,9 @@ def test_segment_names_its_outputs_as_the_flair(
     make_head("FLAIR", 0).to_filename(flair)
     make_head("T1w", 0).to_filename(t1w)
     out = tmp_path / "out"
-    done = call(out, "segment", "--flair", flair, "--t1w", t1w, "--out", out, "--nprocs", 1)
+    done = call(
+        out, "segment", "--flair", flair, "--t1w", t1w, "--out", out, "--nprocs", 1, *METHOD
+    )
     assert done.code == 0
     assert f"{stem}.html" in contents(out)
     measured = json.loads((out / f"{stem}_desc-lesions_stats.json").read_text())
@@ -282,7 +284,7 @@ def test_patients_that_share_a_work_folder_do_not_share_images(
             os.utime(path, (1e9, 1e9))
         images = ("--flair", folder / "FLAIR.nii", "--t1w", folder / "T1w.nii")
         out, work = folder / "out", tmp_path / "work"
-        done = call(out, "segment", *images, "--out", out, "-w", work, "--nprocs", 1)
+        done = call(out, "segment", *images, "--out", out, "-w", work, "--nprocs", 1, *METHOD)
         assert done.code == 0
         loads.append(json.loads((out / "FLAIR_desc-lesions_stats.json").read_text())["load_ml"])
     assert loads == [pytest.approx(LESION_ML, rel=0.1), 0]

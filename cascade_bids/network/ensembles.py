@@ -16,8 +16,8 @@ SHARED = ("contrasts", "optional", "normalisation", "anatomy", "sphere_head", "c
 def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
     """Write a method that asks several, and takes the mean of what they say.
 
-    Temperature, threshold and smallest lesion are those of the first, as are the interval of the
-    load and the confidence of lesions.
+    Temperature, threshold, smallest lesion and peak are those of the first, as are the interval of
+    the load and the confidence of lesions.
 
     Parameters
     ----------

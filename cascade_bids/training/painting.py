@@ -270,7 +270,8 @@ def grow_plexus(tissues: Tensor, to_template: Tensor, rng: torch.Generator) -> T
     where = share_of(tissues, *PLEXUS.tissues) * _inside(PLEXUS.box, to_template)
     most = 1000 * MOST_PLEXUS_ML / max(float(where.sum()), 1.0)
     part = (min(PLEXUS.part[0], most), min(PLEXUS.part[1], most))
-    plexus = _cover(replace(PLEXUS, part=part), where, tissues, to_template, rng) > 0.5
+    place = replace(PLEXUS, part=part, box=())  # `where` lies in the box already
+    plexus = _cover(place, where, tissues, to_template, rng) > 0.5
     name = torch.tensor(TISSUES.index("choroid plexus"), dtype=tissues.dtype)
     return torch.where(plexus, name, tissues)
 
@@ -300,8 +301,13 @@ def _cover(
 def _inside(box: Sequence[tuple[float, float]], to_template: Tensor) -> Tensor:
     """Say which voxels (X, Y, Z) lie in a box of a `Place`."""
     low, high = torch.tensor(box, dtype=torch.float32).T
-    beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
-    return ((beside >= low) & (beside <= high)).all(-1)
+    folded = _fold(to_template)
+    return ((folded >= low) & (folded <= high)).all(-1)
+
+
+def _fold(to_template: Tensor) -> Tensor:
+    """Lay both sides of the head onto each other: distance to the midline, y and z."""
+    return torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
 
 
 def find_host(tissues: Tensor) -> Tensor:
@@ -313,8 +319,7 @@ def _symmetric_noise(to_template: Tensor, cells: int, rng: torch.Generator) -> T
     """Draw a random field (X, Y, Z) that is the same on both sides of the head."""
     knots = torch.randn((1, 1, cells, cells, (cells + 1) // 2), generator=rng)
     low, high = torch.tensor(HALF_HEAD_MM).T
-    beside = torch.cat([to_template[..., :1].abs(), to_template[..., 1:]], dim=-1)
-    grid = 2 * (beside - low) / (high - low) - 1
+    grid = 2 * (_fold(to_template) - low) / (high - low) - 1
     return F.grid_sample(knots, grid[None], padding_mode="border", align_corners=True)[0, 0]
 
 

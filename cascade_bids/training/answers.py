@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
 from cascade_bids.training.calibration import Calibration, fit_rule
+from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sample import Sample
+from cascade_bids.training.sample import Sample, optional_contrasts
 
 SAMPLES = 10
 """Scans that are made up for each fold."""
@@ -80,6 +81,43 @@ def ask(
     return HeldOut(maps.probability, sample.lesions.numpy())
 
 
+def ask_about_left_out(fold: Fold, stages: Sequence[Stage], recipe: Recipe) -> None:
+    """Ask a fold's method about the scans that are left out, as often as `choose_hidden` says."""
+    for case in fold.tested:
+        for hidden in choose_hidden(case.contrasts, recipe):
+            volume = case.volume.clone()
+            volume[[case.contrasts.index(name) for name in hidden]] = 0
+            maps = run_stages(
+                stages,
+                volume,
+                case.flair,
+                case.brain,
+                combination=recipe.combination,
+                places=case.places,
+            )
+            keep(HeldOut(maps.probability, case.reference), fold.answer(case, hidden))
+
+
+def choose_hidden(contrasts: Sequence[str], recipe: Recipe) -> list[tuple[str, ...]]:
+    """Say what is hidden in turn: nothing, then every choice of contrasts that may be missing.
+
+    The rule is to hold for patients of whom there are fewer contrasts too.
+    """
+    optional = optional_contrasts(contrasts) if recipe.from_samples else []
+    return [
+        chosen for count in range(len(optional) + 1) for chosen in combinations(optional, count)
+    ]
+
+
+def is_done(fold: Fold, recipe: Recipe) -> bool:
+    """Say whether a fold's method has been asked about all that is left out."""
+    return all(
+        fold.answer(case, hidden).exists()
+        for case in fold.tested
+        for hidden in choose_hidden(case.contrasts, recipe)
+    )
+
+
 def keep(one: HeldOut, path: Path) -> None:
     """Write an answer."""
     with appearing(path) as part, part.open("wb") as handle:
@@ -92,13 +130,14 @@ def read(path: Path) -> HeldOut:
         return HeldOut(arrays["probability"], arrays["lesions"])
 
 
-def weigh(scans: Sequence[HeldOut], samples: Sequence[HeldOut]) -> list[HeldOut]:
+def weigh(scans: Sequence[Sequence[HeldOut]], samples: Sequence[HeldOut]) -> list[HeldOut]:
     """Let n scans together count for n / (n + `FEW`), and samples for the rest.
 
     The rule that is best for a single patient, with few lesions or with many, is bad for others.
+    Of each scan there are the answers for some choices of its contrasts, which share its weight.
     """
     part = len(scans) / (len(scans) + FEW) if samples else 1.0
-    shares = ((scans, part), (samples, 1 - part))
+    shares = [(answers, part / len(scans)) for answers in scans] + [(samples, 1 - part)]
     return [replace(one, weight=share / len(group)) for group, share in shares for one in group]
 
 
@@ -115,14 +154,18 @@ def calibrate(
         threshold = recipe.threshold
         uncalibrated = Calibration(1.0, threshold, recipe.min_lesion_mm3, threshold)
         return [uncalibrated] * len(folds), None
-    scans = {fold.name: [read(fold.answer(case)).crop() for case in fold.tested] for fold in folds}
-    samples = {
-        fold.name: [read(path).crop() for path in sorted(fold.samples.glob("[0-9]*.npz"))]
-        for fold in folds
-    }
+    scans = [[_read_answers(fold, case, recipe) for case in fold.tested] for fold in folds]
+    samples = [
+        [read(path).crop() for path in sorted(fold.samples.glob("[0-9]*.npz"))] for fold in folds
+    ]
     own = []
-    for fold in folds:
-        others = chain.from_iterable(found for name, found in scans.items() if name != fold.name)
-        own.append(fit_rule(weigh(list(others), samples[fold.name])))
-    everything = [list(chain.from_iterable(group.values())) for group in (scans, samples)]
-    return own, fit_rule(weigh(*everything))
+    for number, made_up in enumerate(samples):
+        others = chain.from_iterable(scans[:number] + scans[number + 1 :])
+        own.append(fit_rule(weigh(list(others), made_up)))
+    everyone, everything = list(chain.from_iterable(scans)), list(chain.from_iterable(samples))
+    return own, fit_rule(weigh(everyone, everything))
+
+
+def _read_answers(fold: Fold, case: Case, recipe: Recipe) -> list[HeldOut]:
+    hidden = choose_hidden(case.contrasts, recipe)
+    return [read(fold.answer(case, names)).crop() for names in hidden]

@@ -19,7 +19,7 @@ from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sample import ABSENT
+from cascade_bids.training.sample import optional_contrasts
 from cascade_bids.training.samples import fit_samples
 
 CPU_WINDOW = [64, 64, 48]
@@ -174,7 +174,7 @@ def save_cascade(
             "task": FIND_LESIONS,
             "source": recipe.source,
             "contrasts": list(contrasts),
-            "optional": [c for c in contrasts if recipe.from_samples and c in ABSENT],
+            "optional": optional_contrasts(contrasts) if recipe.from_samples else [],
             "normalisation": NORMALISATION,
             "anatomy": recipe.anatomy,
             "sphere_head": recipe.arguments.get("spheres", False),

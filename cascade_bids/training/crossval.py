@@ -16,10 +16,15 @@ from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.lesions.metrics import dice, lesion_detection
-from cascade_bids.network.cascade import run_stages
 from cascade_bids.network.weights import load_card
 from cascade_bids.report.page import write_whole
-from cascade_bids.training.answers import ask_about_samples, calibrate, keep, read
+from cascade_bids.training.answers import (
+    ask_about_left_out,
+    ask_about_samples,
+    calibrate,
+    is_done,
+    read,
+)
 from cascade_bids.training.calibration import Calibration
 from cascade_bids.training.cascade import save_cascade, train_stages
 from cascade_bids.training.cases import Case
@@ -87,7 +92,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         _refuse_others(folder, cases)
         _describe(folder, config.method)
     for fold in parted:
-        if fold.is_done:
+        if is_done(fold, recipe):
             log.info("%s is done already", fold.name)
             continue
         with show_training(fold.name, len(recipe.stages)):
@@ -131,16 +136,7 @@ def _train_fold(
     save_cascade(config.method, stages, recipe, facts, config.contrasts, fold.weights)
     if engine is not None:
         ask_about_samples(stages, engine, fold.samples, combination=recipe.combination, seed=seed)
-    for case in fold.tested:
-        maps = run_stages(
-            stages,
-            case.volume,
-            case.flair,
-            case.brain,
-            combination=recipe.combination,
-            places=case.places,
-        )
-        keep(HeldOut(maps.probability, case.reference), fold.answer(case))
+    ask_about_left_out(fold, stages, recipe)
 
 
 def _put_in_card(calibration: Calibration, path: Path) -> None:

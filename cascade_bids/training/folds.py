@@ -34,14 +34,10 @@ class Fold:
         """Folder of its method's weights and card."""
         return self.folder / "weights"
 
-    @property
-    def is_done(self) -> bool:
-        """Whether its method has been asked about all that is left out."""
-        return all(self.answer(case).exists() for case in self.tested)
-
-    def answer(self, case: Case) -> Path:
-        """Name the file that keeps what its method says of a scan."""
-        return self.folder / "found" / f"{case.label}.npz"
+    def answer(self, case: Case, hidden: Sequence[str] = ()) -> Path:
+        """Name the file that keeps what its method says of a scan with some contrasts hidden."""
+        name = f"{case.label}_without-{'+'.join(hidden)}" if hidden else case.label
+        return self.folder / "found" / f"{name}.npz"
 
 
 def part(cases: Sequence[Case], folds: str, folder: Path) -> list[Fold]:

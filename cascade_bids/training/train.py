@@ -174,7 +174,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             config.work_dir / "all" / "samples",
             combination=recipe.combination,
             seed=seed,
-            count=2 * SAMPLES,
+            count=4 * SAMPLES,
         )
         calibration = _calibrate(rule, [one.crop() for one in samples])
     facts = {

@@ -9,7 +9,7 @@ import pytest
 
 from cascade_bids.errors import UsageError
 from cascade_bids.network.evaluate import LesionMaps
-from cascade_bids.training import crossval, folds
+from cascade_bids.training import answers, crossval, folds
 from cascade_bids.training.folds import make_folds
 
 from ...tiny_heads import AFFINE, SHAPE, image_path
@@ -91,7 +91,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return LesionMaps(found, None)
 
     monkeypatch.setattr(crossval, "train_stages", stages)
-    monkeypatch.setattr(crossval, "run_stages", find)
+    monkeypatch.setattr(answers, "run_stages", find)
     monkeypatch.setattr(crossval, "save_cascade", lambda *_: None)
     monkeypatch.setattr(crossval, "_put_in_card", lambda *_: None)
     return seeds

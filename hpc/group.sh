@@ -1,5 +1,11 @@
 #!/usr/bin/env bash
-# The group level as a job. Usage: group.sh BIDS_DIR OUTPUT_DIR
+# The group level as a job. It fails if someone is not complete, of whom the tables lack a part.
+# Usage: group.sh BIDS_DIR OUTPUT_DIR [options of cascade-bids]
 set -euo pipefail
 cd "${PBS_O_WORKDIR:-${SGE_O_WORKDIR:-$PWD}}"
-${CASCADE_BIDS:-cascade-bids} "$1" "$2" group
+bids=$1 out=$2
+shift 2
+who=(${PARTICIPANTS:+--participant-label $PARTICIPANTS})
+missing=$(${CASCADE_BIDS:-cascade-bids} plan "$bids" "$out" "$@" ${who[@]+"${who[@]}"})
+${CASCADE_BIDS:-cascade-bids} "$bids" "$out" group
+[ -z "$missing" ] || { echo "not complete:" $missing >&2; exit 1; }

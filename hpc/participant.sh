@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One task of an array job: the participant who stands on the task's line of a list.
-# Usage: participant.sh LIST BIDS_DIR OUTPUT_DIR WORK_DIR [options of cascade-bids]
+# Usage: participant.sh LIST BIDS_DIR OUTPUT_DIR {WORK_DIR|scratch} [options of cascade-bids]
 set -euo pipefail
 # PBS and SGE start elsewhere than where the job was submitted, SLURM there.
 cd "${PBS_O_WORKDIR:-${SGE_O_WORKDIR:-$PWD}}"
@@ -10,14 +10,26 @@ task=${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:-${SGE_TASK_ID:?must be run as a t
 label=$(sed -n "${task}p" "$list")
 [ -n "$label" ] || { echo "$list has no line $task" >&2; exit 2; }
 cores=${SLURM_CPUS_PER_TASK:-${NCPUS:-${NSLOTS:-1}}}
+scratch=
+# The dataset may have been submitted twice. The lock goes with the task, however it ends; where the
+# file system has no locks (another code than 75) there is none.
+lock=$out/logs/lock-$label
+exec 9> "$lock"
+flock --nonblock --conflict-exit-code 75 9 || [ $? -ne 75 ] || {
+    echo "another task is at work on participant $label; submit again when it has ended" >&2
+    exit 1
+}
+trap 'rm -rf "$lock" "$scratch"' EXIT
 # A folder of its own on the node's disk, which goes when the task ends, unless one was asked for.
 if [ "$work" = scratch ]; then
-    work=$(mktemp -d "${TMPDIR:-/tmp}/cascade_bids-XXXXXX")
-    trap 'rm -rf "$work"' EXIT
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/cascade_bids-XXXXXX")
+    work=$scratch
     # Containers see it only if they are told.
     binds=${APPTAINER_BIND:-${SINGULARITY_BIND:-}}
     export APPTAINER_BIND="${binds:+$binds,}$work" SINGULARITY_BIND="${binds:+$binds,}$work"
 fi
+options=(--participant-label "$label" --nprocs "$cores" --work-dir "$work" "$@")
 # CASCADE_BIDS may be several words, such as: apptainer run … cascade_bids.sif
-${CASCADE_BIDS:-cascade-bids} "$bids" "$out" participant --participant-label "$label" \
-    --nprocs "$cores" --work-dir "$work" "$@"
+missing=$(${CASCADE_BIDS:-cascade-bids} plan "$bids" "$out" "${options[@]}")
+[ -n "$missing" ] || { echo "participant $label is complete by now"; exit 0; }
+${CASCADE_BIDS:-cascade-bids} "$bids" "$out" participant "${options[@]}"

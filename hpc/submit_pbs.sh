@@ -5,16 +5,25 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/plan.sh"
-array= after=
+# Submit a command as a script, since an array takes no arguments. Usage: submit QSUB_OPTION… -- COMMAND…
+submit() {
+    local told=()
+    while [ "$1" != -- ]; do told+=("$1"); shift; done
+    shift
+    printf '%q ' "$@" | qsub ${QSUB_OPTIONS:-} -V -S /bin/bash -j oe -o "$out/logs/" "${told[@]}"
+}
+array= after=()
 if [ "$count" -gt 0 ]; then
-    # An array needs two tasks at least, so a single one is told which it is.
-    if [ "$count" -gt 1 ]; then tasks=(-J "1-$count%${AT_ONCE:-50}"); else tasks=(-v PBS_ARRAY_INDEX=1); fi
-    array=$(qsub ${QSUB_OPTIONS:-} -V -N cascade_bids "${tasks[@]}" -j oe -o "$out/logs/" \
-        -l "select=1:ncpus=${CORES:-2}:mem=${MEMORY_GB:-6}gb" -l "walltime=00:${MINUTES:-45}:00" \
+    # An array needs two tasks at least, so a single one is told which it is. Older versions know no
+    # limit of those that run at the same time.
+    tasks=(-J "1-$count${AT_ONCE:+%$AT_ONCE}")
+    [ "$count" -gt 1 ] || tasks=(-v PBS_ARRAY_INDEX=1)
+    array=$(submit -N cascade_bids "${tasks[@]}" -l "select=1:ncpus=${CORES:-2}:mem=${MEMORY_GB:-6}gb" \
+        -l "walltime=$((60 * ${MINUTES:-45}))" \
         -- "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
-    after="-W depend=afterok:$array"
+    after=(-W "depend=afterok:$array")
 fi
-group=$(qsub ${QSUB_OPTIONS:-} -V -N cascade_bids_group $after -j oe \
-    -o "$out/logs/" -l select=1:ncpus=1:mem=2gb -l walltime=00:15:00 \
-    -- "$here/group.sh" "$bids" "$out") || { [ -z "$array" ] || qdel "$array"; exit 1; }
+group=$(submit -N cascade_bids_group ${after[@]+"${after[@]}"} -l select=1:ncpus=1:mem=2gb \
+    -l walltime=900 -- "$here/group.sh" "$bids" "$out" "$@") \
+    || { [ -z "$array" ] || qdel "$array"; exit 1; }
 echo $array "$group"

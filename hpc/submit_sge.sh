@@ -3,22 +3,24 @@
 # Usage: submit_sge.sh BIDS_DIR OUTPUT_DIR {WORK_DIR|scratch} [options of cascade-bids]
 # qsub reads its own options, such as -q and -P, from QSUB_OPTIONS; the parallel environment of one
 # node is called smp unless PARALLEL_ENVIRONMENT says otherwise.
-# SGE can wait for a job, but not for its success: the group level names who is missing.
+# SGE can wait for a job, but not for its success: the group job fails and names who is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/plan.sh"
 cores=${CORES:-2}
-array= after=
+submit() {
+    qsub ${QSUB_OPTIONS:-} -terse -V -S /bin/bash -j y -o "$out/logs/" "$@"
+}
+array= after=()
 if [ "$count" -gt 0 ]; then
     # h_vmem limits addresses, of which programs take more than memory.
-    array=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
+    array=$(submit -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
         -pe "${PARALLEL_ENVIRONMENT:-smp}" "$cores" -l "h_vmem=$((2 * 1024 * ${MEMORY_GB:-6} / cores))M" \
-        -l "h_rt=00:${MINUTES:-45}:00" -j y -o "$out/logs/" -S /bin/bash \
+        -l "h_rt=$((60 * ${MINUTES:-45}))" \
         "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
     array=${array%%.*}
-    after="-hold_jid $array"
+    after=(-hold_jid "$array")
 fi
-group=$(qsub ${QSUB_OPTIONS:-} -terse -V -N cascade_bids_group $after -j y \
-    -o "$out/logs/" -l h_vmem=4G -l h_rt=00:15:00 -S /bin/bash \
-    "$here/group.sh" "$bids" "$out") || { [ -z "$array" ] || qdel "$array"; exit 1; }
+group=$(submit -N cascade_bids_group ${after[@]+"${after[@]}"} -l h_vmem=4G -l h_rt=900 \
+    "$here/group.sh" "$bids" "$out" "$@") || { [ -z "$array" ] || qdel "$array"; exit 1; }
 echo $array "$group"

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
-from cascade_bids.config import VERSION
+from cascade_bids.config import VERSION, MethodConfig
 from cascade_bids.machine import usable_cores, usable_memory
-from cascade_bids.network.weights import WEIGHTS_DIR, check_weights
 
 PACKAGES = ("torch", "antspyx", "nipype", "pybids", "nibabel", "numpy", "scipy")
 """Whose versions are told."""
@@ -39,7 +39,9 @@ def examine() -> list[Finding]:
     list of Finding
         In the order in which they are told.
     """
-    methods = [path.stem for path in sorted(WEIGHTS_DIR.glob("*.json"))]
+    # Also those that should be there; and read without torch, which may be what is wrong.
+    cards = Path(str(files("cascade_bids") / "data" / "weights")).glob("*.json")
+    methods = sorted({"brain", MethodConfig().method, *(path.stem for path in cards)})
     checks: dict[str, Callable[[], str]] = {
         "installation": _describe_installation,
         "packages": _describe_packages,
@@ -95,5 +97,7 @@ def _check_atlas() -> str:
 
 
 def _check_weights(name: str) -> str:
+    from cascade_bids.network.weights import check_weights
+
     check_weights(name)
     return "are those of their card"

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from nipype import Node, Workflow
 from nipype.pipeline import plugins
-from nipype.pipeline.plugins import LinearPlugin
+from nipype.pipeline.plugins import DebugPlugin, LinearPlugin
+from nipype.pipeline.plugins.base import GraphPluginBase
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
@@ -105,13 +106,20 @@ def read_plugin(path: Path) -> dict[str, Any]:
             "Nipype's plugin of that name is to be given"
         )
     name = content["plugin"]
-    known = [one.removesuffix("Plugin") for one in vars(plugins) if one.endswith("Plugin")]
     # Those for whole graphs hand all steps over and end, so nobody would know what became of them.
-    known = [one for one in known if not one.endswith("Graph")]
+    # Debug runs nothing.
+    known = [
+        word.removesuffix("Plugin")
+        for word, one in vars(plugins).items()
+        if word.endswith("Plugin") and not issubclass(one, GraphPluginBase | DebugPlugin)
+    ]
     if name not in known:
         raise UsageError(
             f"--use-plugin {path}: take one of Nipype's {', '.join(known)}, not {name}"
         )
+    cores = arguments.get("n_procs", 1)
+    if not (isinstance(cores, int) and cores > 0):
+        raise UsageError(f"--use-plugin {path}: n_procs must be a whole number, not {cores!r}")
     # A step that asks for more cores than there are runs alone, as it does without a plugin.
     return {"plugin": name, "plugin_args": {"raise_insufficient": False, **arguments}}
 

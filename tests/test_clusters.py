@@ -12,6 +12,7 @@ import pytest
 from cascade_bids import doctor
 from cascade_bids.errors import UsageError
 from cascade_bids.execution import read_plugin
+from cascade_bids.network import weights
 
 from .tiny_heads import call, image_path, make_dataset, run, stand_ins, stats
 
@@ -59,6 +60,15 @@ def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> N
     assert done.code == 2
     assert "inside the input" in done.text
     assert not (bids / "out").exists()
+    other = tmp_path / "fmriprep"
+    other.mkdir()
+    (other / "dataset_description.json").write_text('{"Name": "x", "DatasetType": "derivative"}')
+    done = call(tmp_path, "plan", bids, other)
+    assert done.code == 2
+    assert "another dataset" in done.text
+    done = call(tmp_path, "plan", bids, "--use-plugin", tmp_path / "none.yml", "-w", tmp_path)
+    assert done.code == 2
+    assert "none.yml can't be read" in done.text
 
 
 def test_a_plan_of_no_dataset_is_wrong_use(tmp_path: Path) -> None:
@@ -78,13 +88,21 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
     def damaged(name: str) -> None:
         raise OSError(f"{name} is torn")
 
-    monkeypatch.setattr(doctor, "check_weights", damaged)
+    monkeypatch.setattr(weights, "check_weights", damaged)
     monkeypatch.setattr(doctor, "NEEDED_GB", 1e9)
     done = call(tmp_path, "doctor")
     assert done.code == 70
     wrong = {finding.what: finding.found for finding in doctor.examine() if not finding.is_well}
     assert wrong["weights of brain"] == "OSError: brain is torn"
     assert "where a scan needs" in wrong["memory"]
+
+
+def test_the_doctor_misses_weights_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "files", lambda _: tmp_path)
+    found = {finding.what for finding in doctor.examine()}
+    assert {"weights of brain", "weights of cascade"} <= found
 
 
 def test_the_module_is_the_command() -> None:
@@ -137,6 +155,9 @@ def test_a_plugin_may_have_no_arguments_and_other_keys(tmp_path: Path) -> None:
         ("- SLURM", "write a line `plugin: NAME`"),
         ("plugin: SLURM\nplugin_args: [1]", "write a line `plugin: NAME`"),
         ("plugin: SLURMGraph", "not SLURMGraph"),
+        ("plugin: CondorDAGMan", "not CondorDAGMan"),
+        ("plugin: Debug", "not Debug"),
+        ("plugin: SLURM\nplugin_args:\n  n_procs: two", "n_procs must be a whole number"),
         ("plugin: Nobody", "one of Nipype's .*SLURM.*, not Nobody"),
     ],
 )

@@ -149,15 +149,7 @@ def write_dataset_description(
     UsageError
         If the folder holds another dataset.
     """
-    target = root / "dataset_description.json"
-    # Asked once: another task may write the file between two questions.
-    begun = target.exists()
-    earlier = read_json(target, "dataset description") if begun else {}
-    if begun and not is_ours(earlier):
-        raise UsageError(
-            f"{root} holds another dataset, not derivatives of cascade_bids. "
-            "Give another output folder."
-        )
+    earlier = read_ours(root)
     links = {**earlier.get("DatasetLinks", {}), "raw": _link(root, bids_dir)}
     links |= {name: _link(root, path) for name, path in derivatives.items()}
     sources = {name: {"URL": link} for name, link in links.items()}
@@ -172,7 +164,7 @@ def write_dataset_description(
         "SourceDatasets": list(sources.values()),
         "DatasetLinks": links,
     }
-    write_json(target, description)
+    write_json(root / "dataset_description.json", description)
     with appearing(root / ".bidsignore") as part:
         part.write_bytes((files("cascade_bids") / "data" / "bidsignore").read_bytes())
 
@@ -278,6 +270,26 @@ def _link(root: Path, dataset: Path) -> str:
     if here.is_relative_to(there) or there.is_relative_to(here):
         return Path(os.path.relpath(there, here)).as_posix()
     return there.as_uri()
+
+
+def read_ours(root: Path) -> dict[str, Any]:
+    """Read the dataset description of earlier derivatives of this program, empty without any.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds another dataset.
+    """
+    path = root / "dataset_description.json"
+    # Asked once: another task may write the file between two questions.
+    begun = path.exists()
+    earlier = read_json(path, "dataset description") if begun else {}
+    if begun and not is_ours(earlier):
+        raise UsageError(
+            f"{root} holds another dataset, not derivatives of cascade_bids. "
+            "Give another output folder."
+        )
+    return earlier
 
 
 def is_ours(description: Mapping[str, Any]) -> bool:

@@ -47,9 +47,13 @@ def run_plan(options: argparse.Namespace) -> int:
     if options.out is not None:
         require_outside("--out", options.out.resolve(), bids_dir)
     from cascade_bids.batch import check_method
+    from cascade_bids.bids.outputs import read_ours
     from cascade_bids.plan import find_unfinished
     from cascade_bids.report.page import write_whole
 
+    if output_dir is not None:
+        read_ours(output_dir)
+    _read_plugin(options)
     check_method(_read_method(options))
     text = "".join(f"{label}\n" for label in find_unfinished(_read_inputs(options), output_dir))
     if options.out is None:

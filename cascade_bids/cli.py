@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -76,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def console() -> None:
-    """Run `main` as the installed command ``cascade-bids``."""
+    """Run `main` as the installed command ``cascade-bids``, in a process of its own."""
+    # A batch job that is cancelled, or a container that is stopped, ends as tidily as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
 
 

@@ -33,6 +33,11 @@ class WorkersPlugin(MultiProcPlugin):
         """Run the workflow, and leave no process behind however it ends."""
         try:
             super().run(graph, config, updatehash)
+        except KeyboardInterrupt:
+            # At Ctrl-C they hear of it themselves, but not when this process alone is told to end.
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
         finally:
             for worker in [*self._idle, *(worker for _, worker in self._running.values())]:
                 worker.shutdown()

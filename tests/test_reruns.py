@@ -1,10 +1,15 @@
 """Runs that go on where others ended, were broken off, or share a folder."""
 
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 
 from cascade_bids import batch
@@ -159,6 +164,30 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "did not finish" in (done.out / "sub-01.html").read_text()
     assert stats(done.out, "sub-01") is None
     assert_tidy(done.out)
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    bids, temporary = make_dataset(tmp_path / "bids", "sub-01"), tmp_path / "tmp"
+    temporary.mkdir()
+    command = (sys.executable, "-m", "cascade_bids", bids, tmp_path / "out", "participant")
+    started = subprocess.Popen(
+        [*command, "--nprocs", "2"],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(temporary.rglob("_node.pklz")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = psutil.Process(started.pid).children(recursive=True)
+    started.terminate()
+    told = started.communicate(timeout=60)[1]
+    assert started.returncode == 130, told
+    assert "interrupted" in told
+    assert list(temporary.iterdir()) == []
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert "did not finish" in (tmp_path / "out" / "sub-01.html").read_text()
 
 
 def test_damaged_statistics_fail_the_group_level(quick: Counter[str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # The BIDS App: docker run --rm -v /bids:/data:ro -v /results:/out IMAGE /data /out participant
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
-FROM ${BASE} AS build
+FROM docker.io/library/python:3.11-slim-bookworm AS base
+
+FROM base AS build
 # Where pip finds torch; empty for its default. docs/containers.md says which index has which build.
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -21,7 +22,7 @@ RUN pip install --constraint constraints.txt --no-build-isolation . \
  && find /opt/cascade_bids/env -type d -name tests -path '*/site-packages/*' -prune -exec rm -r {} +
 COPY run.py /opt/cascade_bids/run.py
 
-FROM ${BASE}
+FROM base
 LABEL org.opencontainers.image.title="cascade_bids" \
       org.opencontainers.image.description="A BIDS App that finds multiple-sclerosis lesions in brain MRI" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -35,7 +35,7 @@ def find_apptainer(folder: Path, shared: Path) -> Apptainer:
     """Take the machine's, or make a root with one in `folder`; it sees the folder `shared`."""
     if shutil.which("apptainer"):
         return lambda *arguments, **options: call("apptainer", *arguments, cwd=shared, **options)
-    require_packages("debootstrap", commands=("debootstrap", "unshare"))
+    require_packages({"debootstrap": "debootstrap", "unshare": "util-linux"})
     root = folder / "sid"
     prepare("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "sid", root)
     enter = ("unshare", "--mount", "--", "bash", "-c", ENTER, "enter", root, shared)

@@ -50,7 +50,8 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 def start_slurm(folder: Path) -> Iterator[dict[str, str]]:
     """Start it; give the environment in which its commands find it."""
     require_memory(8)
-    require_packages("slurm-wlm", "munge", commands=("sbatch", "slurmctld", "slurmd", "munged"))
+    slurm = dict.fromkeys(("sbatch", "slurmctld", "slurmd"), "slurm-wlm")
+    require_packages({**slurm, "munged": "munge"})
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)

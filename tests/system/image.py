@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from pathlib import Path
 from .machine import ROOT, Clock, attempt, call, prepare, require_packages
 
 NAME = "localhost/cascade_bids:test"
-OFFICIAL = "docker.io/library/python:3.11-slim-bookworm"
-"""As in the Dockerfile."""
+OFFICIAL = re.search(r"^FROM (\S+) AS base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1]
+"""What the image is made from."""
 
 MADE = "localhost/cascade_bids-base:test"
 """What takes its place where there is no registry."""
@@ -47,8 +48,7 @@ class Image:
 @contextlib.contextmanager
 def built_image(folder: Path) -> Iterator[Image]:
     """Build the image, and remove it afterwards."""
-    tools = ("buildah", "podman", "runc", "conmon")
-    require_packages(*tools, commands=tools)
+    require_packages({tool: tool for tool in ("buildah", "podman", "runc", "conmon")})
     base, is_made = _find_base(folder)
     try:
         _require_chroot(base)
@@ -56,7 +56,7 @@ def built_image(folder: Path) -> Iterator[Image]:
         call(
             *("buildah", "bud", "--pull-never", "--isolation", "chroot"),
             *_pip_of_this_machine(folder),
-            *("--build-arg", f"BASE={base}"),
+            *(("--from", base) if is_made else ()),
             *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
             *("-t", NAME, "."),
             cwd=ROOT,
@@ -94,7 +94,7 @@ def _find_base(folder: Path) -> tuple[str, bool]:
 
 
 def _make_base(folder: Path, container: str) -> None:
-    require_packages("debootstrap", commands=("debootstrap",))
+    require_packages({"debootstrap": "debootstrap"})
     root = folder / "rootfs"
     packages = "--include=ca-certificates,python3,python3-pip,python3-venv"
     prepare("debootstrap", "--variant=minbase", packages, "bookworm", root)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,16 +34,17 @@ def cannot_run(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def require_packages(*names: str, commands: Sequence[str]) -> None:
-    """Install Debian packages that are missing, or skip with the reason; none is removed."""
-    missing = [command for command in commands if shutil.which(command) is None]
+def require_packages(packages: Mapping[str, str]) -> None:
+    """Install the Debian packages of commands that are missing, or skip; none is removed."""
+    missing = [command for command in packages if shutil.which(command) is None]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         cannot_run(f"needs {', '.join(missing)}, and only root on Debian can install them here")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     prepare("apt-get", "-qq", "update", env=quiet)
-    install = ("install", "-y", "--no-install-recommends", "--no-remove", *names)
+    names = {packages[command] for command in missing}
+    install = ("install", "-y", "--no-install-recommends", "--no-remove", *sorted(names))
     prepare("apt-get", "-qq", *install, env=quiet)
 
 

@@ -30,6 +30,7 @@ OPTIONAL_COLUMNS = ("session_id", "run_id", "load_low_ml", "load_high_ml")
 
 SETTINGS = (
     "method",
+    "contrasts",
     "version",
     "weights_sha256",
     "threshold",

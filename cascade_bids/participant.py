@@ -174,6 +174,7 @@ def _init_labels(
     rule = LabelLesions(**rules, peak=_peak(found.card))
     label = Node(rule, f"label_lesions{suffix}")
     wf.connect(probability, "out_file", label, "in_file")
+    wf.connect(probability, "highest", label, "highest")
     # Of other spaces only the mask is kept, which separation does not change.
     if found.separate and not space:
         wf.connect(resample("spheres", "spheres"), "out_file", label, "spheres")
@@ -188,6 +189,7 @@ def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> di
     measure = Node(measures, "measure_lesions")
     wf.connect(label, "labels", measure, "labels")
     wf.connect(probability, "out_file", measure, "probability")
+    wf.connect(probability, "highest", measure, "highest")
     wf.connect(preproc, "brain", measure, "brain")
     wf.connect(found.align, "affine", measure, "template_to_flair")
     return {
@@ -243,6 +245,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> di
     """Say what the stats file tells beside the volumes."""
     return {
         "method": card["name"],
+        "contrasts": "+".join(c for c in card["contrasts"] if c in scan.images),
         "version": VERSION,
         "weights_sha256": weights_id(config.method.method),
         "threshold": card["threshold"],

@@ -143,6 +143,7 @@ def test_participants_and_sessions_without_statistics_are_named(tmp_path, caplog
         ("threshold", 0.4),
         ("weights_sha256", "cd" * 32),
         ("separate_lesions", True),
+        ("contrasts", "FLAIR"),
     ],
 )
 def test_mixed_settings_are_told(tmp_path, setting, value):

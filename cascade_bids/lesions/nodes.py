@@ -20,6 +20,7 @@ from cascade_bids.transforms import read_transform
 
 class _LabelInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="probability map")
+    highest = File(exists=True, desc="the same without loss of a maximum, for the peak")
     spheres = File(exists=True, desc="sphere map; splits confluent lesions if given")
     threshold = traits.Float(mandatory=True)
     min_lesion_mm3 = traits.Float(mandatory=True)
@@ -49,11 +50,12 @@ class LabelLesions(SimpleInterface):
             min_lesion_mm3=self.inputs.min_lesion_mm3,
             peak=self.inputs.peak,
             voxel_mm3=voxel_volume_mm3(image.affine),
+            highest=_read(self.inputs.highest) if isdefined(self.inputs.highest) else None,
         )
         if self.inputs.spheres:
             labels = separate_lesions(
                 labels,
-                np.asarray(nib.Nifti1Image.from_filename(self.inputs.spheres).dataobj),
+                _read(self.inputs.spheres),
                 affine=image.affine,
                 min_lesion_mm3=self.inputs.min_lesion_mm3,
             )
@@ -69,6 +71,7 @@ class LabelLesions(SimpleInterface):
 class _MeasureInput(BaseInterfaceInputSpec):
     labels = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
+    highest = File(exists=True, mandatory=True, desc="the same without loss of a maximum")
     brain = File(exists=True, mandatory=True)
     template_to_flair = File(exists=True, mandatory=True, desc="affine, ITK")
     load_factor = traits.Float(desc="for the interval of the load")
@@ -100,7 +103,7 @@ class MeasureLesions(SimpleInterface):
         locations = locate_lesions(
             labels, image.affine, atlas=load_atlas(), world_to_atlas=to_template
         )
-        probability = np.asarray(nib.Nifti1Image.from_filename(self.inputs.probability).dataobj)
+        probability = _read(self.inputs.probability)
         table = lesion_table(
             labels,
             probability,
@@ -108,6 +111,7 @@ class MeasureLesions(SimpleInterface):
             locations=locations,
             world_to_mni=to_template,
             confidence=self.inputs.confidence or None,
+            highest=_read(self.inputs.highest),
         )
         summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
         summary["load_interval_ml"] = None
@@ -123,6 +127,10 @@ class MeasureLesions(SimpleInterface):
             "summary": str(path / "summary.json"),
         }
         return runtime
+
+
+def _read(path: str) -> np.ndarray:
+    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
 
 
 def _rounded(value: Any) -> Any:

@@ -14,6 +14,7 @@ def label_lesions(
     min_lesion_mm3: float,
     voxel_mm3: float,
     peak: float = 0.0,
+    highest: np.ndarray | None = None,
 ) -> np.ndarray:
     """Threshold a probability map and number its lesions.
 
@@ -34,6 +35,9 @@ def label_lesions(
         Volume of a voxel, mm³, above 0.
     peak : float
         Lowest probability of the surest voxel of a lesion that is kept, in [0, 1].
+    highest : (X, Y, Z) float array
+        What the peak is looked for in: of a map that was resampled, the highest probability in each
+        voxel before; the map itself when None.
 
     Returns
     -------
@@ -58,7 +62,8 @@ def label_lesions(
 
     components, count = ndimage.label(probability >= threshold, structure=CONNECTED)
     if peak > threshold:
-        sure = find_peaks(probability, components, count) >= peak
+        peaks = find_peaks(probability if highest is None else highest, components, count)
+        sure = peaks >= peak
         components[~np.append(False, sure)[components]] = 0
     return number_lesions(components, min_lesion_mm3=min_lesion_mm3, voxel_mm3=voxel_mm3)
 
@@ -68,9 +73,9 @@ def find_peaks(probability: np.ndarray, labels: np.ndarray, count: int) -> np.nd
 
     Parameters
     ----------
-    probability : (X, Y, Z) float array
-        In [0, 1].
-    labels : (X, Y, Z) int array
+    probability : float array
+        In [0, 1], of any shape.
+    labels : int array of the same shape
         Numbers of lesions from 1; 0 outside of them.
     count : int
         How many there are.

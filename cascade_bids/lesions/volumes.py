@@ -8,6 +8,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from cascade_bids.lesions.location import LOCATIONS
+from cascade_bids.lesions.postprocess import find_peaks
 from cascade_bids.lesions.uncertainty import lesion_confidence
 
 COLUMNS = (
@@ -62,6 +63,7 @@ def lesion_table(
     locations: Mapping[int, str],
     world_to_mni: np.ndarray,
     confidence: Sequence[float] | None = None,
+    highest: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """List the lesions, one row each.
 
@@ -80,6 +82,9 @@ def lesion_table(
         of the given grid.
     confidence : sequence of float
         Weights for `cascade_bids.lesions.uncertainty.lesion_confidence`; None for no confidence.
+    highest : (X, Y, Z) float array
+        What the confidence goes by: of a map that was resampled, the highest probability in each
+        voxel before; the map itself when None.
 
     Returns
     -------
@@ -107,8 +112,10 @@ def lesion_table(
 
     centre = np.stack([mean(axis) for axis in voxels.T], axis=1)
     centroid = apply_affine(np.asarray(world_to_mni) @ np.asarray(affine), centre)
-    largest = np.zeros(len(index))
-    np.maximum.at(largest, lesion, values)
+    largest = find_peaks(values, lesion + 1, len(index))
+    peaks = largest
+    if highest is not None:
+        peaks = find_peaks(highest[tuple(voxels.T)], lesion + 1, len(index))
     volumes = counts * voxel_volume_mm3(affine)
     columns = (
         index.astype(np.int64),
@@ -120,7 +127,7 @@ def lesion_table(
         largest,
         np.full(len(index), np.nan)
         if confidence is None
-        else lesion_confidence(largest, volumes, confidence),
+        else lesion_confidence(peaks, volumes, confidence),
     )
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 

@@ -301,15 +301,22 @@ class _ProbabilityInput(BaseInterfaceInputSpec):
     to_flair = File(exists=True, desc="FLAIR to the grid's image, or template to FLAIR")
 
 
+class _ProbabilityOutput(_ImageOutput):
+    highest = File(exists=True, desc="the same without loss of a maximum")
+
+
 class ResampleProbability(SimpleInterface):
-    """`steps.resample`, from the network grid back to an image's own grid or to the template."""
+    """`steps.resample` and `steps.resample_highest`, from the network grid to that of an image.
+
+    Or of the template.
+    """
 
     input_spec = _ProbabilityInput
-    output_spec = _ImageOutput
+    output_spec = _ProbabilityOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.load import load_image
-        from cascade_bids.preprocess.steps import network_grid, resample
+        from cascade_bids.preprocess.steps import network_grid, resample, resample_highest
 
         flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
         other = read_transform(Path(self.inputs.to_flair)) if self.inputs.to_flair else np.eye(4)
@@ -318,14 +325,13 @@ class ResampleProbability(SimpleInterface):
             shape, affine, to_flair = grid.shape[:3], grid.affine, np.linalg.inv(other)
         else:
             (shape, affine), to_flair = network_grid(), other
-        found = resample(
-            nib.Nifti1Image.from_filename(self.inputs.in_file),
-            shape,
-            affine,
-            flair_to_network @ to_flair,
-            order=1,
-        )
-        self._results["out_file"] = _save(found, runtime.cwd, "probability.nii.gz")
+        image = nib.Nifti1Image.from_filename(self.inputs.in_file)
+        target = (shape, affine, flair_to_network @ to_flair)
+        found, highest = resample(image, *target, order=1), resample_highest(image, *target)
+        self._results |= {
+            "out_file": _save(found, runtime.cwd, "probability.nii.gz"),
+            "highest": _save(highest, runtime.cwd, "highest.nii.gz"),
+        }
         return runtime
 
 

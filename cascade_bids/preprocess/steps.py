@@ -147,6 +147,27 @@ def resample(
     return _nifti(np.clip(found, min(0.0, float(data.min())), float(data.max())), affine)
 
 
+def resample_highest(
+    image: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
+) -> nib.Nifti1Image:
+    """Resample a map of probabilities as `resample`, but so that no maximum is lost.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32 on the grid: the highest of what lies at the centre of a voxel and of the
+        voxels of the image whose centres lie in it.
+    """
+    highest = np.array(resample(image, shape, affine, transform, order=1).dataobj)
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    voxels = np.argwhere(values > 0)
+    to_grid = np.linalg.inv(transform @ affine) @ image.affine
+    places = np.rint(nib.affines.apply_affine(to_grid, voxels)).astype(int)
+    inside = ((places >= 0) & (places < np.array(shape))).all(axis=1)
+    np.maximum.at(highest, tuple(places[inside].T), values[tuple(voxels[inside].T)])
+    return _nifti(highest, affine)
+
+
 def resample_mask(
     mask: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
 ) -> nib.Nifti1Image:

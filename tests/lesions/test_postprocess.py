@@ -131,3 +131,14 @@ def test_turning_the_map_turns_the_lesions(probability, order, flipped):
     pairs = np.unique(np.stack([before.ravel(), after.ravel()]), axis=1)
     assert pairs.shape[1] == before.max() + (before == 0).any()
     np.testing.assert_array_equal(np.bincount(before.ravel()), np.bincount(after.ravel()))
+
+
+def test_the_peak_is_looked_for_before_resampling():
+    probability = np.zeros((9, 3, 3), np.float32)
+    probability[1], probability[5] = 0.6, 0.7
+    highest = probability.copy()
+    highest[1, 1, 1] = 0.95
+    rule = {"threshold": 0.5, "min_lesion_mm3": 0.0, "voxel_mm3": 1.0, "peak": 0.9}
+    assert label_lesions(probability, **rule).max() == 0
+    kept = label_lesions(probability, highest=highest, **rule)
+    np.testing.assert_array_equal(kept > 0, probability == np.float32(0.6))

@@ -12,12 +12,15 @@ from cascade_bids.network.weights import FIND_LESIONS, load_card, load_network, 
 SHARED = ("contrasts", "optional", "normalisation", "anatomy", "sphere_head", "combination")
 """What the cards must agree in."""
 
+LEARNED = ("training_scans", "lesion_donors", "learned_before", "heads", "heads_to_check")
+"""What the cards say together."""
+
 
 def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
     """Write a method that asks several, and takes the mean of what they say.
 
-    Temperature, threshold, smallest lesion and peak are those of the first, as are the interval of
-    the load and the confidence of lesions.
+    Temperature, threshold, smallest lesion and peak are those of the first. Without an interval of
+    the load and a confidence of lesions, which nobody checked of the mean.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
             differing.append("being several cascades already")
         if differing:
             raise UsageError(f"{method} does not fit {methods[0]}: other {', '.join(differing)}")
-    own = ("name", "stages", "training_scans", "lesion_donors", "cross_validation", "seed")
+    own = ("name", "stages", "cross_validation", "seed", "load_factor", "confidence", *LEARNED)
     stages = [
         (load_network(method, number, device=torch.device("cpu")), entry)
         for method, card in zip(methods, cards, strict=True)
@@ -60,7 +63,7 @@ def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
     ]
     known = {
         key: sorted(set(chain.from_iterable(card.get(key, []) for card in cards)))
-        for key in ("training_scans", "lesion_donors")
+        for key in LEARNED
     }
     rest = {key: value for key, value in first.items() if key not in own}
     joined = {**rest, **known, "cascades": len(cards), "members": [card["name"] for card in cards]}

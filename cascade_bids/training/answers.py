@@ -11,7 +11,6 @@ import torch
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
 from cascade_bids.training.calibration import Calibration, fit_rule
-from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.held_out import HeldOut
@@ -22,7 +21,7 @@ SAMPLES = 10
 """Scans that are made up for each fold."""
 
 FEW = 1
-"""So many left-out scans count together as much as all that are made up, which are harder."""
+"""So many participants count together as much as all scans that are made up, which are harder."""
 
 
 def ask_about_samples(
@@ -130,14 +129,15 @@ def read(path: Path) -> HeldOut:
         return HeldOut(arrays["probability"], arrays["lesions"])
 
 
-def weigh(scans: Sequence[Sequence[HeldOut]], samples: Sequence[HeldOut]) -> list[HeldOut]:
-    """Let n scans together count for n / (n + `FEW`), and samples for the rest.
+def weigh(people: Sequence[Sequence[HeldOut]], samples: Sequence[HeldOut]) -> list[HeldOut]:
+    """Let n participants together count for n / (n + `FEW`), and samples for the rest.
 
     The rule that is best for a single patient, with few lesions or with many, is bad for others.
-    Of each scan there are the answers for some choices of its contrasts, which share its weight.
+    Of each there are the answers about all scans, for some choices of contrasts, which share the
+    participant's weight.
     """
-    part = len(scans) / (len(scans) + FEW) if samples else 1.0
-    shares = [(answers, part / len(scans)) for answers in scans] + [(samples, 1 - part)]
+    part = len(people) / (len(people) + FEW) if samples else 1.0
+    shares = [(answers, part / len(people)) for answers in people] + [(samples, 1 - part)]
     return [replace(one, weight=share / len(group)) for group, share in shares for one in group]
 
 
@@ -154,18 +154,22 @@ def calibrate(
         threshold = recipe.threshold
         uncalibrated = Calibration(1.0, threshold, recipe.min_lesion_mm3, threshold)
         return [uncalibrated] * len(folds), None
-    scans = [[_read_answers(fold, case, recipe) for case in fold.tested] for fold in folds]
+    people = [_read_answers(fold, recipe) for fold in folds]
     samples = [
         [read(path).crop() for path in sorted(fold.samples.glob("[0-9]*.npz"))] for fold in folds
     ]
     own = []
     for number, made_up in enumerate(samples):
-        others = chain.from_iterable(scans[:number] + scans[number + 1 :])
+        others = chain.from_iterable(people[:number] + people[number + 1 :])
         own.append(fit_rule(weigh(list(others), made_up)))
-    everyone, everything = list(chain.from_iterable(scans)), list(chain.from_iterable(samples))
+    everyone, everything = list(chain.from_iterable(people)), list(chain.from_iterable(samples))
     return own, fit_rule(weigh(everyone, everything))
 
 
-def _read_answers(fold: Fold, case: Case, recipe: Recipe) -> list[HeldOut]:
-    hidden = choose_hidden(case.contrasts, recipe)
-    return [read(fold.answer(case, names)).crop() for names in hidden]
+def _read_answers(fold: Fold, recipe: Recipe) -> list[list[HeldOut]]:
+    """Read the answers about each participant who is left out."""
+    people: dict[str, list[HeldOut]] = {}
+    for case in fold.tested:
+        paths = [fold.answer(case, names) for names in choose_hidden(case.contrasts, recipe)]
+        people.setdefault(case.scan.subject, []).extend(read(path).crop() for path in paths)
+    return list(people.values())

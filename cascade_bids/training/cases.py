@@ -1,5 +1,6 @@
 """Labelled scans to learn from: images, brain and lesions on the network grid."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -127,8 +128,14 @@ def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
 
 
 def is_prediction(mask: Path) -> bool:
-    """Say whether a program found a lesion mask: then its probability map lies beside it."""
-    return mask.with_name(mask.name.replace("_mask.nii", "_probseg.nii")).exists()
+    """Say whether a program found a lesion mask: then its probability map lies beside it.
+
+    In whatever space: of some there is the mask alone.
+    """
+    space = r"(_space-[^_]+)?_label-lesion_"
+    scan = re.sub(space + r"mask\.nii.*", "", mask.name)
+    maps = re.compile(re.escape(scan) + space + r"probseg\.nii.*")
+    return any(maps.fullmatch(path.name) for path in mask.parent.iterdir())
 
 
 def _is_lesion_mask(entities: Mapping[str, str], scan: Scan) -> bool:

@@ -82,7 +82,8 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
     _warn_of_known(config, cases)
     parted = part(cases, folds, config.work_dir / "folds")
     for fold in parted:
-        if not any(case.lesions.any() for case in fold.learned):
+        donors = engine and engine.without(fold.held_out).donors
+        if not donors and not any(case.lesions.any() for case in fold.learned):
             raise UsageError(
                 f"without {', '.join(sorted(fold.held_out))} no scan has a lesion to learn from; "
                 "take fewer --folds, or add a participant with lesions"

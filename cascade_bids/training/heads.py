@@ -92,8 +92,7 @@ def load_heads(folder: Path, cache: Path) -> list[Head]:
 def load_donors(folder: Path) -> list[Donor]:
     """Read the lesion masks of a dataset that lie in the space of an MNI template.
 
-    Their scans need not be there. Masks of changes, empty masks, and what this program found (its
-    probability map lies beside it) are left out.
+    Their scans need not be there. Masks of changes, empty masks, and predictions are left out.
 
     Parameters
     ----------

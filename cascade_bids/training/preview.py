@@ -44,7 +44,7 @@ def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
     recipe = config.find_recipe()
     if not recipe.from_samples:
         raise UsageError(f"{config.method} learns from scans as they are; there is nothing to draw")
-    _, cases = start_training(config, recipe)
+    _, cases = start_training(config, recipe, source=config.start_from)
     engine = start_engine(config, recipe, cases)
     assert engine is not None
     seed = config.preprocess.random_seed

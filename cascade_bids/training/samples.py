@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
@@ -19,6 +21,7 @@ from cascade_bids.files import appearing
 from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
 from cascade_bids.network.jets import ATLAS_MM, ATLAS_ORIGIN_MM, ATLAS_SHAPE, JetNetwork
 from cascade_bids.network.place import template_places
+from cascade_bids.report.page import write_whole
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import Donor
 from cascade_bids.training.loop import Batch, Schedule, fit
@@ -103,6 +106,7 @@ def fit_samples(
     until = None
     if schedule.max_minutes is not None:
         until = time.monotonic() + 60 * DRAWING * schedule.max_minutes
+        schedule = replace(schedule, max_minutes=(1 - DRAWING) * schedule.max_minutes)
     first = 100_003 * seed
 
     def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
@@ -185,7 +189,13 @@ def _find_prior(target: np.ndarray) -> float:
 def _gather(
     choose: Callable[[int], Voxels], folder: Path, count: int, until: float | None, kinds: int
 ) -> Voxels:
-    """Choose the voxels of so many samples, or of fewer when time is up; what is there is taken."""
+    """Choose the voxels of so many samples, or of fewer when time is up; what is there is taken.
+
+    When it is done again there are as many, however much time there is.
+    """
+    ended = folder / "count.txt"
+    if ended.exists():
+        count, until = int(ended.read_text()), None
 
     def provide(number: int) -> Voxels:
         path = folder / f"{number}.npz"
@@ -205,6 +215,8 @@ def _gather(
             if late and _count_kinds_with_lesions(parts) == kinds:
                 break
             parts += pool.map(provide, range(first, min(first + together, count)))
+    if len(parts) < count:
+        write_whole(ended, str(len(parts)))
     return Voxels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -286,8 +298,9 @@ def draw_atlas(donors: Sequence[Donor]) -> Tensor:
     places = template_places(ATLAS_SHAPE, affine)
     total = np.zeros(ATLAS_SHAPE, np.float32)
     for donor in donors:
-        mask = ndimage.gaussian_filter(donor.mask.numpy().astype(np.float32), ATLAS_BLUR_MM)
         to_voxel = donor.to_voxel.numpy()
+        width = ATLAS_BLUR_MM / nib.affines.voxel_sizes(np.linalg.inv(to_voxel))
+        mask = ndimage.gaussian_filter(donor.mask.numpy().astype(np.float32), width)
         for side in (1, -1):
             index = (places * (side, 1, 1)) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
             total += ndimage.map_coordinates(mask, np.moveaxis(index, -1, 0), order=1)

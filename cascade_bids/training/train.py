@@ -1,6 +1,5 @@
 """The command `train`: from a labelled dataset to weights."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from cascade_bids.config import VERSION, InputConfig, PreprocessConfig, ResourceConfig
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.network.cascade import Stage, load_stages
 from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, load_card, weights_id
-from cascade_bids.report.page import write_whole
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
 from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import save_cascade, train_stages
@@ -26,8 +23,9 @@ from cascade_bids.training.heads import load_donors, load_heads
 from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.progress import say, show_training
-from cascade_bids.training.real import prepare_real
+from cascade_bids.training.real import RealScan, prepare_real
 from cascade_bids.training.recipes import Recipe, find_recipe
+from cascade_bids.training.work_folder import claim, digest, fingerprint, require_same
 from cascade_bids.training.workflow import prepare_cases
 
 log = logging.getLogger(__name__)
@@ -35,10 +33,6 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.json"
 """File of the work folder that a cross-validation leaves for the card of a later training."""
-
-
-SETTINGS = "settings.json"
-"""File of the work folder that tells which training it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +237,7 @@ def start_training(
         "version": VERSION,
     }
     # Before the scans are prepared, since they would take the place of the other training's.
-    _require_same(config.work_dir, settings)
+    require_same(config.work_dir, settings)
     cases = prepare_cases(
         config.inputs,
         config.contrasts,
@@ -256,8 +250,8 @@ def start_training(
     )
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
-    settings["cases"] = {case.label: _fingerprint(case) for case in cases}
-    _claim(config.work_dir, settings)
+    settings["cases"] = {case.label: fingerprint(case) for case in cases}
+    claim(config.work_dir, settings)
     log.info("%d scans to learn from", len(cases))
     return device, cases
 
@@ -279,7 +273,7 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
         return None
     say("preparing what samples are drawn from")
     heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
-    real = [prepare_real(case) for case in cases]
+    real = [_prepare(case) for case in cases]
     donors = [one.donor for one in real if one.case.lesions.any()]
     known = {donor.subject for donor in donors}
     donors += [
@@ -294,14 +288,21 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
             "none in the space of an MNI template"
         )
     log.info("%d heads, %d real scans, %d donors of lesions", len(heads), len(real), len(donors))
-    _claim(
+    claim(
         config.work_dir,
         {
             "head maps": [head.name for head in heads],
-            "donors of lesions": {one.subject: _digest(one.mask.numpy()) for one in donors},
+            "donors of lesions": {one.subject: digest(one.mask.numpy()) for one in donors},
         },
     )
     return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real))
+
+
+def _prepare(case: Case) -> RealScan:
+    try:
+        return prepare_real(case)
+    except ScanError as error:
+        raise ScanError(f"{case.label}: {error}") from error
 
 
 def describe_engine(config: TrainConfig, engine: Engine | None) -> dict[str, Any]:
@@ -326,39 +327,6 @@ def known_participants(card: Mapping[str, Any]) -> set[str]:
     """Name the participants whom weights have learned from, themselves or those before them."""
     lists = (card.get(name, []) for name in ("training_scans", "lesion_donors", "learned_before"))
     return {label.split("_")[0] for labels in lists for label in labels}
-
-
-def _require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
-    """Refuse a work folder whose checkpoints are of another training."""
-    path = work_dir / SETTINGS
-    if not path.exists():
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    changed = [name for name in settings if settings[name] != before.get(name, settings[name])]
-    if changed:
-        raise UsageError(
-            f"{work_dir} belongs to a training with other {', '.join(changed)}; give another work "
-            "folder, or empty it"
-        )
-
-
-def _claim(work_dir: Path, settings: Mapping[str, object]) -> None:
-    """Write settings down beside those that are there, unless they differ."""
-    _require_same(work_dir, settings)
-    path = work_dir / SETTINGS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_whole(path, json.dumps({**before, **settings}, indent=2))
-
-
-def _digest(mask: np.ndarray) -> str:
-    return hashlib.sha256(mask.tobytes()).hexdigest()
-
-
-def _fingerprint(case: Case) -> str:
-    digest = hashlib.sha256()
-    for name in ("volume.npy", "lesions.npy"):
-        digest.update((case.folder / name).read_bytes())
-    return digest.hexdigest()
 
 
 def stage_schedules(recipe: Recipe, config: TrainConfig) -> list[Schedule]:

@@ -263,14 +263,19 @@ def test_methods_are_joined_if_they_fit(tmp_path):
         "combination": "last",
         "threshold": 0.3,
         "min_lesion_mm3": 5.0,
+        "load_factor": 3.0,
+        "confidence": [0.1, 0.2, 0.3],
     }
     cards = []
     for n, contrasts in enumerate((CONTRASTS, CONTRASTS, CONTRASTS[::-1])):
         own = {"training_scans": [f"sub-{n}"], "contrasts": list(contrasts)}
+        own["learned_before"] = [f"sub-{n + 5}"]
         cards.append(save_method(f"m{n}", [(make_network(n), entry)], facts | own, tmp_path))
     joined = json.loads(join_methods([str(c) for c in cards[:2]], "both", tmp_path).read_text())
     assert joined["members"] == ["m0", "m1"]
     assert joined["training_scans"] == ["sub-0", "sub-1"]
+    assert joined["learned_before"] == ["sub-5", "sub-6"]
+    assert not {"load_factor", "confidence"} & joined.keys()  # nobody checked them together
     assert (joined["cascades"], joined["threshold"]) == (2, 0.3)
     first, second = load_stages(str(tmp_path / "both.json"), device=CPU)
     for stage, seed in ((first, 0), (second, 1)):

@@ -4,7 +4,7 @@ import pytest
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import UsageError
-from cascade_bids.training.cases import find_lesion_mask
+from cascade_bids.training.cases import find_lesion_mask, is_prediction
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,6 @@ def test_a_prediction_is_no_mask_to_learn_from(tmp_path):
         (tmp_path / f"sub-01_space-FLAIR_label-lesion_{kind}.nii.gz").touch()
     with pytest.raises(UsageError, match="is a prediction, for its probability map lies beside"):
         find_lesion_mask(Scan("01", None, None), tmp_path)
+    # Of other spaces there is the mask alone.
+    assert is_prediction(tmp_path / "sub-01_space-MNI152NLin2009aSym_label-lesion_mask.nii.gz")
+    assert not is_prediction(tmp_path / "sub-010_space-FLAIR_label-lesion_mask.nii.gz")

@@ -1,6 +1,7 @@
 """From a labelled dataset to weights, and to lesions that they find."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import nibabel as nib
@@ -17,8 +18,10 @@ from cascade_bids.network import cascade as network_cascade
 from cascade_bids.network import nodes
 from cascade_bids.network.cascade import load_stages, run_cascade
 from cascade_bids.preprocess import anatomy
+from cascade_bids.training import answers, train
 from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.recipes import RECIPES, find_recipe
+from cascade_bids.training.rules import THRESHOLDS
 from cascade_bids.training.workflow import prepare_cases
 
 from ...tiny_heads import (
@@ -30,6 +33,7 @@ from ...tiny_heads import (
     stand_ins,
     stats,
 )
+from ..tiny_engine import make_head
 from .labelled import command, write_mask
 
 CPU = torch.device("cpu")
@@ -323,6 +327,27 @@ def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
     done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
     assert done.code == 2
     assert "--start-from: valverde2017 learns from scratch" in done.text
+
+
+def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, monkeypatch):
+    small = make_head()
+    # In the template it is as large as those of the scans, so that their lesions lie in it.
+    large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
+    monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
+    monkeypatch.setattr(train, "SAMPLES", 5)
+    options = ("--method", "cascade", "--heads", tmp_path, "--participant-label", "01", "03")
+    done = command("crossval", labelled, tmp_path, *options, out="scores")
+    assert done.code == 0, done.text
+    asked = {path.name for path in (tmp_path / "work/folds/01/found").iterdir()}
+    assert asked == {"sub-01.npz", "sub-01_without-T1w.npz"}
+    assert len(list((tmp_path / "work/folds/01/samples").iterdir())) == answers.SAMPLES
+    assert command("train", labelled, tmp_path, *options).code == 0
+    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    assert card["heads"] == ["head01"]
+    assert set(card["cross_validation"]["scans"]) == {"sub-01", "sub-03"}
+    assert card["threshold"] in THRESHOLDS
+    assert card["load_factor"] > 0
+    assert load_stages(str(tmp_path / "out" / "cascade.json"), device=CPU)
 
 
 def test_masks_alone_can_teach_where_scans_are_made_up(labelled, tmp_path):

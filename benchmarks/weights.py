@@ -37,7 +37,7 @@ from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.train import known_participants
 
 CPU = torch.device("cpu")
-HEALTHY = 8
+HEALTHY = 16
 """Healthy heads that are made up."""
 COVERED = 20
 """Samples on which the interval of the load is checked."""
@@ -93,7 +93,7 @@ def rule_of(card: Path) -> Calibration:
     """Read the calibration of a card."""
     entries = load_card(str(card))
     given = {name: entries[name] for name in Calibration.__dataclass_fields__ if name in entries}
-    return Calibration(**{"temperature": 1.0, "peak": 0.0, **given})
+    return Calibration(**{"temperature": 1.0, "peak": entries["threshold"], **given})
 
 
 def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
@@ -190,7 +190,7 @@ def main() -> None:
     stages = load_stages(str(last), device=CPU)
     combination = load_card(str(last))["combination"]
     samples = ask_about_samples(
-        stages, engine, kept, combination=combination, seed=10**6, count=COVERED
+        stages, engine, kept, combination=combination, seed=2 * 10**6, count=COVERED
     )
     checked = describe([one.crop() for one in samples], rule_of(last))
     show(f"Calibration of {last.stem} on {COVERED} samples", [dict(checked)])

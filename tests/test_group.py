@@ -22,6 +22,7 @@ def _stats(load_ml, **changes):
         "icv_ml": 1400.0,
         "load_percent_icv": round(load_ml / 14, 4),
         "method": "valverde2017",
+        "contrasts": "FLAIR+T1w",
         "version": "0.1.0",
         "weights_sha256": "ab" * 32,
         "threshold": 0.5,

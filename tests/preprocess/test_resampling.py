@@ -99,7 +99,7 @@ def test_the_highest_value_lies_where_the_image_has_it(reorient, turned):
     values = np.zeros((9, 9, 12), np.float32)
     values[4, 5, 7] = 0.9
     image = reorient(nib.Nifti1Image(values, nib.affines.from_matvec(np.eye(3), [-4, -5, -7])))
-    thick = nib.affines.from_matvec(np.diag([1.0, 1, 3]), [-4, -5, -5.8])
+    thick = nib.affines.from_matvec(np.diag([1.0, 1, 3]), [-4, -5, -7.3])
     plain = np.asarray(resample(image, (9, 11, 5), thick, turned, order=1).dataobj)
     highest = np.asarray(resample_highest(image, (9, 11, 5), thick, turned).dataobj)
     assert plain.max() < 0.3

@@ -56,8 +56,15 @@ def run_pipeline(bids: Path, out: Path, method: str, *options: str) -> pd.DataFr
     return pd.read_csv(out / "lesions.tsv", sep="\t", dtype={"participant_id": str})
 
 
-def compare_sessions(raw: Path, out: Path) -> float:
-    """Give the Dice of the masks of sub-01's sessions where the reference sees no change."""
+def compare_sessions(raw: Path, out: Path) -> dict[str, float]:
+    """Compare the masks of sub-01's sessions.
+
+    Returns
+    -------
+    dict
+        ``dice`` of both where the reference sees no change; ``new_ml``, what the reference has that
+        is new in the second session, and ``found_ml``, what is found of it there.
+    """
     found, changed, to_common = [], [], []
     for session in ("ses-1", "ses-2"):
         folder, name = Path("sub-01", session, "anat"), f"sub-01_{session}"
@@ -74,8 +81,14 @@ def compare_sessions(raw: Path, out: Path) -> float:
         grid = (found[0].shape, to_common[0] @ found[0].affine)
         return resample_from_to(placed, grid, order=1).get_fdata() >= 0.5
 
-    new = compared(0, changed[0]) | compared(1, changed[1])
-    return dice(compared(0, found[0]) & ~new, compared(1, found[1]) & ~new)
+    first, second = (compared(number, image) for number, image in enumerate(found))
+    lost, new = (compared(number, image) for number, image in enumerate(changed))
+    voxel_ml = abs(np.linalg.det(found[0].affine)) / 1000
+    return {
+        "dice": dice(first & ~(lost | new), second & ~(lost | new)),
+        "new_ml": new.sum() * voxel_ml,
+        "found_ml": (second & new).sum() * voxel_ml,
+    }
 
 
 def main() -> None:
@@ -97,8 +110,12 @@ def main() -> None:
     if options.raw:
         out = options.out / "raw"
         table = run_pipeline(options.raw, out, options.method, "--participant-label", "01")
-        loads, overlap = table["load_ml"].tolist(), compare_sessions(options.raw, out)
-        print(f"sub-01, two sessions: {loads} ml, Dice where nothing changed {overlap:.3f}")
+        compared = compare_sessions(options.raw, out)
+        print(
+            f"sub-01, two sessions: {table['load_ml'].tolist()} ml, Dice where nothing changed "
+            f"{compared['dice']:.3f}, {compared['found_ml']:.2f} of {compared['new_ml']:.2f} ml of "
+            "new lesions found"
+        )
 
 
 if __name__ == "__main__":

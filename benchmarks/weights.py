@@ -1,6 +1,6 @@
 """How right the weights of `cascade` are on what they have not learned from.
 
-Usage: python benchmarks/weights.py WORK DATASET HEADS --out DIR [--card CARD …]
+Usage: python benchmarks/weights.py WORK DATASET HEADS --out DIR [--card CARD …] [--folds DIR]
 
 WORK is the work folder of a training or cross-validation of DATASET, whose prepared scans are
 taken. The weights of every fold that lies there are asked about the scans that it left out, and
@@ -176,10 +176,11 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("heads", type=Path)
     parser.add_argument("--card", type=Path, nargs="+", required=True)
+    parser.add_argument("--folds", type=Path, help="weights of folds that lie elsewhere")
     parser.add_argument("--out", type=Path, required=True, help="keeps what was drawn and found")
     options = parser.parse_args()
     cases, last = read_cases(options.work), options.card[-1]
-    folds = options.work / "folds"
+    folds = options.folds or options.work / "folds"
     show("Left-out scans", score_left_out(cases, folds, options.card))
     alone = score_left_out(cases, folds, options.card, made_up=True)
     show("Left-out scans, experts of made-up scans alone", alone)

@@ -15,7 +15,7 @@ if [ "$1" = plan ]; then
     for word in "$@"; do printf '[%s]' "$word"; done >> "$CALLS-plan"
     echo >> "$CALLS-plan"
     # A task asks about its participant, and the group job, when tasks have run, about all again.
-    case " $* " in *" --nprocs "*) echo $TODO; exit;; esac
+    case " $* " in *" --nprocs "*) echo $MISSING; exit;; esac
     [ ! -e "$CALLS" ] || { echo $LEFT; exit; }
     printf '%s\\n' $PEOPLE
     exit "$PLAN_CODE"
@@ -94,7 +94,7 @@ def submit(
         **{name.upper(): str(tmp_path / name) for name in ("calls", "submitted", "log")},
         "INDEX": INDEX[system],
         "PEOPLE": people,
-        "TODO": "someone",
+        "MISSING": "someone",
         "LEFT": "",
         "PLAN_CODE": "0",
         "NO_GROUP": "",
@@ -179,7 +179,7 @@ def test_tasks_without_a_group_job_are_taken_back(system, tmp_path):
 
 @pytest.mark.parametrize("system", list(INDEX))
 def test_whom_another_task_has_completed_is_left_alone(system, tmp_path):
-    done = submit(system, tmp_path, "scratch", TODO="")
+    done = submit(system, tmp_path, "scratch", MISSING="")
     assert [line for line in done.calls if "[participant]" in line] == []
     assert done.log.count("is complete by now\nexit code 0\n") == 3
 

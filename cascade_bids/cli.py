@@ -24,6 +24,7 @@ from cascade_bids.arguments.training import (
     join_parser,
     preview_parser,
     train_brain_parser,
+    train_context_parser,
     train_parser,
 )
 from cascade_bids.commands.app import run_bids_app, run_plan, run_segment
@@ -37,6 +38,7 @@ from cascade_bids.commands.training import (
     run_preview,
     run_train,
     run_train_brain,
+    run_train_context,
 )
 from cascade_bids.errors import CascadeBidsError
 
@@ -112,6 +114,7 @@ COMMANDS: dict[
     "import-nicmslesions": (import_parser, run_import),
     "join": (join_parser, run_join),
     "train-brain": (train_brain_parser, run_train_brain),
+    "train-context": (train_context_parser, run_train_context),
     "phantom": (phantom_parser, run_phantom),
     "compare-loads": (compare_parser, run_compare),
     "evaluate": (evaluate_parser, run_evaluate),

@@ -178,6 +178,30 @@ def train_brain_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def train_context_parser() -> argparse.ArgumentParser:
+    """Make the parser of the training of the network that cascade asks at the end."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="cascade-bids train-context",
+        description="Train the last network of cascade, on made-up scans alone.",
+    )
+    parser.add_argument("heads", type=Path, help="folder of head*_dseg.nii.gz label maps")
+    parser.add_argument(
+        "masks", type=Path, help="folder of sub-*_space-MNI152*_label-lesion_mask.nii.gz"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the weights")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="participants whose lesions are left out, so that the weights can be tested on them",
+    )
+    parser.add_argument("--random-seed", type=not_negative, default=0, metavar="N")
+    _add_work_dir(add_machine(parser))
+    return parser
+
+
 def _add_work_dir(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-w",

@@ -130,3 +130,24 @@ def run_train_brain(options: argparse.Namespace) -> int:
     )
     print(card)
     return 0
+
+
+def run_train_context(options: argparse.Namespace) -> int:
+    """Train the last network of cascade."""
+    from cascade_bids.training.context import train_context
+
+    card = train_context(
+        options.heads,
+        options.masks,
+        options.out,
+        work_dir=options.work_dir,
+        without=[label.removeprefix("sub-") for label in options.without],
+        resources=ResourceConfig(
+            device=options.device,
+            nprocs=options.nprocs,
+            omp_nthreads=options.omp_nthreads or options.nprocs,
+        ),
+        seed=options.random_seed,
+    )
+    print(card)
+    return 0

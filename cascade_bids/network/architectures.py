@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cascade_bids.network.context import ContextNetwork
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import LesionTiramisu, LesionUNet
 from cascade_bids.network.unet import UNet
@@ -184,6 +185,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         Msseg2016Network,
         LesionUNet,
         LesionTiramisu,
+        ContextNetwork,
         JetNetwork,
     )
 }

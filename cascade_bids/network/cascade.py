@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
+from cascade_bids.network.context import ContextNetwork, evaluate_context, weigh
 from cascade_bids.network.evaluate import LesionMaps, LesionNetwork, evaluate
 from cascade_bids.network.jets import JetNetwork, adapt_to_scan, evaluate_jets
 from cascade_bids.network.place import template_affine, template_places
@@ -195,7 +196,9 @@ def run_cascade(
         volume = torch.cat([volume, torch.from_numpy(anatomy)])
     flair, flipped = images["FLAIR"], (volume.flip(1), _mirror(images["FLAIR"]), _mirror(brain))
     places = None
-    if affine is not None and any(isinstance(one.network, JetNetwork) for one in stages):
+    if affine is not None and any(
+        isinstance(one.network, ContextNetwork | JetNetwork) for one in stages
+    ):
         places = template_places(brain.shape, template_affine(brain, affine))
     found = []
     length = len(stages) // cascades
@@ -242,11 +245,14 @@ def run_stages(
     previous = np.zeros(brain.shape, np.float32)
     for stage in stages:
         candidates = stage.candidates.select(flair, brain, previous)
-        if not isinstance(stage.network, JetNetwork):
+        if not isinstance(stage.network, ContextNetwork | JetNetwork):
             found.append(evaluate(stage.network, volume, candidates))
             previous = combine([maps.probability for maps in found], combination)
         elif places is None:
             raise ValueError("this network takes the place in the head, so it needs an affine")
+        elif isinstance(stage.network, ContextNetwork):
+            said = evaluate_context(stage.network, volume, brain, places)
+            previous = np.where(candidates, weigh(previous, said), np.float32(0))
         else:
             args = (volume.numpy(), flair, brain, candidates, places, previous)
             own = evaluate_jets(stage.network, *args)

@@ -6,12 +6,13 @@ import numpy as np
 from torch import Tensor
 
 from cascade_bids.network.architectures import PatchClassifier, PatchNetwork
+from cascade_bids.network.context import ContextNetwork
 from cascade_bids.network.dense import evaluate_dense, evaluate_patches
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import SegmentationNetwork
 from cascade_bids.network.windows import evaluate_windows
 
-LesionNetwork = PatchClassifier | SegmentationNetwork | JetNetwork
+LesionNetwork = PatchClassifier | SegmentationNetwork | ContextNetwork | JetNetwork
 """What finds lesions."""
 
 

@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from cascade_bids.network.place import ATLAS_MM, ATLAS_ORIGIN_MM, ATLAS_SHAPE, RARE
 from cascade_bids.network.prior import adapt_prior
 
 WIDTHS_MM = (0, 1, 2, 4, 8)
@@ -17,14 +18,8 @@ WIDTHS_MM = (0, 1, 2, 4, 8)
 DERIVED_MM = (1, 2, 4)
 """Widths at which slope and curvature are asked too."""
 
-ATLAS_SHAPE, ATLAS_MM = (46, 55, 46), 4.0
-"""Of the atlas of lesions, in the space of the template."""
-
-ATLAS_ORIGIN_MM = (-90.0, -126.0, -72.0)
-"""Where its first voxel lies."""
-
-RARE = 1e-3
-"""What is added to how often lesions are somewhere, before the logarithm."""
+REAL = 1 / 3
+"""Weight of the expert of real scans beside that of made-up ones: it knows few patients."""
 
 DEEP_MM = 20.0
 """Deeper in the brain, depths are cut off."""
@@ -51,7 +46,7 @@ class JetNetwork(nn.Module):
     anywhere in many scans. The place in the head comes beside it, with an atlas of where lesions
     lie, and a later stage sees what the one before says of the voxel and around it (auto-context,
     Tu & Bai, IEEE TPAMI 2010, doi 10.1109/TPAMI.2009.186). The layers that are learned are there
-    several times, as experts of different kinds of scans, and the mean of their logits is taken.
+    several times, as experts of different kinds of scans; see `evaluate_jets`.
 
     Parameters
     ----------
@@ -62,7 +57,7 @@ class JetNetwork(nn.Module):
     hidden
         Units of each layer that is learned, but the last.
     experts
-        How many there are.
+        1, or 2: of made-up scans, and of real ones.
     """
 
     atlas: Tensor
@@ -220,7 +215,7 @@ def evaluate_jets(
     places: np.ndarray,
     previous: np.ndarray,
 ) -> np.ndarray:
-    """Ask a network about the candidates.
+    """Ask a network about the candidates: the mean of its experts' logits, with the weight `REAL`.
 
     Parameters
     ----------
@@ -245,11 +240,16 @@ def evaluate_jets(
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = [
-                network(part.to(device)).float().mean(1).cpu()
+                _mix(network(part.to(device)).float()).cpu()
                 for part in torch.from_numpy(features).split(_AT_ONCE)
             ]
         probability[voxels] = torch.sigmoid(torch.cat(logits)).numpy()
     return probability
+
+
+def _mix(logits: Tensor) -> Tensor:
+    """Take the weighted mean of the experts: (N, 1 or 2) to (N,)."""
+    return torch.lerp(logits[:, 0], logits[:, -1], REAL)
 
 
 def adapt_to_scan(network: JetNetwork, probability: np.ndarray) -> np.ndarray:

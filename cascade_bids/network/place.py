@@ -11,6 +11,15 @@ TEMPLATE_MIDDLE_MM = (0.0, -19.2, 25.5)
 TEMPLATE_SPREAD_MM = (33.6, 41.0, 22.1)
 """Their standard deviation."""
 
+ATLAS_SHAPE, ATLAS_MM = (46, 55, 46), 4.0
+"""Of the atlas of lesions, in the space of the template."""
+
+ATLAS_ORIGIN_MM = (-90.0, -126.0, -72.0)
+"""Where its first voxel lies."""
+
+RARE = 1e-3
+"""What is added to how often lesions are somewhere, before the logarithm."""
+
 LARGEST_FACTOR = 1.35
 """Heads are not smaller or larger than the template by more: then the mask is wrong or cut."""
 

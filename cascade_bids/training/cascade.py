@@ -1,18 +1,27 @@
 """Train the stages of a method one after the other, and save them as weights and card."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cascade_bids.config import VERSION
 from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
-from cascade_bids.network.cascade import Stage
+from cascade_bids.network.cascade import CandidateRule, Stage
+from cascade_bids.network.context import ContextNetwork
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.segmenters import SegmentationNetwork
-from cascade_bids.network.weights import FIND_LESIONS, NORMALISATION, save_method
+from cascade_bids.network.weights import (
+    FIND_LESIONS,
+    NORMALISATION,
+    load_card,
+    load_network,
+    save_method,
+)
 from cascade_bids.training.cases import Case
 from cascade_bids.training.crops import fit_crops
 from cascade_bids.training.engine import Engine
@@ -24,6 +33,9 @@ from cascade_bids.training.samples import fit_samples
 
 CPU_WINDOW = [64, 64, 48]
 """Voxels of a crop without a GPU; the published ones are six times as large."""
+
+FIRST_KERNEL = "backbone.down.0.0.weight"
+"""Of a `ContextNetwork`: what sees the contrasts."""
 
 
 def train_stages(
@@ -101,7 +113,25 @@ def train_stages(
         else:
             raise TypeError(f"{recipe.architecture} finds no lesions")
         stages.append(Stage(network, stage.use))
-    return stages
+    return [*stages, load_context(contrasts, device)] if recipe.with_context else stages
+
+
+def load_context(contrasts: Sequence[str], device: torch.device) -> Stage:
+    """Load the stage that `train-context` trained, for a method that takes certain contrasts.
+
+    What the method doesn't take is missing to the network, and what the network doesn't know it
+    doesn't see.
+    """
+    known = load_card("context")["contrasts"]
+    state = load_network("context", device=device).state_dict()
+    seen = state[FIRST_KERNEL]
+    kernel = seen.new_zeros((len(seen), len(contrasts), *seen.shape[2:]))
+    for number, name in enumerate(contrasts):
+        if name in known:
+            kernel[:, number] = seen[:, known.index(name)]
+    network = ContextNetwork(len(contrasts)).to(device)
+    network.load_state_dict({**state, FIRST_KERNEL: kernel})
+    return Stage(network.eval(), CandidateRule(previous_above=0.0))
 
 
 def _count_experts(engine: Engine, start: Sequence[Stage]) -> int:
@@ -157,16 +187,20 @@ def save_cascade(
     Path
         The card.
     """
-    described = []
+    described: list[tuple[nn.Module, dict[str, Any]]] = []
     for number, stage in enumerate(stages, start=1):
-        device = next(stage.network.parameters()).device
+        network = stage.network
+        device = next(network.parameters()).device
         arguments = network_arguments(recipe, contrasts, device, number)
-        if isinstance(stage.network, SegmentationNetwork):
-            arguments["window"] = list(stage.network.window)
-        elif isinstance(stage.network, JetNetwork):
-            arguments["experts"] = len(stage.network.experts)
-        entry = {"architecture": recipe.architecture, "arguments": arguments}
-        described.append((stage.network, {**entry, "candidates": stage.candidates.to_entry()}))
+        if isinstance(network, ContextNetwork):
+            arguments = {"channels_in": len(contrasts)}
+            network = deepcopy(network).half()  # as it came
+        elif isinstance(network, SegmentationNetwork):
+            arguments["window"] = list(network.window)
+        elif isinstance(network, JetNetwork):
+            arguments["experts"] = len(network.experts)
+        entry = {"architecture": type(network).__name__, "arguments": arguments}
+        described.append((network, {**entry, "candidates": stage.candidates.to_entry()}))
     return save_method(
         name,
         described,

@@ -49,6 +49,8 @@ class Recipe:
     """Further arguments of the architecture."""
     from_samples: bool = False
     """Whether it learns from samples of `engine.Engine` and not from the scans as they are."""
+    with_context: bool = False
+    """Whether the network that `train-context` trained is asked at the end; it stays as it is."""
 
     @property
     def anatomy(self) -> bool:
@@ -147,6 +149,7 @@ RECIPES = {
         batch_size=4096,
         combination="mean",
         from_samples=True,
+        with_context=True,
     ),
     "allnet": _all_net(),
     "allnet-tiramisu": _all_net(architecture="LesionTiramisu"),

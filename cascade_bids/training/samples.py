@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import CandidateRule, Stage, run_stages
-from cascade_bids.network.jets import ATLAS_MM, ATLAS_ORIGIN_MM, ATLAS_SHAPE, JetNetwork
-from cascade_bids.network.place import template_places
+from cascade_bids.network.jets import JetNetwork
+from cascade_bids.network.place import ATLAS_MM, ATLAS_ORIGIN_MM, ATLAS_SHAPE, template_places
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import Donor

@@ -101,7 +101,8 @@ class TrainConfig:
             )
         card = load_card(self.start_from, task=FIND_LESIONS)
         stages: list[dict[str, Any]] = card["stages"]
-        expected = (len(recipe.stages), list(self.contrasts), recipe.architecture)
+        count = len(recipe.stages) + recipe.with_context
+        expected = (count, list(self.contrasts), recipe.architecture)
         found = (len(stages), list(card["contrasts"]), stages[0]["architecture"])
         if found != expected:
             raise UsageError(
@@ -236,6 +237,8 @@ def start_training(
         "device": device.type,
         "version": VERSION,
     }
+    if recipe.with_context:
+        settings["context"] = weights_id("context")
     # Before the scans are prepared, since they would take the place of the other training's.
     require_same(config.work_dir, settings)
     cases = prepare_cases(

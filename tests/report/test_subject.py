@@ -232,7 +232,7 @@ def test_boilerplate_of_the_default_says_what_it_learned_from():
     assert "trained on changed real scans and on scans made up from label maps" in both
     assert "Saerens" in both
     assert "The weights are those that come with" in both
-    assert "label maps" not in boilerplate("JetNetwork", card=real)
+    assert "and on scans made up" not in boilerplate("JetNetwork", card=real)
     assert "trained on scans made up" in boilerplate("JetNetwork", card=made_up)
 
 

@@ -8,8 +8,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from cascade_bids.errors import UsageError
-from cascade_bids.network import jets
+from cascade_bids.network import place
 from cascade_bids.network.cascade import CandidateRule, Stage
+from cascade_bids.network.context import ContextNetwork
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.training import cascade, engine, painting, samples
 from cascade_bids.training.cascade import train_stages
@@ -72,14 +73,16 @@ def test_chosen_voxels_stand_for_all_of_their_kind(monkeypatch):
 def test_the_atlas_shows_lesions_where_donors_have_them_and_on_the_other_side():
     donor = make_donor()
     atlas = draw_atlas([donor]).numpy()
-    assert atlas.shape == jets.ATLAS_SHAPE
+    assert atlas.shape == place.ATLAS_SHAPE
     assert 0 < atlas.max() <= 1
-    heaviest = np.argwhere(atlas > 0.5 * atlas.max()).mean(0) * jets.ATLAS_MM + jets.ATLAS_ORIGIN_MM
+    heaviest = (
+        np.argwhere(atlas > 0.5 * atlas.max()).mean(0) * place.ATLAS_MM + place.ATLAS_ORIGIN_MM
+    )
     lesion = np.argwhere(donor.mask.numpy()).mean(0) - CENTRE
     assert heaviest[0] == pytest.approx(0, abs=2.5)
     assert abs(heaviest[1] - lesion[1]) < 8
-    side = np.argwhere(atlas > 0.01)[:, 0] * jets.ATLAS_MM + jets.ATLAS_ORIGIN_MM[0]
-    assert side.min() == pytest.approx(-side.max(), abs=jets.ATLAS_MM)
+    side = np.argwhere(atlas > 0.01)[:, 0] * place.ATLAS_MM + place.ATLAS_ORIGIN_MM[0]
+    assert side.min() == pytest.approx(-side.max(), abs=place.ATLAS_MM)
     assert not draw_atlas([]).any()
 
 
@@ -203,7 +206,8 @@ def test_each_network_starts_with_its_own_earlier_weights(tmp_path, monkeypatch)
         return torch.cat([one.flatten() for one in stage.network.state_dict().values()])
 
     first = train_stages(recipe, [], ("FLAIR", "T1w"), seed=0, **arguments)
-    assert [stage.network.cascaded for stage in first] == [False, True]
+    assert [stage.network.cascaded for stage in first[:2]] == [False, True]
+    assert isinstance(first[2].network, ContextNetwork)
     again = train_stages(recipe, [], ("FLAIR", "T1w"), seed=1, **arguments, start=first)
     for before, after in zip(first, again, strict=True):
         assert torch.equal(weights(before), weights(after))

@@ -59,7 +59,8 @@ def test_help_does_not_wait_for_libraries() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["segment", "train", "train-brain", "phantom", "compare-loads", "evaluate"]
+    "command",
+    ["segment", "train", "train-brain", "train-context", "phantom", "compare-loads", "evaluate"],
 )
 def test_every_command_has_help(command: str, tmp_path: Path) -> None:
     done = call(tmp_path, command, "--help")

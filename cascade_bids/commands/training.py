@@ -136,11 +136,14 @@ def run_train_context(options: argparse.Namespace) -> int:
     """Train the last network of cascade."""
     from cascade_bids.training.context import train_context
 
+    for name, folder in written_folders(options.out, options.work_dir).items():
+        for read in (options.heads, options.masks):
+            require_outside(name, folder, read.resolve())
     card = train_context(
-        options.heads,
-        options.masks,
+        options.heads.resolve(),
+        options.masks.resolve(),
         options.out,
-        work_dir=options.work_dir,
+        work_dir=options.work_dir.resolve(),
         without=[label.removeprefix("sub-") for label in options.without],
         resources=ResourceConfig(
             device=options.device,

@@ -118,12 +118,15 @@ def evaluate_context(
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) float32 in (0, 1); 0 outside the brain.
+        (X, Y, Z) float32 in (0, 1); 0 outside the brain, and around its largest piece.
     """
     probability = np.zeros(brain.shape, np.float32)
     if not brain.any():
         return probability
-    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    # How much lies around a brain matters to instance norms: stray voxels must not make it more.
+    pieces, _ = ndimage.label(brain)
+    largest = int(np.bincount(pieces.ravel())[1:].argmax())
+    box = ndimage.find_objects(pieces)[largest]
     where = torch.from_numpy(np.moveaxis(places[box], -1, 0).astype(np.float32))
     inputs = torch.cat([volume[(slice(None), *box)], where])
     x, y, z = inputs.shape[1:]

@@ -125,6 +125,7 @@ def render_boilerplate(
         card=card,
         architecture=card["stages"][0]["architecture"],
         networks=len(card["stages"]),
+        context=any(stage["architecture"] == "ContextNetwork" for stage in card["stages"]),
         version=version,
         contrasts=used,
         skull_strip=skull_strip,

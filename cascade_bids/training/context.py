@@ -1,12 +1,7 @@
-"""Train the network that sees whole brains, on scans that are made up while it learns."""
+"""Train the network that sees whole brains, on scans that are made up."""
 
 import logging
-import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +19,12 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import NORMALISATION, save_method
 from cascade_bids.training.augment import uniform
 from cascade_bids.training.engine import Engine
-from cascade_bids.training.heads import load_donors, load_heads
+from cascade_bids.training.heads import Donor, load_donors, load_heads
 from cascade_bids.training.loop import Batch, Schedule, fit
 from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.sample import Sample
-from cascade_bids.training.samples import draw_atlas
-from cascade_bids.training.work_folder import claim, digest
+from cascade_bids.training.samples import draw_atlas, side_by_side
+from cascade_bids.training.work_folder import claim, digest, require_same
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +33,6 @@ CONTRASTS = ("FLAIR", "T1w", "T2w")
 
 SCANS = 240
 """Scans that it learns from."""
-
-EARLY = 60
-"""Of which the first epoch needs so many; by half of the training there are all."""
 
 SCANS_TO_VALIDATE = 8
 """Scans that the validation loss is the mean of."""
@@ -54,9 +46,6 @@ SCHEDULE = Schedule(
 
 WINDOW = (144, 176, 144)
 """Voxels of what is learned from at once: a brain, or most of a large one."""
-
-LOADED_AHEAD = 4
-"""Brains that are loaded while others are learned from."""
 
 SMOOTHING = 20.0
 """Voxels that soften the Dice loss of scans with few lesions."""
@@ -101,8 +90,7 @@ def train_context(
     without
         Participants, without ``sub-``, whose lesions are left out.
     resources
-        What the training may use: so many scans are drawn at once as there may be processes, and
-        each takes about a GB. Without a GPU it takes hours.
+        What the training may use. Without a GPU it takes hours.
     seed
         Of the first weights and of all that is drawn.
 
@@ -114,38 +102,49 @@ def train_context(
     Raises
     ------
     UsageError
-        When there are no heads or no lesions, or the work folder is another training's.
+        When there are no heads or no lesions, or none of a participant who is to be left out, or
+        the work folder is another training's.
     """
     device = prepare_device(resources.device, resources.omp_nthreads)
-    threads = resources.nprocs
+    settings = {"method": "context", "heads": str(heads_dir), "seed": seed, "version": VERSION}
+    # Before the heads are prepared, since they would take the place of the other training's.
+    require_same(work_dir, settings)
     say("reading heads and lesions")
-    donors = tuple(one for one in load_donors(masks_dir) if one.subject not in without)
-    if not donors:
-        raise UsageError(f"no lesion mask in the space of an MNI template in {masks_dir}")
+    donors = _choose_donors(masks_dir, without)
     engine = Engine(CONTRASTS, tuple(load_heads(heads_dir, work_dir / "heads")), donors)
-    settings = {
-        "method": "context",
-        "heads": [head.name for head in engine.heads],
-        "donors of lesions": {one.subject: digest(one.mask.numpy()) for one in donors},
-        "seed": seed,
-        "version": VERSION,
-    }
-    claim(work_dir, settings)
+    masks = {one.subject: digest(one.mask.numpy()) for one in donors}
+    claim(work_dir, {**settings, "donors of lesions": masks})
     torch.manual_seed(1000 * seed + 1)
     network = ContextNetwork(len(CONTRASTS)).to(device)
     network.atlas.copy_(draw_atlas(donors))
     first = 100_003 * (1000 * seed + 1)
-    checked, learned = work_dir / "checked", work_dir / "learned"
-    with (
-        drawing(engine.to_check(), checked, SCANS_TO_VALIDATE, first + 50_000, threads) as check,
-        drawing(engine.to_learn(), learned, SCANS, first, threads) as provide,
-        show_training("context", networks=1),
-    ):
-        paths = [check(number) for number in range(SCANS_TO_VALIDATE)]
-        fit_brains(network, provide, paths, work_dir, schedule=SCHEDULE, seed=1000 * seed + 1)
+    say("making up scans")
+    checked = draw_brains(
+        engine.to_check(), work_dir / "checked", SCANS_TO_VALIDATE, first + 50_000
+    )
+    learned = draw_brains(engine.to_learn(), work_dir / "learned", SCANS, first)
+    with show_training("context", networks=1):
+        fit_brains(network, learned, checked, work_dir, schedule=SCHEDULE, seed=1000 * seed + 1)
     entry = {"architecture": "ContextNetwork", "arguments": {"channels_in": len(CONTRASTS)}}
     # Half the size, and its logits change by less than they are uncertain by far.
     return save_method("context", [(network.half(), entry)], _card(engine, seed), out_dir)
+
+
+def _choose_donors(folder: Path, without: Sequence[str]) -> tuple[Donor, ...]:
+    """Read the lesion masks of all but some participants."""
+    donors = load_donors(folder)
+    if not donors:
+        raise UsageError(f"no lesion mask in the space of an MNI template in {folder}")
+    known = {donor.subject for donor in donors}
+    unknown = sorted(set(without) - known)
+    if unknown:
+        raise UsageError(
+            f"--without: no lesions of {', '.join(unknown)} in {folder}; there are: "
+            f"{', '.join(sorted(known))}"
+        )
+    if known <= set(without):
+        raise UsageError("--without leaves out everyone, so there are no lesions to learn")
+    return tuple(donor for donor in donors if donor.subject not in without)
 
 
 def _card(engine: Engine, seed: int) -> dict[str, Any]:
@@ -155,36 +154,29 @@ def _card(engine: Engine, seed: int) -> dict[str, Any]:
         "normalisation": NORMALISATION,
         "version": VERSION,
         "seed": seed,
-        "heads": [head.name for head in engine.to_learn().heads],
-        "heads_to_check": [head.name for head in engine.to_check().heads],
-        "lesion_donors": [f"sub-{donor.subject}" for donor in engine.donors],
+        **engine.describe(),
         "provenance": "docs/weights.md",
     }
 
 
-@contextmanager
-def drawing(
-    engine: Engine, folder: Path, count: int, seed: int, threads: int
-) -> Iterator[Callable[[int], Path]]:
-    """Make up scans in the background, in their order; those that are there already are taken.
+def draw_brains(engine: Engine, folder: Path, count: int, seed: int) -> list[Path]:
+    """Make up scans and keep their brains; those that are there already are taken.
 
     Parameters
     ----------
     engine
         Makes them up.
     folder
-        Where they are kept.
+        Where they are kept, about 45 MB each.
     count
         How many.
     seed
         Of the first; the next have the next.
-    threads
-        How many are made up at once.
 
-    Yields
-    ------
-    callable
-        Number of a scan, from 0, to its file, once that is there.
+    Returns
+    -------
+    list of Path
+        Their files.
     """
 
     def draw(number: int) -> Path:
@@ -195,12 +187,11 @@ def drawing(
             log.info("drew scan %d of %d (%s)", number + 1, count, folder.name)
         return path
 
-    with ThreadPoolExecutor(threads, "draw", torch.set_num_threads, (1,)) as pool:
-        found: list[Future[Path]] = [pool.submit(draw, number) for number in range(count)]
-        try:
-            yield lambda number: found[number].result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with side_by_side() as (together, pool):
+        found: list[Path] = []
+        for first in range(0, count, together):
+            found += pool.map(draw, range(first, min(first + together, count)))
+    return found
 
 
 def keep_brain(sample: Sample, path: Path) -> None:
@@ -223,7 +214,7 @@ def read_brain(path: Path) -> Brain:
 
 def fit_brains(
     network: ContextNetwork,
-    provide: Callable[[int], Path],
+    learned: Sequence[Path],
     checked: Sequence[Path],
     folder: Path,
     *,
@@ -236,8 +227,8 @@ def fit_brains(
     ----------
     network
         What is trained.
-    provide
-        Number of a scan, below `SCANS`, to its file.
+    learned
+        Files of the scans that it learns from.
     checked
         Files of the scans that the validation loss is the mean of.
     folder
@@ -251,17 +242,10 @@ def fit_brains(
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = torch.Generator().manual_seed(100_003 * seed + epoch)
-        known = min(SCANS, EARLY + epoch * math.ceil(2 * SCANS / schedule.max_epochs))
-        chosen = torch.randint(known, (BATCHES * BATCH_SIZE,), generator=rng).tolist()
-        seeds = torch.randint(2**31, (len(chosen),), generator=rng).tolist()
-
-        def load(number: int, own: int) -> Batch:
-            own_rng = torch.Generator().manual_seed(own)
-            return change(read_brain(provide(number)), device, own_rng)
-
-        brains = _ahead(load, zip(chosen, seeds, strict=True))
-        while batch := list(islice(brains, BATCH_SIZE)):
-            inputs, targets = zip(*batch, strict=True)
+        for _ in range(BATCHES):
+            chosen = torch.randint(len(learned), (BATCH_SIZE,), generator=rng).tolist()
+            brains = [change(read_brain(learned[number]), device, rng) for number in chosen]
+            inputs, targets = zip(*brains, strict=True)
             yield torch.stack(inputs), torch.stack(targets)
 
     def validate(model: nn.Module) -> float:
@@ -279,20 +263,6 @@ def fit_brains(
         schedule=schedule,
         folder=folder,
     )
-
-
-def _ahead(
-    load: Callable[[int, int], Batch], arguments: Iterable[tuple[int, int]]
-) -> Iterator[Batch]:
-    """Load some brains ahead of the one that is asked for."""
-    with ThreadPoolExecutor(LOADED_AHEAD, "load") as pool:
-        ready: deque[Future[Batch]] = deque()
-        for one in arguments:
-            ready.append(pool.submit(load, *one))
-            if len(ready) > LOADED_AHEAD:
-                yield ready.popleft().result()
-        while ready:
-            yield ready.popleft().result()
 
 
 def change(brain: Brain, device: torch.device, rng: torch.Generator | None = None) -> Batch:

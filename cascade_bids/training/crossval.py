@@ -16,7 +16,6 @@ from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.lesions.metrics import dice, lesion_detection
-from cascade_bids.network.weights import load_card
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.answers import (
     ask_about_left_out,
@@ -37,7 +36,7 @@ from cascade_bids.training.train import (
     SCORES,
     TrainConfig,
     describe_engine,
-    known_participants,
+    known_before,
     stage_schedules,
     start_engine,
     start_training,
@@ -147,18 +146,16 @@ def _put_in_card(calibration: Calibration, path: Path) -> None:
 
 
 def _warn_of_known(config: TrainConfig, cases: Sequence[Case]) -> None:
-    """Warn when the first weights have learned from someone who is to be left out."""
-    if config.start_from is None:
-        return
-    known = known_participants(load_card(config.start_from))
-    both = sorted(known & {f"sub-{case.scan.subject}" for case in cases})
-    if both:
-        log.warning(
-            "%s has learned from %s; if they are the participants of these names here, their "
-            "scores are not those of unseen ones",
-            config.start_from,
-            ", ".join(both),
-        )
+    """Warn when other weights have learned from someone who is to be left out."""
+    for name, known in known_before(config).items():
+        both = sorted(known & {f"sub-{case.scan.subject}" for case in cases})
+        if both:
+            log.warning(
+                "%s has learned from %s; if they are the participants of these names here, their "
+                "scores are not those of unseen ones",
+                name,
+                ", ".join(both),
+            )
 
 
 def _refuse_others(folder: Path, cases: Sequence[Case]) -> None:

@@ -60,6 +60,17 @@ class Engine:
         """Take only the heads that are kept for checking; of fewer than `CHECKED`, all."""
         return replace(self, heads=self.heads[::CHECKED]) if len(self.heads) >= CHECKED else self
 
+    def describe(self) -> dict[str, list[str]]:
+        """Say as cards do what samples are drawn from, and what heads are kept for checking."""
+        learned, kept = (
+            [head.name for head in e.heads] for e in (self.to_learn(), self.to_check())
+        )
+        return {
+            "heads": learned,
+            "heads_to_check": [name for name in kept if name not in learned],
+            "lesion_donors": [f"sub-{donor.subject}" for donor in self.donors],
+        }
+
     def draw(self, rng: torch.Generator, *, real: bool) -> Sample:
         """Draw a sample, of a real scan or made up as asked; what there is where one is missing."""
         if self.real and (real or not self.heads):

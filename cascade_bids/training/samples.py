@@ -208,7 +208,7 @@ def _gather(
             return Voxels(**arrays)
 
     parts: list[Voxels] = []
-    with _side_by_side() as (together, pool):
+    with side_by_side() as (together, pool):
         for first in range(0, count, together):
             # Each kind needs lesions, however short the time is.
             late = until is not None and time.monotonic() > until
@@ -221,8 +221,14 @@ def _gather(
 
 
 @contextmanager
-def _side_by_side() -> Iterator[tuple[int, ThreadPoolExecutor]]:
-    """Share the threads among scans: much of what is done for one takes a single thread."""
+def side_by_side() -> Iterator[tuple[int, ThreadPoolExecutor]]:
+    """Share the threads among scans: much of what is done for one takes a single thread.
+
+    Yields
+    ------
+    tuple of int and ThreadPoolExecutor
+        How many scans are drawn at once, and what draws them.
+    """
     threads = torch.get_num_threads()
     together = min(threads, MOST_TOGETHER)
     each = threads // together

@@ -13,7 +13,7 @@ from cascade_bids.config import VERSION, InputConfig, PreprocessConfig, Resource
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.network.cascade import Stage, load_stages
 from cascade_bids.network.device import prepare_device
-from cascade_bids.network.weights import FIND_LESIONS, load_card, weights_id
+from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card, weights_id
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
 from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import save_cascade, train_stages
@@ -101,9 +101,11 @@ class TrainConfig:
             )
         card = load_card(self.start_from, task=FIND_LESIONS)
         stages: list[dict[str, Any]] = card["stages"]
-        count = len(recipe.stages) + recipe.with_context
-        expected = (count, list(self.contrasts), recipe.architecture)
-        found = (len(stages), list(card["contrasts"]), stages[0]["architecture"])
+        expected = (len(recipe.stages), list(self.contrasts), recipe.architecture)
+        # A network at the end that stays as it is does not count.
+        kind = stages[0]["architecture"]
+        count = sum(stage["architecture"] == kind for stage in stages)
+        found = (count, list(card["contrasts"]), kind)
         if found != expected:
             raise UsageError(
                 f"--start-from {self.start_from}: {found[0]} stages of {found[2]} on "
@@ -238,6 +240,7 @@ def start_training(
         "version": VERSION,
     }
     if recipe.with_context:
+        check_weights("context")
         settings["context"] = weights_id("context")
     # Before the scans are prepared, since they would take the place of the other training's.
     require_same(config.work_dir, settings)
@@ -312,18 +315,21 @@ def describe_engine(config: TrainConfig, engine: Engine | None) -> dict[str, Any
     """Say on the card what samples were drawn from, and what the training started with."""
     if engine is None:
         return {}
-    learned, kept = (
-        [head.name for head in e.heads] for e in (engine.to_learn(), engine.to_check())
-    )
-    facts: dict[str, Any] = {
-        "heads": learned,
-        "heads_to_check": [name for name in kept if name not in learned],
-        "lesion_donors": [f"sub-{donor.subject}" for donor in engine.donors],
-    }
+    facts: dict[str, Any] = engine.describe()
     if config.start_from is not None:
-        card = load_card(config.start_from)
-        facts |= {"started_from": card["name"], "learned_before": sorted(known_participants(card))}
+        facts["started_from"] = load_card(config.start_from)["name"]
+    known = set().union(*known_before(config).values())
+    if known:
+        facts["learned_before"] = sorted(known)
     return facts
+
+
+def known_before(config: TrainConfig) -> dict[str, set[str]]:
+    """Name the participants whom weights know that a training begins or ends with, by card."""
+    cards = ["context"] if config.find_recipe().with_context else []
+    if config.start_from is not None:
+        cards.append(config.start_from)
+    return {name: known_participants(load_card(name)) for name in cards}
 
 
 def known_participants(card: Mapping[str, Any]) -> set[str]:

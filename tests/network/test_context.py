@@ -59,6 +59,13 @@ def test_where_a_brain_lies_on_the_grid_does_not_matter():
     np.testing.assert_allclose(there[4:-1, :-6, 3:-3], here, atol=1e-6)
 
 
+def test_stray_voxels_of_a_mask_change_nothing_in_the_brain():
+    dirty = brain()
+    dirty[0, 0, 0] = dirty[-1, -1, -1] = True
+    found = evaluate_context(make(), scan(), dirty, places())
+    np.testing.assert_array_equal(found, evaluate_context(make(), scan(), brain(), places()))
+
+
 def test_lesions_are_likelier_where_the_atlas_has_them():
     network = make()
     for layer in (network.last[0], network.last[2]):

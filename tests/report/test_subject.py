@@ -234,6 +234,9 @@ def test_boilerplate_of_the_default_says_what_it_learned_from():
     assert "The weights are those that come with" in both
     assert "and on scans made up" not in boilerplate("JetNetwork", card=real)
     assert "trained on scans made up" in boilerplate("JetNetwork", card=made_up)
+    assert "U-Net" not in both
+    stages = [{"architecture": name} for name in ("JetNetwork", "JetNetwork", "ContextNetwork")]
+    assert "a 3D U-Net that learned" in boilerplate("JetNetwork", card=real | {"stages": stages})
 
 
 def test_boilerplate_of_all_net_and_of_extracted_brains():

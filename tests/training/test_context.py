@@ -15,7 +15,7 @@ from cascade_bids.training.context import (
     Brain,
     brain_loss,
     change,
-    drawing,
+    draw_brains,
     fit_brains,
     read_brain,
 )
@@ -101,31 +101,33 @@ def test_the_loss_is_0_where_all_is_right_and_counts_the_brain_only():
 
 def test_scans_are_drawn_once_and_the_same_for_a_seed(tmp_path, monkeypatch):
     source = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),))
-    for name, threads in (("one", 1), ("two", 2)):
-        with drawing(source, tmp_path / name, 3, 5, threads) as provide:
-            paths = [provide(number) for number in (2, 0, 1)]
-    assert [path.name for path in paths] == ["2.npz", "0.npz", "1.npz"]
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            paths = draw_brains(source, tmp_path / str(count), 3, 5)
+            assert [path.name for path in paths] == ["0.npz", "1.npz", "2.npz"]
+    finally:
+        torch.set_num_threads(threads)
     for number in range(3):
-        one, two = (read_brain(tmp_path / name / f"{number}.npz") for name in ("one", "two"))
+        one, two = (read_brain(tmp_path / name / f"{number}.npz") for name in "12")
         np.testing.assert_array_equal(one.volume, two.volume)
         np.testing.assert_array_equal(one.labels, two.labels)
         assert one.labels[0].any()
     monkeypatch.setattr(context, "keep_brain", None)
-    with drawing(source, tmp_path / "two", 3, 5, 1) as provide:
-        assert provide(1) == tmp_path / "two" / "1.npz"
+    assert draw_brains(source, tmp_path / "2", 3, 5) == paths
 
 
 def test_it_learns_to_tell_lesions(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "BATCHES", 12)
     monkeypatch.setattr(context, "BATCH_SIZE", 1)
-    monkeypatch.setattr(context, "SCANS", 2)
     for number in range(3):
         np.savez(tmp_path / f"{number}.npz", **draw_brain(number)._asdict())
     torch.manual_seed(0)
     network = context.ContextNetwork(3, widths=(4, 8))
     schedule = Schedule(max_epochs=4, patience=4, learning_rate=1e-2, keep_last=True)
     paths = [tmp_path / f"{number}.npz" for number in range(3)]
-    fit_brains(network, paths.__getitem__, paths[2:], tmp_path, schedule=schedule, seed=0)
+    fit_brains(network, paths[:2], paths[2:], tmp_path, schedule=schedule, seed=0)
     inputs, labels = change(draw_brain(2), CPU)
     with torch.inference_mode():
         found = torch.sigmoid(network(inputs[None]))[0, 0]
@@ -141,7 +143,8 @@ def test_a_training_leaves_weights_and_a_card_that_says_of_whom(tmp_path, monkey
         monkeypatch.setattr(context, name, value)
     monkeypatch.setattr(context, "SCHEDULE", replace(context.SCHEDULE, max_epochs=1))
     folders = ("--out", str(tmp_path / "out"), "-w", str(tmp_path / "work"), "--nprocs", "1")
-    arguments = ["train-context", str(tmp_path), str(tmp_path), *folders]
+    data = str(tmp_path / "data")
+    arguments = ["train-context", data, data, *folders]
     assert main([*arguments, "--without", "sub-2"]) == 0
     assert capsys.readouterr().out.strip().endswith("context.json")
     card = json.loads((tmp_path / "out" / "context.json").read_text())
@@ -153,11 +156,18 @@ def test_a_training_leaves_weights_and_a_card_that_says_of_whom(tmp_path, monkey
 
     assert main(arguments) == 2
     assert "other donors of lesions" in capsys.readouterr().err
-    assert main([*arguments, "--without", "1", "2"]) == 2
-    assert "no lesion mask in the space of an MNI template" in capsys.readouterr().err
+    for left_out, words in (
+        (["1", "2"], "leaves out everyone"),
+        (["02", "1"], "no lesions of 02 in"),
+    ):
+        assert main([*arguments, "-w", str(tmp_path / "new"), "--without", *left_out]) == 2
+        assert words in capsys.readouterr().err
+    inside = ["train-context", data, data, "--out", f"{data}/out", "-w", str(tmp_path / "new")]
+    assert main(inside) == 2
+    assert not (tmp_path / "data").exists()
 
 
-def test_the_first_network_sees_the_contrasts_of_a_method_where_it_knows_them():
+def test_the_network_sees_the_contrasts_of_a_method_where_it_knows_them():
     brain = draw_brain()
     inputs, _ = change(brain, CPU)
     flair, t1w, _, *places = inputs

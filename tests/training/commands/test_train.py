@@ -323,7 +323,7 @@ def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
     other = ("--contrasts", "FLAIR", "T1w", "T2w", "-w", tmp_path / "work4")
     done = command("train", labelled, tmp_path, *start, *other)
     assert done.code == 2
-    assert "3 stages of JetNetwork on FLAIR, T1w, where cascade has 3" in done.text
+    assert "2 stages of JetNetwork on FLAIR, T1w, where cascade has 2" in done.text
     done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
     assert done.code == 2
     assert "--start-from: valverde2017 learns from scratch" in done.text

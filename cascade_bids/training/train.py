@@ -317,10 +317,8 @@ def describe_engine(config: TrainConfig, engine: Engine | None) -> dict[str, Any
         return {}
     facts: dict[str, Any] = engine.describe()
     if config.start_from is not None:
-        facts["started_from"] = load_card(config.start_from)["name"]
-    known = set().union(*known_before(config).values())
-    if known:
-        facts["learned_before"] = sorted(known)
+        card = load_card(config.start_from)
+        facts |= {"started_from": card["name"], "learned_before": sorted(known_participants(card))}
     return facts
 
 

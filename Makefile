@@ -41,7 +41,7 @@ test-container test-apptainer test-slurm test-package: test-%: $(VENV)/.test
 
 lint: $(VENV)/.lint
 	.ci/check-version
-	git ls-files -z ':!cascade_bids/data/weights' | xargs -0 .ci/refuse-large
+	git ls-files -z ':!cascade_bids/data/weights' ':!benchmarks/folds' | xargs -0 .ci/refuse-large
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml

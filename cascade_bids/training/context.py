@@ -316,11 +316,12 @@ def brain_loss(logits: Tensor, target: Tensor) -> Tensor:
     Tensor
         Scalar.
     """
+    # MONAI takes many seconds to import, and only trainings need it.
+    from monai.losses import DiceLoss
+
     lesions, brain = target[:, 0], target[:, 1]
     losses = F.binary_cross_entropy_with_logits(logits[:, 0], lesions, reduction="none") * brain
     entropy = losses.sum() / brain.sum().clamp(min=1)
+    overlap = DiceLoss(smooth_nr=SMOOTHING, smooth_dr=SMOOTHING)
     found = torch.sigmoid(logits[:, 0]) * brain
-    axes = (1, 2, 3)
-    overlap = 2 * (found * lesions).sum(axes) + SMOOTHING
-    whole = found.sum(axes) + lesions.sum(axes) + SMOOTHING
-    return CROSS_ENTROPY * entropy + (1 - overlap / whole).mean()
+    return CROSS_ENTROPY * entropy + overlap(found[:, None], (lesions * brain)[:, None])

@@ -20,6 +20,7 @@ from torch import nn
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.files import appearing
 from cascade_bids.network.architectures import ARCHITECTURES
+from cascade_bids.network.context import ContextNetwork
 
 WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
 """Folder of the weights that come with the product."""
@@ -174,6 +175,9 @@ def save_method(
     entries = []
     for number, (network, entry) in enumerate(stages, start=1):
         tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+        if isinstance(network, ContextNetwork):
+            # Half the size, and its logits change by less than they are uncertain by far.
+            tensors = {k: v.half() for k, v in tensors.items()}
         content = dump_tensors(tensors)
         file = f"{name}.safetensors" if len(stages) == 1 else f"{name}-stage{number}.safetensors"
         with appearing(folder / file) as part:

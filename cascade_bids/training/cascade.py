@@ -1,7 +1,6 @@
 """Train the stages of a method one after the other, and save them as weights and card."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,7 +193,6 @@ def save_cascade(
         arguments = network_arguments(recipe, contrasts, device, number)
         if isinstance(network, ContextNetwork):
             arguments = {"channels_in": len(contrasts)}
-            network = deepcopy(network).half()  # as it came
         elif isinstance(network, SegmentationNetwork):
             arguments["window"] = list(network.window)
         elif isinstance(network, JetNetwork):

@@ -126,8 +126,7 @@ def train_context(
     with show_training("context", networks=1):
         fit_brains(network, learned, checked, work_dir, schedule=SCHEDULE, seed=1000 * seed + 1)
     entry = {"architecture": "ContextNetwork", "arguments": {"channels_in": len(CONTRASTS)}}
-    # Half the size, and its logits change by less than they are uncertain by far.
-    return save_method("context", [(network.half(), entry)], _card(engine, seed), out_dir)
+    return save_method("context", [(network, entry)], _card(engine, seed), out_dir)
 
 
 def _choose_donors(folder: Path, without: Sequence[str]) -> tuple[Donor, ...]:

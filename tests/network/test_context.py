@@ -8,6 +8,7 @@ from cascade_bids.network.cascade import CandidateRule, Stage, run_cascade, run_
 from cascade_bids.network.context import ContextNetwork, evaluate_context, weigh
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.place import ATLAS_MM, ATLAS_ORIGIN_MM
+from cascade_bids.network.weights import load_network, save_method, weights_id
 
 SHAPE = (30, 37, 26)
 MIDDLE = (15, 18, 13)
@@ -110,11 +111,17 @@ def test_it_ends_a_cascade_and_needs_to_know_where_it_is():
         run_stages(stages, scan(), image["FLAIR"], brain(), combination="mean")
 
 
-def test_in_half_precision_on_disk_it_is_the_same(tmp_path):
+def test_in_half_precision_on_disk_it_is_the_same_however_often(tmp_path):
     network = make()
+    arguments = {"channels_in": 1, "widths": [4, 8]}
+    entry = {"architecture": "ContextNetwork", "arguments": arguments}
     whole = evaluate_context(network, scan(), brain(), places())
-    kept = {name: value.half() for name, value in network.state_dict().items()}
-    other = make()
-    other.load_state_dict(kept)
+    card = save_method("once", [(network, entry)], {}, tmp_path)
+    other = load_network(str(card), device=torch.device("cpu"))
     assert next(other.parameters()).dtype == torch.float32
     np.testing.assert_allclose(evaluate_context(other, scan(), brain(), places()), whole, atol=2e-3)
+    again = save_method("again", [(other, entry)], {}, tmp_path)
+    assert weights_id(str(again)) == weights_id(str(card))
+    assert (tmp_path / "once.safetensors").stat().st_size < 3 * sum(
+        values.numel() for values in network.state_dict().values()
+    )

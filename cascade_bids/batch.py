@@ -198,6 +198,13 @@ def _forget(scan: Scan, config: ParticipantConfig) -> None:
         for pattern in (*outputs, Path("logs", f"{logs}-*.txt")):
             for path in root.glob(str(pattern)):
                 path.unlink()
+    # It is written anew at the end; until then it would say what is not true any more.
+    (root / f"{_page(scan)}.html").unlink(missing_ok=True)
+
+
+def _page(scan: Scan) -> str:
+    """Name the report that a scan is on."""
+    return scan.stem or f"sub-{scan.subject}"
 
 
 def _write_reports(
@@ -205,12 +212,9 @@ def _write_reports(
 ) -> None:
     """Write a page for each participant of the run, with the sessions of earlier runs on it."""
 
-    def page(outcome: Outcome) -> str:
-        return outcome.scan.stem or f"sub-{outcome.scan.subject}"
-
     pages: dict[str, list[Outcome]] = {}
     for outcome in [*outcomes, *_earlier_outcomes(outcomes, config.output_dir)]:
-        pages.setdefault(page(outcome), []).append(outcome)
+        pages.setdefault(_page(outcome.scan), []).append(outcome)
     for name, group in pages.items():
         write_subject_report(
             config.output_dir,

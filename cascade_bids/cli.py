@@ -42,6 +42,9 @@ from cascade_bids.commands.training import (
 )
 from cascade_bids.errors import CascadeBidsError
 
+INTERRUPTED = 130
+"""Exit code of shells for what was ended by Ctrl-C."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments ask for.
@@ -54,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all went well, 1 when a scan failed, 2 for wrong use, 70 when nothing could start.
+        0 when all went well, 1 when a scan failed, 2 for wrong use, 70 when nothing could start,
+        `INTERRUPTED` when told to end.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
@@ -74,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "cascade-bids: interrupted; run again, with the same --work-dir to go on from here",
             file=sys.stderr,
         )
-        code = 130
+        code = INTERRUPTED
     return code
 
 
@@ -82,7 +86,13 @@ def console() -> None:
     """Run `main` as the installed command ``cascade-bids``, in a process of its own."""
     # A batch job that is cancelled, or a container that is stopped, ends as tidily as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python would end by the signal, without a code, if that came amid an exec, as imports do.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _prepare_process(verbose: int) -> None:

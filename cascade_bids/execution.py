@@ -13,15 +13,15 @@ from typing import Any
 import yaml
 from nipype import Node, Workflow
 from nipype.pipeline import plugins
-from nipype.pipeline.plugins import DebugPlugin, LinearPlugin
 from nipype.pipeline.plugins.base import GraphPluginBase
+from nipype.pipeline.plugins.debug import DebugPlugin
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.machine import usable_memory
 from cascade_bids.report.page import write_whole
-from cascade_bids.workers import WorkersPlugin
+from cascade_bids.workers import SerialPlugin, WorkersPlugin, is_interruption
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,9 @@ def run_workflow(
     """
     with (
         _work_dir(resources, scans) as work_dir,
-        _keep_caches(work_dir),
-        _crash_dir(work_dir) as crash_dir,
+        _lend(work_dir, "matplotlib-") as caches,
+        _keep_caches(caches),
+        _lend(work_dir, "crash-") as crash_dir,
     ):
         workflow.base_dir = str(work_dir / f"version-{VERSION}")
         # A workflow keeps the settings of the time when it was made.
@@ -120,21 +121,22 @@ def read_plugin(path: Path) -> dict[str, Any]:
     cores = arguments.get("n_procs", 1)
     if not (isinstance(cores, int) and cores > 0):
         raise UsageError(f"--use-plugin {path}: n_procs must be a whole number, not {cores!r}")
-    # A step that asks for more cores than there are runs alone, as it does without a plugin.
-    return {"plugin": name, "plugin_args": {"raise_insufficient": False, **arguments}}
+    return {"plugin": name, "plugin_args": arguments}
 
 
 def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str, Any]:
-    if resources.plugin is not None:
-        return dict(resources.plugin)
-    plugin = WorkersPlugin if resources.nprocs > 1 else LinearPlugin
     arguments = {
         "n_procs": resources.nprocs,
         # Nipype would take that of the machine, also in a container that may use a part.
         "memory_gb": MEMORY_PART * usable_memory() / 2**30,
+        # A step that asks for more cores than there are runs alone.
         "raise_insufficient": False,
-        "status_callback": _make_teller(scans),
     }
+    if resources.plugin is not None:
+        own = {**resources.plugin["plugin_args"], "n_procs": resources.nprocs}
+        return {**resources.plugin, "plugin_args": {**arguments, **own}}
+    plugin = WorkersPlugin if resources.nprocs > 1 else SerialPlugin
+    arguments["status_callback"] = _make_teller(scans)
     return {"plugin": plugin(plugin_args=arguments)}
 
 
@@ -177,7 +179,7 @@ def _keep_caches(folder: Path) -> Iterator[None]:
     if name in os.environ:
         yield
         return
-    os.environ[name] = str(folder / "matplotlib")
+    os.environ[name] = str(folder)
     try:
         yield
     finally:
@@ -185,9 +187,9 @@ def _keep_caches(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _crash_dir(work_dir: Path) -> Iterator[Path]:
-    """Lend a folder for Nipype's crash files; those worth keeping are copied to the logs."""
-    folder = Path(tempfile.mkdtemp(prefix="crash-", dir=work_dir))
+def _lend(work_dir: Path, name: str) -> Iterator[Path]:
+    """Lend a folder of this run alone: others may use the same work folder at the same time."""
+    folder = Path(tempfile.mkdtemp(prefix=name, dir=work_dir))
     try:
         yield folder
     finally:
@@ -218,7 +220,7 @@ def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
     for path in sorted(crash_dir.glob("crash-*.txt")):
         text = path.read_text(encoding="utf-8", errors="replace")
         node = re.search(r"^Node: cascade_bids\.(\w+)\.(\w+)", text, re.MULTILINE)
-        if node is None:
+        if node is None or is_interruption(text):
             continue
         name, step = node.groups()
         log_dir.mkdir(parents=True, exist_ok=True)

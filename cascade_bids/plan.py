@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cascade_bids.batch import FIGURES
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import output_path
 from cascade_bids.bids.scan import Scan
@@ -9,7 +10,7 @@ from cascade_bids.config import InputConfig
 
 
 def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
-    """List the participants who have a scan without lesion statistics, or no report.
+    """List the participants who have a scan without lesion statistics or figures, or no report.
 
     Parameters
     ----------
@@ -31,12 +32,12 @@ def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
     """
 
     def is_complete(scan: Scan) -> bool:
-        return (
-            output_dir is not None
-            and output_path(output_dir, scan, "stats").exists()
-            # A task that was killed may have left the one without the other.
-            and (output_dir / f"sub-{scan.subject}.html").exists()
-        )
+        if output_dir is None:
+            return False
+        # A task that was killed may have left some of them without the others.
+        needed = [output_path(output_dir, scan, "figure", desc=name) for name in FIGURES]
+        needed += [output_path(output_dir, scan, "stats"), output_dir / f"sub-{scan.subject}.html"]
+        return all(path.exists() for path in needed)
 
     scans = find_scans(inputs)
     return list(dict.fromkeys(scan.subject for scan in scans if not is_complete(scan)))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cascade_bids import batch
-from cascade_bids.arguments.app import segment_parser
+from cascade_bids.arguments.training import train_parser
 from cascade_bids.config import VERSION, ParticipantConfig
 
 from .tiny_heads import LESION, LESION_ML, METHOD, call, contents, make_dataset, make_head, run
@@ -142,7 +142,7 @@ def test_all_cores_are_used_where_none_are_assigned(
     """As on macOS."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
-    options = segment_parser().parse_args(["--flair", "F.nii", "--out", "out"])
+    options = train_parser().parse_args(["bids", "--out", "out", "-w", "work"])
     assert options.nprocs == nprocs
 
 

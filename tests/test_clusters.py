@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nipype import Workflow
 
-from cascade_bids import doctor
+from cascade_bids import batch, doctor
 from cascade_bids.errors import UsageError
 from cascade_bids.execution import read_plugin
+from cascade_bids.machine import usable_memory
 from cascade_bids.network import weights
 
-from .tiny_heads import call, image_path, make_dataset, run, stand_ins, stats
+from .tiny_heads import METHOD, call, image_path, make_dataset, run, stand_ins, stats
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +46,29 @@ def test_a_plan_leaves_out_who_is_complete(bids: Path, tmp_path: Path, quick: Co
     assert call(out, "plan", bids, out).text == "2\n3\n10\n"  # the second session is missing
     assert run(bids, out, "--participant-label", "2").code == 0
     assert call(out, "plan", bids, out).text == "3\n10\n"
-    (out / "sub-2.html").unlink()
-    assert call(out, "plan", bids, out).text == "2\n3\n10\n"
+    figure = next(out.rglob("sub-2_ses-2_desc-lesions_mosaic.svg"))
+    for path in (out / "sub-2.html", figure):
+        kept = path.read_bytes()
+        path.unlink()
+        assert call(out, "plan", bids, out).text == "2\n3\n10\n"
+        path.write_bytes(kept)
+    assert call(out, "plan", bids, out).text == "3\n10\n"
+
+
+def test_a_plan_does_not_take_an_earlier_page_for_that_of_a_run_that_was_killed(
+    bids: Path, tmp_path: Path, quick: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(bids, out, "--participant-label", "3").code == 0
+    page = (out / "sub-3.html").read_text()
+    # As kill -9 does after the last step: nothing is written any more.
+    monkeypatch.setattr(batch, "_write_reports", lambda *_: None)
+    assert run(bids, out, "--participant-label", "3").code == 0
+    assert stats(out, "sub-3") is not None
+    assert call(out, "plan", bids, out, "--participant-label", "3").text == "3\n"
+    monkeypatch.undo()
+    assert run(bids, out, "--participant-label", "3").code == 0
+    assert (out / "sub-3.html").read_text() == page
 
 
 def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> None:
@@ -60,6 +83,9 @@ def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> N
     assert done.code == 2
     assert "inside the input" in done.text
     assert not (bids / "out").exists()
+    done = call(tmp_path, "plan", bids, "-w", bids / "work")
+    assert done.code == 2
+    assert "--work-dir" in done.text
     other = tmp_path / "fmriprep"
     other.mkdir()
     (other / "dataset_description.json").write_text('{"Name": "x", "DatasetType": "derivative"}')
@@ -144,8 +170,28 @@ def test_a_bad_scan_fails_alone_with_a_plugin_too(tmp_path: Path, quick: Counter
 def test_a_plugin_may_have_no_arguments_and_other_keys(tmp_path: Path) -> None:
     file = tmp_path / "plugin.yml"
     file.write_text("plugin: SLURM\nplugin_args:\nother: 1\n")
-    expected = {"plugin": "SLURM", "plugin_args": {"raise_insufficient": False}}
-    assert read_plugin(file) == expected
+    assert read_plugin(file) == {"plugin": "SLURM", "plugin_args": {}}
+
+
+@pytest.mark.parametrize(("asked", "cores"), [((), 3), (("--nprocs", "2"), 2)])
+def test_nprocs_is_stronger_than_what_a_plugin_file_says(
+    bids: Path,
+    tmp_path: Path,
+    quick: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    cores: int,
+) -> None:
+    given = {}
+    monkeypatch.setattr(Workflow, "run", lambda _, **arguments: given.update(arguments))
+    file = tmp_path / "plugin.yml"
+    file.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, maxtasksperchild: 1}\n")
+    options = ("--participant-label", "3", "--use-plugin", file, "-w", tmp_path / "work")
+    call(tmp_path, bids, tmp_path / "out", "participant", *METHOD, *options, *asked)
+    assert given["plugin"] == "MultiProc"
+    assert given["plugin_args"]["n_procs"] == cores
+    assert given["plugin_args"]["maxtasksperchild"] == 1
+    assert given["plugin_args"]["memory_gb"] < usable_memory() / 2**30
 
 
 @pytest.mark.parametrize(

@@ -166,12 +166,13 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert_tidy(done.out)
 
 
-def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nprocs", ["1", "2"])
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(nprocs: str, tmp_path: Path) -> None:
     bids, temporary = make_dataset(tmp_path / "bids", "sub-01"), tmp_path / "tmp"
     temporary.mkdir()
     command = (sys.executable, "-m", "cascade_bids", bids, tmp_path / "out", "participant")
     started = subprocess.Popen(
-        [*command, "--nprocs", "2"],
+        [*command, "--nprocs", nprocs],
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -180,6 +181,7 @@ def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None
     deadline = time.monotonic() + 120
     while not list(temporary.rglob("_node.pklz")) and time.monotonic() < deadline:
         time.sleep(0.1)
+    time.sleep(0.5)  # into the step
     workers = psutil.Process(started.pid).children(recursive=True)
     started.terminate()
     told = started.communicate(timeout=60)[1]

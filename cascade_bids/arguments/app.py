@@ -88,6 +88,7 @@ def _add_processing(parser: argparse.ArgumentParser) -> None:
     )
     add_preparation(how)
     machine = add_machine(parser)
+    parser.set_defaults(nprocs=None)  # a plugin may say it
     machine.add_argument(
         "-w",
         "--work-dir",

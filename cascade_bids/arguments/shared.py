@@ -78,7 +78,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         type=positive,
         default=cores,
         metavar="N",
-        help="steps that run at the same time (default: all cores, here %(default)s)",
+        help=f"steps that run at the same time (default: all cores, here {cores})",
     )
     machine.add_argument(
         "--omp-nthreads",

@@ -16,6 +16,7 @@ from cascade_bids.config import (
     ResourceConfig,
 )
 from cascade_bids.errors import UsageError
+from cascade_bids.machine import usable_cores
 
 if TYPE_CHECKING:
     from cascade_bids.batch import Outcome
@@ -23,14 +24,13 @@ if TYPE_CHECKING:
 
 def run_bids_app(options: argparse.Namespace) -> int:
     """Run the participant or the group level."""
-    bids_dir, output_dir = options.bids_dir.resolve(), options.output_dir.resolve()
+    output_dir = options.output_dir.resolve()
     if options.level == "group":
         from cascade_bids.group import run_group
 
         print(run_group(output_dir))
         return 0
-    for name, folder in written_folders(options.output_dir, options.work_dir).items():
-        require_outside(name, folder, bids_dir)
+    _check_folders(options)
     from cascade_bids.batch import run_participants
 
     inputs, spaces = _read_inputs(options), tuple(options.output_spaces)
@@ -40,12 +40,10 @@ def run_bids_app(options: argparse.Namespace) -> int:
 
 def run_plan(options: argparse.Namespace) -> int:
     """List the participants who have a scan that is not complete."""
-    bids_dir, output_dir = options.bids_dir.resolve(), options.output_dir
-    if output_dir is not None:
-        for name, folder in written_folders(output_dir, options.work_dir).items():
-            require_outside(name, folder, bids_dir)
+    output_dir = options.output_dir
+    _check_folders(options)
     if options.out is not None:
-        require_outside("--out", options.out.resolve(), bids_dir)
+        require_outside("--out", options.out.resolve(), options.bids_dir.resolve())
     from cascade_bids.batch import check_method
     from cascade_bids.bids.outputs import read_ours
     from cascade_bids.plan import find_unfinished
@@ -76,6 +74,12 @@ def run_segment(options: argparse.Namespace) -> int:
     return _tell_outcomes(run_scans([scan], config), output_dir)
 
 
+def _check_folders(options: argparse.Namespace) -> None:
+    """Refuse to write into the dataset, or where nothing can be written."""
+    for name, folder in written_folders(options.output_dir, options.work_dir).items():
+        require_outside(name, folder, options.bids_dir.resolve())
+
+
 def _read_inputs(options: argparse.Namespace) -> InputConfig:
     """Gather which images of which dataset are read."""
     from cascade_bids.bids.inputs import load_filters
@@ -95,7 +99,8 @@ def _participant_config(
     options: argparse.Namespace, output_dir: Path, inputs: InputConfig, spaces: tuple[str, ...]
 ) -> ParticipantConfig:
     plugin = _read_plugin(options)
-    nprocs = (plugin or {}).get("plugin_args", {}).get("n_procs", options.nprocs)
+    given = (plugin or {}).get("plugin_args", {}).get("n_procs")
+    nprocs = options.nprocs or given or usable_cores()
     return ParticipantConfig(
         output_dir=output_dir,
         inputs=inputs,

@@ -1,0 +1,97 @@
+"""What stands in the way of better scores on the scans that weights are scored on.
+
+Usage: python benchmarks/limits.py WORK [--folds DIR]
+
+WORK as for benchmarks/weights.py. Prints for each patient how far masks can agree that differ by a
+layer of voxels, the DSC of the threshold that would be best for the very scan, which lesions are
+found, and where the voxels lie that are wrong. With T1w and FLAIR, by the weights and the rule that
+learned nothing from the patient.
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from weights import CPU, ask_case, conditions, read_cases, rule_of, show
+
+from cascade_bids.lesions.metrics import dice
+from cascade_bids.lesions.postprocess import CONNECTED
+from cascade_bids.network.cascade import load_stages
+from cascade_bids.network.weights import load_card
+from cascade_bids.training.held_out import HeldOut
+
+GIVEN = "T1w+FLAIR"
+THRESHOLDS = np.arange(0.05, 1, 0.05)
+SIZES_MM3 = (0, 10, 50, 250, np.inf)
+
+
+def compare_with_itself(reference: np.ndarray) -> dict[str, float]:
+    """Give the DSC of a mask with itself, changed by one voxel of 1 mm."""
+    return {
+        "a layer more": dice(reference, ndimage.binary_dilation(reference)),
+        "a layer less": dice(reference, ndimage.binary_erosion(reference)),
+        "moved by 1 mm": dice(reference, np.roll(reference, 1, axis=0)),
+    }
+
+
+def find_best_threshold(found: HeldOut) -> dict[str, float]:
+    """Give the threshold with the highest DSC on the scan itself."""
+    scores = [dice(found.probability >= threshold, found.lesions) for threshold in THRESHOLDS]
+    best = int(np.argmax(scores))
+    return {"best threshold": THRESHOLDS[best], "its DSC": scores[best]}
+
+
+def count_by_size(mask: np.ndarray, reference: np.ndarray) -> list[dict[str, object]]:
+    """Say of lesions of each size how many are found, and their part of the load."""
+    labels, count = ndimage.label(reference, structure=CONNECTED)
+    volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    found = np.isin(np.arange(1, count + 1), labels[mask])
+    rows = []
+    for low, high in pairwise(SIZES_MM3):
+        chosen = (volumes >= low) & (volumes < high)
+        share = volumes[chosen].sum() / volumes.sum()
+        row = {"mm3": f"{low:g} to {high:g}", "lesions": int(chosen.sum())}
+        rows.append({**row, "found": int(found[chosen].sum()), "part of load": share})
+    return rows
+
+
+def divide_errors(mask: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Say how much of a mask is wrong, ml: at lesions of the other mask, and far from any."""
+    volumes = {"right": (mask & reference).sum() / 1000}
+    for name, one, other in (("false", mask, reference), ("missed", reference, mask)):
+        labels, _ = ndimage.label(one, structure=CONNECTED)
+        touching = np.isin(labels, np.setdiff1d(labels[other], [0])) & one
+        volumes[f"{name}, at a lesion"] = (touching & ~other).sum() / 1000
+        volumes[f"{name}, apart"] = (one & ~touching).sum() / 1000
+    return volumes
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--folds", type=Path, help="weights of folds that lie elsewhere")
+    options = parser.parse_args()
+    folds = options.folds or options.work / "folds"
+    limits, sizes = [], []
+    for case in read_cases(options.work):
+        [card] = (folds / case.scan.subject / "weights").glob("*.json")
+        stages, rule = load_stages(str(card), device=CPU), rule_of(card)
+        change = conditions(case)[GIVEN]
+        asked = ask_case(stages, case, change, load_card(str(card))["combination"])
+        found = asked.scale(rule.temperature)
+        mask = found.label(rule) > 0
+        own = {"scan": case.label, "DSC": dice(mask, found.lesions), **find_best_threshold(found)}
+        errors = divide_errors(mask, found.lesions)
+        limits.append({**own, **compare_with_itself(found.lesions), **errors})
+        sizes += [{"scan": case.label, **row} for row in count_by_size(mask, found.lesions)]
+    facts = pd.DataFrame(limits).set_index("scan").T.reset_index(names="")
+    show(f"Limits, {GIVEN}", facts.to_dict("records"))
+    show(f"Lesions by size, {GIVEN}", sizes)
+
+
+if __name__ == "__main__":
+    main()

@@ -211,7 +211,6 @@ def _write_reports(
     outcomes: Sequence[Outcome], config: ParticipantConfig, card: Mapping[str, Any]
 ) -> None:
     """Write a page for each participant of the run, with the sessions of earlier runs on it."""
-
     pages: dict[str, list[Outcome]] = {}
     for outcome in [*outcomes, *_earlier_outcomes(outcomes, config.output_dir)]:
         pages.setdefault(_page(outcome.scan), []).append(outcome)

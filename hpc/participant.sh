@@ -11,15 +11,34 @@ label=$(sed -n "${task}p" "$list")
 [ -n "$label" ] || { echo "$list has no line $task" >&2; exit 2; }
 cores=${SLURM_CPUS_PER_TASK:-${NCPUS:-${NSLOTS:-1}}}
 scratch=
-# The dataset may have been submitted twice. The lock goes with the task, however it ends; where the
-# file system has no locks (another code than 75) there is none.
+# The dataset may have been submitted twice. The lock goes with the task and its program, however
+# they end; where the file system has no locks (another code than 75) there is none.
 lock=$out/logs/lock-$label
 exec 9> "$lock"
-flock --nonblock --conflict-exit-code 75 9 || [ $? -ne 75 ] || {
+busy=
+flock --nonblock --conflict-exit-code 75 9 || [ $? -ne 75 ] || busy=yes
+# Whoever held it may have removed it in between.
+[ "$lock" -ef /dev/fd/9 ] || busy=yes
+[ -z "$busy" ] || {
     echo "another task is at work on participant $label; submit again when it has ended" >&2
     exit 1
 }
 trap 'rm -rf "$lock" "$scratch"' EXIT
+# A task that is told to end tells the program, and ends after it: bash alone would go at once.
+program=
+trap 'if [ -n "$program" ]; then kill -TERM "$program" || true; else exit 143; fi' TERM INT
+run() {
+    local code=0
+    ${CASCADE_BIDS:-cascade-bids} "$@" &
+    program=$!
+    wait "$program" || code=$?
+    while kill -0 "$program" 2> /dev/null; do
+        code=0
+        wait "$program" || code=$?
+    done
+    program=
+    return "$code"
+}
 # A folder of its own on the node's disk, which goes when the task ends, unless one was asked for.
 if [ "$work" = scratch ]; then
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/cascade_bids-XXXXXX")
@@ -32,4 +51,4 @@ options=(--participant-label "$label" --nprocs "$cores" --work-dir "$work" "$@")
 # CASCADE_BIDS may be several words, such as: apptainer run … cascade_bids.sif
 missing=$(${CASCADE_BIDS:-cascade-bids} plan "$bids" "$out" "${options[@]}")
 [ -n "$missing" ] || { echo "participant $label is complete by now"; exit 0; }
-${CASCADE_BIDS:-cascade-bids} "$bids" "$out" participant "${options[@]}"
+run "$bids" "$out" participant "${options[@]}"

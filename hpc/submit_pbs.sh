@@ -12,18 +12,18 @@ submit() {
     shift
     printf '%q ' "$@" | qsub ${QSUB_OPTIONS:-} -V -S /bin/bash -j oe -o "$out/logs/" "${told[@]}"
 }
-array= after=()
-if [ "$count" -gt 0 ]; then
+submit_tasks() {
     # An array needs two tasks at least, so a single one is told which it is. Older versions know no
     # limit of those that run at the same time.
-    tasks=(-J "1-$count${AT_ONCE:+%$AT_ONCE}")
+    local tasks=(-J "1-$count${AT_ONCE:+%$AT_ONCE}")
     [ "$count" -gt 1 ] || tasks=(-v PBS_ARRAY_INDEX=1)
-    array=$(submit -N cascade_bids "${tasks[@]}" -l "select=1:ncpus=${CORES:-2}:mem=${MEMORY_GB:-6}gb" \
-        -l "walltime=$((60 * ${MINUTES:-45}))" \
-        -- "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
-    after=(-W "depend=afterok:$array")
-fi
-group=$(submit -N cascade_bids_group ${after[@]+"${after[@]}"} -l select=1:ncpus=1:mem=2gb \
-    -l walltime=900 -- "$here/group.sh" "$bids" "$out" "$@") \
-    || { [ -z "$array" ] || qdel "$array"; exit 1; }
-echo $array "$group"
+    submit -N cascade_bids "${tasks[@]}" -l "select=1:ncpus=${CORES:-2}:mem=${MEMORY_GB:-6}gb" \
+        -l "walltime=$((60 * ${MINUTES:-45}))" -- "$@"
+}
+submit_group() {
+    local after=(${1:+-W "depend=afterok:$1"})
+    shift
+    submit -N cascade_bids_group ${after[@]+"${after[@]}"} -l select=1:ncpus=1:mem=2gb \
+        -l walltime=900 -- "$@"
+}
+submit_both qdel "$@"

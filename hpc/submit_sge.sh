@@ -8,19 +8,19 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/plan.sh"
 cores=${CORES:-2}
+# Of an array the id has its tasks behind a dot.
 submit() {
-    qsub ${QSUB_OPTIONS:-} -terse -V -S /bin/bash -j y -o "$out/logs/" "$@"
+    qsub ${QSUB_OPTIONS:-} -terse -V -S /bin/bash -j y -o "$out/logs/" "$@" | cut -d . -f 1
 }
-array= after=()
-if [ "$count" -gt 0 ]; then
+submit_tasks() {
     # h_vmem limits addresses, of which programs take more than memory.
-    array=$(submit -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
+    submit -N cascade_bids -t "1-$count" -tc "${AT_ONCE:-50}" \
         -pe "${PARALLEL_ENVIRONMENT:-smp}" "$cores" -l "h_vmem=$((2 * 1024 * ${MEMORY_GB:-6} / cores))M" \
-        -l "h_rt=$((60 * ${MINUTES:-45}))" \
-        "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
-    array=${array%%.*}
-    after=(-hold_jid "$array")
-fi
-group=$(submit -N cascade_bids_group ${after[@]+"${after[@]}"} -l h_vmem=4G -l h_rt=900 \
-    "$here/group.sh" "$bids" "$out" "$@") || { [ -z "$array" ] || qdel "$array"; exit 1; }
-echo $array "$group"
+        -l "h_rt=$((60 * ${MINUTES:-45}))" "$@"
+}
+submit_group() {
+    local after=(${1:+-hold_jid "$1"})
+    shift
+    submit -N cascade_bids_group ${after[@]+"${after[@]}"} -l h_vmem=4G -l h_rt=900 "$@"
+}
+submit_both qdel "$@"

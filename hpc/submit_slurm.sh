@@ -6,17 +6,17 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/plan.sh"
-array= after=()
-if [ "$count" -gt 0 ]; then
-    array=$(sbatch --parsable --job-name=cascade_bids --array="1-$count%${AT_ONCE:-50}" \
+# With the name of the cluster behind a semicolon, where there are several.
+submit() { sbatch --parsable "$@" | cut -d ';' -f 1; }
+submit_tasks() {
+    submit --job-name=cascade_bids --array="1-$count%${AT_ONCE:-50}" \
         --cpus-per-task="${CORES:-2}" --mem="${MEMORY_GB:-6}G" --time="${MINUTES:-45}" \
-        --output="$out/logs/task-%A_%a.txt" \
-        "$here/participant.sh" "$list" "$bids" "$out" "$work" "$@")
-    array=${array%%;*}
-    after=("--dependency=afterok:$array" --kill-on-invalid-dep=yes)
-fi
-# Tasks without their group job would be processed again by the next submission.
-group=$(sbatch --parsable --job-name=cascade_bids_group ${after[@]+"${after[@]}"} --cpus-per-task=1 \
-    --mem=2G --time=15 --output="$out/logs/group-%j.txt" "$here/group.sh" "$bids" "$out" "$@") \
-    || { [ -z "$array" ] || scancel "$array"; exit 1; }
-echo $array "${group%%;*}"
+        --output="$out/logs/task-%A_%a.txt" "$@"
+}
+submit_group() {
+    local after=(${1:+"--dependency=afterok:$1" --kill-on-invalid-dep=yes})
+    shift
+    submit --job-name=cascade_bids_group ${after[@]+"${after[@]}"} --cpus-per-task=1 \
+        --mem=2G --time=15 --output="$out/logs/group-%j.txt" "$@"
+}
+submit_both scancel "$@"

@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,16 @@ if [ "$1" = plan ]; then
 fi
 for word in "$@"; do printf '[%s]' "$word"; done >> "$CALLS"
 echo >> "$CALLS"
+case " $* " in
+    *" participant "*)
+        # Is slow to end when it is told to.
+        if [ -n "$SLOW" ]; then
+            trap 'touch "$SLOW-told"; sleep 1; touch "$SLOW-ended"; exit 130' TERM
+            touch "$SLOW"
+            for _ in $(seq 300); do sleep 0.1; done
+        fi;;
+    *) exit "$GROUP_CODE";;
+esac
 """
 
 SCHEDULER = """#!/usr/bin/env bash
@@ -98,6 +110,8 @@ def submit(
         "LEFT": "",
         "PLAN_CODE": "0",
         "NO_GROUP": "",
+        "SLOW": "",
+        "GROUP_CODE": "0",
         "TMPDIR": str(tmp_path),
         **settings,
     }
@@ -170,6 +184,44 @@ def test_the_group_job_fails_and_names_who_is_missing(system, tmp_path):
     assert done.log.endswith("not complete: 3\nexit code 1\n")
 
 
+def test_the_group_job_names_who_is_missing_if_there_is_no_group_level_either(tmp_path):
+    done = submit("sge", tmp_path, "scratch", LEFT="2 3 10", GROUP_CODE="2")
+    assert done.log.endswith("not complete: 2 3 10\nexit code 2\n")
+
+
+def test_the_group_job_asks_with_the_work_folder_that_tasks_have(tmp_path):
+    done = submit("slurm", tmp_path, "deep/work", "--use-plugin", "plugin.yml")
+    work = f"[--work-dir][{tmp_path / 'deep/work'}]"
+    assert work in done.plans[-1]
+    assert "[--use-plugin][plugin.yml]" in done.plans[-1]
+
+
+@pytest.mark.parametrize("signalled", ["the script", "the group of processes"])
+def test_a_task_that_is_told_to_end_ends_after_its_program(signalled, tmp_path):
+    submit("slurm", tmp_path, "scratch")  # for the stand-ins
+    people, slow, out = tmp_path / "people", tmp_path / "slow", tmp_path / "out"
+    people.write_text("2\n")
+    settings = {"SLURM_ARRAY_TASK_ID": "1", "CALLS": str(tmp_path / "calls"), "MISSING": "2"}
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    task = subprocess.Popen(
+        [HPC / "participant.sh", people, tmp_path, out, "scratch"],
+        env={"PATH": path, "TMPDIR": str(tmp_path), "SLOW": str(slow), **settings},
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    while not slow.exists():
+        time.sleep(0.05)
+    assert (out / "logs" / "lock-2").exists()
+    if signalled == "the script":
+        task.terminate()
+    else:
+        os.killpg(task.pid, signal.SIGTERM)
+    assert task.wait(timeout=30) == 130
+    assert (tmp_path / "slow-ended").exists()
+    assert not (out / "logs" / "lock-2").exists()
+    assert not list(tmp_path.glob("cascade_bids-*"))
+
+
 @pytest.mark.parametrize("system", list(INDEX))
 def test_tasks_without_a_group_job_are_taken_back(system, tmp_path):
     done = submit(system, tmp_path, "scratch", NO_GROUP="yes")
@@ -202,7 +254,10 @@ def test_whom_another_task_is_at_work_on_is_left_alone(tmp_path):
     ("options", "settings", "message"),
     [
         ((), {}, "Usage"),
+        (("--nprocs", "2"), {}, "options come last"),
         (("scratch", "--participant-label", "1"), {}, "PARTICIPANTS"),
+        (("scratch", "-w", "here"), {}, "the work folder is the third argument, not -w"),
+        (("scratch", "--work-dir=here"), {}, "the work folder is the third argument"),
         (("scratch", "--help"), {}, "--help is no option of a run"),
         (("scratch", "--out", "list.txt"), {}, "--out is no option of a run"),
         (("scratch",), {"bids": "nowhere/at/all"}, "nowhere/at/all"),

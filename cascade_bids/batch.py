@@ -200,6 +200,9 @@ def _forget(scan: Scan, config: ParticipantConfig) -> None:
                 path.unlink()
     # It is written anew at the end; until then it would say what is not true any more.
     (root / f"{_page(scan)}.html").unlink(missing_ok=True)
+    if scan.stem is None:
+        # By its folder the group level knows who was begun and has no result.
+        output_path(root, scan, "stats").parents[1].mkdir(parents=True, exist_ok=True)
 
 
 def _page(scan: Scan) -> str:

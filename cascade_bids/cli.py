@@ -42,9 +42,6 @@ from cascade_bids.commands.training import (
 )
 from cascade_bids.errors import CascadeBidsError
 
-INTERRUPTED = 130
-"""Exit code of shells for what was ended by Ctrl-C."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments ask for.
@@ -57,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all went well, 1 when a scan failed, 2 for wrong use, 70 when nothing could start,
-        `INTERRUPTED` when told to end.
+        0 when all went well, 1 when a scan failed, 2 for wrong use, 70 when nothing could start.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
@@ -78,21 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             "cascade-bids: interrupted; run again, with the same --work-dir to go on from here",
             file=sys.stderr,
         )
-        code = INTERRUPTED
+        code = 130
     return code
 
 
 def console() -> None:
     """Run `main` as the installed command ``cascade-bids``, in a process of its own."""
     # A batch job that is cancelled, or a container that is stopped, ends as tidily as at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    code = main()
-    if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Python would end by the signal, without a code, if that came amid an exec, as imports do.
-        os._exit(code)
-    sys.exit(code)
+    signal.signal(signal.SIGTERM, _end)
+    sys.exit(main())
+
+
+def _end(*_: object) -> None:
+    """Interrupt what is done; told again, go on tidying up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _prepare_process(verbose: int) -> None:

@@ -21,9 +21,12 @@ from cascade_bids.config import VERSION, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.machine import usable_memory
 from cascade_bids.report.page import write_whole
-from cascade_bids.workers import SerialPlugin, WorkersPlugin, is_interruption
+from cascade_bids.workers import WorkersPlugin
 
 log = logging.getLogger(__name__)
+
+LOCAL = ("Linear", "MultiProc", "LegacyMultiProc")
+"""Plugins of Nipype in whose place `WorkersPlugin` is taken."""
 
 MEMORY_PART = 0.9
 """Of the memory that may be used, what steps may take together."""
@@ -125,19 +128,18 @@ def read_plugin(path: Path) -> dict[str, Any]:
 
 
 def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str, Any]:
+    given = resources.plugin or {"plugin": "MultiProc", "plugin_args": {}}
     arguments = {
-        "n_procs": resources.nprocs,
         # Nipype would take that of the machine, also in a container that may use a part.
         "memory_gb": MEMORY_PART * usable_memory() / 2**30,
         # A step that asks for more cores than there are runs alone.
         "raise_insufficient": False,
+        **given["plugin_args"],
+        "n_procs": 1 if given["plugin"] == "Linear" else resources.nprocs,
     }
-    if resources.plugin is not None:
-        own = {**resources.plugin["plugin_args"], "n_procs": resources.nprocs}
-        return {**resources.plugin, "plugin_args": {**arguments, **own}}
-    plugin = WorkersPlugin if resources.nprocs > 1 else SerialPlugin
-    arguments["status_callback"] = _make_teller(scans)
-    return {"plugin": plugin(plugin_args=arguments)}
+    if given["plugin"] not in LOCAL:
+        return {"plugin": given["plugin"], "plugin_args": arguments}
+    return {"plugin": WorkersPlugin({**arguments, "status_callback": _make_teller(scans)})}
 
 
 def workflow_name(scan: Scan) -> str:
@@ -220,7 +222,7 @@ def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
     for path in sorted(crash_dir.glob("crash-*.txt")):
         text = path.read_text(encoding="utf-8", errors="replace")
         node = re.search(r"^Node: cascade_bids\.(\w+)\.(\w+)", text, re.MULTILINE)
-        if node is None or is_interruption(text):
+        if node is None:
             continue
         name, step = node.groups()
         log_dir.mkdir(parents=True, exist_ok=True)

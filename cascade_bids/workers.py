@@ -1,12 +1,11 @@
-"""What runs the steps of a workflow: processes, each of which may die alone, or this process.
+"""Processes that run the steps of a workflow, each of which may die without taking others along.
 
 Nipype's own plugin waits for ever for a step whose process was killed, or that fails before it
-has a folder: the error then comes out of the future, where the plugin does not look. And it takes
-an interruption of a step in this process for a failure, after which it goes on with the next.
+has a folder: the error then comes out of the future, where the plugin does not look. The one that
+runs steps in this process can't be told to end: it takes that for a failure of the step.
 """
 
 import multiprocessing
-import re
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,27 +13,9 @@ from traceback import format_exception
 from typing import Any
 
 from nipype import Node
-from nipype.pipeline.plugins import LinearPlugin
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
 from cascade_bids.errors import ScanError
-
-
-class SerialPlugin(LinearPlugin):
-    """Run one step after the other in this process, until all have run or it is interrupted."""
-
-    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """Run the workflow."""
-        tell = self._status_callback
-
-        def end_or_tell(node: Node, status: str) -> None:
-            if status == "exception" and _was_interrupted(node):
-                raise KeyboardInterrupt
-            if tell is not None:
-                tell(node, status)
-
-        self._status_callback = end_or_tell
-        super().run(graph, config, updatehash)
 
 
 class WorkersPlugin(MultiProcPlugin):
@@ -100,20 +81,6 @@ class WorkersPlugin(MultiProcPlugin):
 
     def _clear_task(self, taskid: int) -> None:
         """Do nothing: `_get_result` forgets a task when it has ended."""
-
-
-def _was_interrupted(node: Node) -> bool:
-    """Say whether a step failed because the process was told to end."""
-    try:
-        runtime = getattr(node.result, "runtime", None)
-    except OSError:  # it failed before it had a folder
-        return False
-    return is_interruption(getattr(runtime, "traceback", None) or "")
-
-
-def is_interruption(traceback: str) -> bool:
-    """Say whether a traceback is that of an interruption."""
-    return re.search(r"^\s*KeyboardInterrupt\s*$", traceback, re.MULTILINE) is not None
 
 
 def _run_step(node: Node, updatehash: bool) -> list[str] | None:

@@ -18,7 +18,7 @@ exec 9> "$lock"
 busy=
 flock --nonblock --conflict-exit-code 75 9 || [ $? -ne 75 ] || busy=yes
 # Whoever held it may have removed it in between.
-[ "$lock" -ef /dev/fd/9 ] || busy=yes
+[ ! -e /dev/fd/9 ] || [ "$lock" -ef /dev/fd/9 ] || busy=yes
 [ -z "$busy" ] || {
     echo "another task is at work on participant $label; submit again when it has ended" >&2
     exit 1
@@ -47,7 +47,10 @@ if [ "$work" = scratch ]; then
     binds=${APPTAINER_BIND:-${SINGULARITY_BIND:-}}
     export APPTAINER_BIND="${binds:+$binds,}$work" SINGULARITY_BIND="${binds:+$binds,}$work"
 fi
-options=(--participant-label "$label" --nprocs "$cores" --work-dir "$work" "$@")
+options=(--participant-label "$label")
+# A plugin's file says how many cores the jobs have that it submits.
+case " $* " in *" --use-plugin"*) ;; *) options+=(--nprocs "$cores") ;; esac
+options+=(--work-dir "$work" "$@")
 # CASCADE_BIDS may be several words, such as: apptainer run … cascade_bids.sif
 missing=$(${CASCADE_BIDS:-cascade-bids} plan "$bids" "$out" "${options[@]}")
 [ -n "$missing" ] || { echo "participant $label is complete by now"; exit 0; }

@@ -28,6 +28,23 @@ OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = Rotation.from_rotvec(np.deg2rad(12) * np.array([1, 2, 2]) / 3).as_matrix()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def steps_run_here() -> Iterator[None]:
+    """Run steps in the process of the test, where stand-ins are, unless it asks for several."""
+    from nipype.pipeline.plugins import LinearPlugin
+
+    from cascade_bids import execution
+
+    workers = execution.WorkersPlugin
+
+    def choose(plugin_args: dict) -> object:
+        return (workers if plugin_args["n_procs"] > 1 else LinearPlugin)(plugin_args=plugin_args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "WorkersPlugin", choose)
+        yield
+
+
 @pytest.fixture(params=["RAS", "LAS", "LPS", "oblique"])
 def orientation(request: pytest.FixtureRequest) -> str:
     """How an image is stored."""

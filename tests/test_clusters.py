@@ -15,6 +15,7 @@ from cascade_bids.errors import UsageError
 from cascade_bids.execution import read_plugin
 from cascade_bids.machine import usable_memory
 from cascade_bids.network import weights
+from cascade_bids.workers import WorkersPlugin
 
 from .tiny_heads import METHOD, call, image_path, make_dataset, run, stand_ins, stats
 
@@ -185,13 +186,12 @@ def test_nprocs_is_stronger_than_what_a_plugin_file_says(
     given = {}
     monkeypatch.setattr(Workflow, "run", lambda _, **arguments: given.update(arguments))
     file = tmp_path / "plugin.yml"
-    file.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, maxtasksperchild: 1}\n")
+    file.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3}\n")
     options = ("--participant-label", "3", "--use-plugin", file, "-w", tmp_path / "work")
     call(tmp_path, bids, tmp_path / "out", "participant", *METHOD, *options, *asked)
-    assert given["plugin"] == "MultiProc"
-    assert given["plugin_args"]["n_procs"] == cores
-    assert given["plugin_args"]["maxtasksperchild"] == 1
-    assert given["plugin_args"]["memory_gb"] < usable_memory() / 2**30
+    assert isinstance(given["plugin"], WorkersPlugin)
+    assert given["plugin"].processors == cores
+    assert given["plugin"].memory_gb < usable_memory() / 2**30
 
 
 @pytest.mark.parametrize(

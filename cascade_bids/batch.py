@@ -18,17 +18,14 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card
 from cascade_bids.participant import init_participant_wf
 from cascade_bids.report.page import write_whole
-from cascade_bids.report.subject import ScanReport, render_boilerplate, write_subject_report
+from cascade_bids.report.subject import (
+    FIGURES,
+    ScanReport,
+    render_boilerplate,
+    write_subject_report,
+)
 
 log = logging.getLogger(__name__)
-
-FIGURES = {
-    "brain": "The FLAIR after bias correction, with the outline of the brain.",
-    "lesions": "Lesions on the FLAIR. Of each slab of the brain the slice with the largest lesion "
-    "area is shown. Slices bear the coordinates of the scanner; the table of lesions gives those "
-    "of MNI.",
-}
-"""Figures of a scan by name, with their captions, in the order of the report."""
 
 
 @dataclass(frozen=True)

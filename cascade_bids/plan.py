@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from cascade_bids.batch import FIGURES
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import output_path
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
+from cascade_bids.report.subject import FIGURES
 
 
 def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:

@@ -19,6 +19,14 @@ DIGITS = {"_mm": 1, "_mm3": 1, "_probability": 2, "confidence": 2}
 ALL_NET = "10.1016/j.nicl.2021.102854"
 """DOI of the publication that sphere maps come from."""
 
+FIGURES = {
+    "brain": "The FLAIR after bias correction, with the outline of the brain.",
+    "lesions": "Lesions on the FLAIR. Of each slab of the brain the slice with the largest lesion "
+    "area is shown. Slices bear the coordinates of the scanner; the table of lesions gives those "
+    "of MNI.",
+}
+"""Figures of a scan by name, with their captions, in the order of the report."""
+
 
 @dataclass(frozen=True)
 class ScanReport:

@@ -14,7 +14,6 @@ import yaml
 from nipype import Node, Workflow
 from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import GraphPluginBase
-from nipype.pipeline.plugins.debug import DebugPlugin
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
@@ -57,8 +56,7 @@ def run_workflow(
     """
     with (
         _work_dir(resources, scans) as work_dir,
-        _lend(work_dir, "matplotlib-") as caches,
-        _keep_caches(caches),
+        _keep_caches(work_dir),
         _lend(work_dir, "crash-") as crash_dir,
     ):
         workflow.base_dir = str(work_dir / f"version-{VERSION}")
@@ -115,7 +113,7 @@ def read_plugin(path: Path) -> dict[str, Any]:
     known = [
         word.removesuffix("Plugin")
         for word, one in vars(plugins).items()
-        if word.endswith("Plugin") and not issubclass(one, GraphPluginBase | DebugPlugin)
+        if word.endswith("Plugin") and not issubclass(one, GraphPluginBase | plugins.DebugPlugin)
     ]
     if name not in known:
         raise UsageError(
@@ -176,16 +174,17 @@ def _work_dir(resources: ResourceConfig, scans: Sequence[Scan]) -> Iterator[Path
 
 @contextmanager
 def _keep_caches(folder: Path) -> Iterator[None]:
-    """Let matplotlib keep its list of fonts in a folder, not at home."""
+    """Let matplotlib keep its list of fonts below a folder, not at home."""
     name = "MPLCONFIGDIR"
     if name in os.environ:
         yield
         return
-    os.environ[name] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ[name]
+    with _lend(folder, "matplotlib-") as own:
+        os.environ[name] = str(own)
+        try:
+            yield
+        finally:
+            del os.environ[name]
 
 
 @contextmanager

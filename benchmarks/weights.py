@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascade_bids.bids.scan import Scan
+from cascade_bids.lesions.curves import average_precision, count_at_thresholds
 from cascade_bids.lesions.metrics import count_lesions, dice
 from cascade_bids.network.cascade import Stage, load_stages, run_stages
 from cascade_bids.network.jets import JetNetwork
@@ -101,7 +102,9 @@ def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
     scaled = found.scale(rule.temperature)
     mask = scaled.label(rule) > 0
     counts = count_lesions(mask, found.lesions)
+    curve = count_at_thresholds(found.probability, found.lesions)
     return {
+        "AP": average_precision(curve),
         "DSC": dice(mask, found.lesions),
         "LTPR": counts.ltpr,
         "LFPR": counts.lfpr,

@@ -1,4 +1,4 @@
-"""A network whose first layer is fixed: what Gaussian filters of several widths say of a voxel."""
+"""A network whose first layer is fixed: filters of several widths, on both sides of the head."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,13 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cascade_bids.network.place import ATLAS_MM, ATLAS_ORIGIN_MM, ATLAS_SHAPE, RARE
+from cascade_bids.network.place import (
+    ATLAS_MM,
+    ATLAS_ORIGIN_MM,
+    ATLAS_SHAPE,
+    RARE,
+    mirror_voxels,
+)
 from cascade_bids.network.prior import adapt_prior
 
 WIDTHS_MM = (0, 1, 2, 4, 8)
@@ -18,7 +24,18 @@ WIDTHS_MM = (0, 1, 2, 4, 8)
 DERIVED_MM = (1, 2, 4)
 """Widths at which slope and curvature are asked too."""
 
-REAL = 1 / 3
+MIRRORED_MM = (2, 4)
+"""Widths at which the other side of the head is asked too: for narrower ones its middle would have
+to be known better."""
+
+OPENED_MM = (5, 11)
+"""Sides of the cubes that images are opened with: a bright spot that holds no such cube turns as
+dark as what is around it."""
+
+_OPENED_AT_MM = 1
+"""Width of the image that is opened."""
+
+REAL = 1 / 6
 """Weight of the expert of real scans beside that of made-up ones: it knows few patients."""
 
 DEEP_MM = 20.0
@@ -27,9 +44,9 @@ DEEP_MM = 20.0
 _NEVER = 1e-4
 """What is added to probabilities, and to their complement, before the logarithm of their odds."""
 
-_JET = len(WIDTHS_MM) + 4 * len(DERIVED_MM)
-_BESIDE = 3 + 5
-"""Features of the neighbourhood and of the place."""
+_JET = len(WIDTHS_MM) + 4 * len(DERIVED_MM) + len(OPENED_MM) + len(MIRRORED_MM)
+_BESIDE = 4 + 5
+"""Features of the neighbourhood, here and across, and of the place."""
 _NEIGHBOURHOOD = 5
 _AXES = np.eye(3, dtype=int)
 _AT_ONCE = 100_000
@@ -42,11 +59,14 @@ class JetNetwork(nn.Module):
     The first layer is a bank of Gaussian filters and their first and second derivatives (the local
     jet), at several widths, of which only what does not depend on the direction is taken: values,
     slope, and the three principal curvatures (structured receptive fields, Jacobsen et al., CVPR
-    2016, doi 10.1109/CVPR.2016.286). So what is learned is small, and learned from voxels drawn
-    anywhere in many scans. The place in the head comes beside it, with an atlas of where lesions
-    lie, and a later stage sees what the one before says of the voxel and around it (auto-context,
-    Tu & Bai, IEEE TPAMI 2010, doi 10.1109/TPAMI.2009.186). The layers that are learned are there
-    several times, as experts of different kinds of scans; see `evaluate_jets`.
+    2016, doi 10.1109/CVPR.2016.286). Further features are the images with bright spots opened away,
+    what the other side of the head shows (symmetry features, Geremia et al., NeuroImage 2011, doi
+    10.1016/j.neuroimage.2011.03.080), the extremes of the FLAIR nearby, the depth in the brain, and
+    the place in the head, with an atlas of where lesions lie. A later stage sees what the one
+    before says of the voxel and around it (auto-context, Tu & Bai, IEEE TPAMI 2010, doi
+    10.1109/TPAMI.2009.186). So what is learned is small, and learned from voxels drawn anywhere in
+    many scans. The layers that are learned are there several times, as experts of different kinds
+    of scans; see `evaluate_jets`.
 
     Parameters
     ----------
@@ -111,7 +131,7 @@ class JetNetwork(nn.Module):
         voxels
             Three arrays (N,), indices of brain voxels.
         places
-            (N, 3) float32, where they lie in the template, mm.
+            (X, Y, Z, 3) float32, where each voxel lies in the template, mm.
         previous
             (X, Y, Z) float32, probability of the stage before, if the network is `cascaded`.
 
@@ -122,27 +142,30 @@ class JetNetwork(nn.Module):
         """
         box = ndimage.find_objects(brain.astype(np.uint8))[0]
         inside = np.pad(brain[box], 1).astype(np.float32)
-        at = tuple(index - side.start + 1 for index, side in zip(voxels, box, strict=True))
+        origin = np.array([[side.start - 1] for side in box])
+        at = tuple(np.array(voxels) - origin)
+        across = mirror_voxels(voxels, brain, places) - origin
         maps = [np.pad(image[box], 1) for image in volume]
-        whole = np.empty((len(places), 0))
+        whole = np.empty((len(at[0]), 0))
         if self.cascaded:
             if previous is None:
                 raise ValueError("a later stage needs the probability of the one before")
             odds = np.log((previous[box] + _NEVER) / (1 - previous[box] + _NEVER))
             maps.append(np.pad((odds - np.log(_NEVER)).astype(np.float32), 1))
             load_ml = previous[previous > 0.5].sum() / 1000
-            whole = np.full((len(places), 1), np.log(load_ml + 1))
+            whole = np.full((len(at[0]), 1), np.log(load_ml + 1))
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             smooth = functools.partial(_smooth, inside)
             norms = dict(zip(WIDTHS_MM, pool.map(smooth, WIDTHS_MM), strict=True))
-            jets = list(pool.map(lambda values: _jet(values, norms, at), maps))
-        extremes = [
-            rank(np.pad(flair[box], 1), _NEIGHBOURHOOD)[at]
+            jets = list(pool.map(lambda values: _jet(values, norms, at, across), maps))
+        highest, lowest = (
+            rank(np.pad(flair[box], 1), _NEIGHBOURHOOD)
             for rank in (ndimage.maximum_filter, ndimage.minimum_filter)
-        ]
+        )
         depth = np.minimum(ndimage.distance_transform_edt(inside), DEEP_MM)[at]
-        near = np.stack([*extremes, depth], axis=1)
-        parts = [*jets, near, self._describe_places(places), whole]
+        highest_across = ndimage.map_coordinates(highest, across, order=1)
+        near = np.stack([highest[at], lowest[at], depth, highest_across], axis=1)
+        parts = [*jets, near, self._describe_places(places[tuple(voxels)]), whole]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def _describe_places(self, places: np.ndarray) -> np.ndarray:
@@ -167,22 +190,30 @@ def _smooth(values: np.ndarray, width: float) -> np.ndarray:
 
 
 def _jet(
-    values: np.ndarray, norms: Mapping[int, np.ndarray], at: tuple[np.ndarray, ...]
+    values: np.ndarray,
+    norms: Mapping[int, np.ndarray],
+    at: tuple[np.ndarray, ...],
+    across: np.ndarray,
 ) -> np.ndarray:
-    """Give the features of one image at voxels (N, `_JET`).
+    """Give the features of one image at voxels (N, `_JET`): jet, openings, other side.
 
-    `norms` is the brain, smoothed with each width: what lies outside of it has no part.
+    `norms` is the brain, smoothed with each width: what lies outside of it has no part in the jet,
+    and is 0 to openings. `across` is (3, N), where the other side of the head lies.
     """
     if not values.any():
         return np.zeros((len(at[0]), _JET), np.float32)
-    found = []
+    found, opened, mirrored = [], [], []
     for width in WIDTHS_MM:
         # The image is 0 outside the brain, as its smoothed mask is.
         smooth = values if not width else _smooth(values, width) / np.maximum(norms[width], 0.05)
         found.append(smooth[at])
         if width in DERIVED_MM:
             found += list(_derive(smooth, width, at).T)
-    return np.stack(found, axis=1)
+        if width == _OPENED_AT_MM:
+            opened = [ndimage.grey_opening(smooth, (side,) * 3)[at] for side in OPENED_MM]
+        if width in MIRRORED_MM:
+            mirrored.append(ndimage.map_coordinates(smooth, across, order=1))
+    return np.stack([*found, *opened, *mirrored], axis=1)
 
 
 def _derive(smooth: np.ndarray, width: float, at: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -221,12 +252,10 @@ def evaluate_jets(
     ----------
     network
         In evaluation mode.
-    volume, flair, brain, previous
+    volume, flair, brain, places, previous
         As of `JetNetwork.describe`.
     candidates
         (X, Y, Z) bool.
-    places
-        (X, Y, Z, 3) float32, where each voxel lies in the template, mm.
 
     Returns
     -------
@@ -236,7 +265,7 @@ def evaluate_jets(
     probability = np.zeros(brain.shape, np.float32)
     voxels = np.nonzero(candidates & brain)
     if voxels[0].size:
-        features = network.describe(volume, flair, brain, voxels, places[voxels], previous)
+        features = network.describe(volume, flair, brain, voxels, places, previous)
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = [

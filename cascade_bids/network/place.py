@@ -1,5 +1,7 @@
 """Where a voxel of a brain that is aligned rigidly lies in the template, about."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 ABOVE_MM = -10.0
@@ -22,6 +24,9 @@ RARE = 1e-3
 
 LARGEST_FACTOR = 1.35
 """Heads are not smaller or larger than the template by more: then the mask is wrong or cut."""
+
+_FITTED = 5000
+"""Voxels that the way from the template to the grid is found from."""
 
 
 def template_affine(brain: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -55,3 +60,30 @@ def template_places(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
     """Give the template coordinates of all voxels: (X, Y, Z, 3) float32, mm."""
     axes = [np.arange(n, dtype=np.float32) for n in shape]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
+
+
+def mirror_voxels(
+    voxels: Sequence[np.ndarray], brain: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """Say where on the grid the same place on the other side of the head lies.
+
+    Parameters
+    ----------
+    voxels
+        Three arrays (N,), indices.
+    brain
+        (X, Y, Z) bool.
+    places
+        (X, Y, Z, 3), where each voxel lies in the template, mm: affine, but for the few mm by which
+        trainings deform heads.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, N), in voxels, not whole ones; may lie outside the grid.
+    """
+    some = np.random.default_rng(0).choice(np.argwhere(brain), _FITTED)
+    known = np.column_stack([places[tuple(some.T)], np.ones(len(some))])
+    to_voxel, *_ = np.linalg.lstsq(known, some, rcond=None)
+    mirrored = places[tuple(voxels)] * (-1, 1, 1)
+    return (mirrored @ to_voxel[:3] + to_voxel[3]).T

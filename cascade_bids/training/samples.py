@@ -280,9 +280,7 @@ def choose_voxels(
             np.tile(np.array([kind, stands_for, sample.real], np.float32), (len(some), 1))
         )
     voxels = np.unravel_index(np.concatenate(chosen), brain.shape)
-    features = network.describe(
-        sample.volume.numpy(), flair, brain, voxels, places[voxels], previous
-    )
+    features = network.describe(sample.volume.numpy(), flair, brain, voxels, places, previous)
     return Voxels(features, np.concatenate(targets))
 
 

@@ -1,4 +1,4 @@
-"""Features mean what they say and depend on no direction; networks of them make a cascade."""
+"""Features mean what they say, in a mirrored head too; networks of them make a cascade."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def describe(image, network=None, previous=None, inside=None, at=MIDDLE):
     voxels = tuple(np.array([index]) for index in at)
     volume = np.where(inside, image, 0).astype(np.float32)[None]
     network = network or JetNetwork(1)
-    return network.describe(volume, volume[0], inside, voxels, places()[voxels], previous)[0]
+    return network.describe(volume, volume[0], inside, voxels, places(), previous)[0]
 
 
 def blob(width, centre=MIDDLE):
@@ -39,8 +39,9 @@ def blob(width, centre=MIDDLE):
 
 def test_an_even_image_has_its_value_at_every_width_and_neither_slope_nor_curvature():
     found = describe(np.full(SHAPE, 3.0))
-    np.testing.assert_allclose(found[[0, 1, 6, 11, 16]], 3.0, rtol=1e-4)
-    others = np.delete(found[:JET], [0, 1, 6, 11, 16])
+    values = [0, 1, 6, 11, 16, *range(17, JET)]
+    np.testing.assert_allclose(found[values], 3.0, rtol=1e-4)
+    others = np.delete(found[:JET], values)
     np.testing.assert_allclose(others, 0, atol=1e-3)
 
 
@@ -75,9 +76,32 @@ def test_a_mirrored_head_has_the_same_features():
     one = describe(image, network, inside=inside, at=at)
     volume = np.where(inside, image, 0).astype(np.float32)[::-1][None]
     voxels = tuple(np.array([index]) for index in mirrored)
-    there = places()[tuple(np.array([index]) for index in at)] * (-1, 1, 1)
-    other = network.describe(volume, volume[0], inside[::-1], voxels, there.astype(np.float32))[0]
+    there = places()[::-1] * np.float32((-1, 1, 1))
+    other = network.describe(volume, volume[0], inside[::-1], voxels, there)[0]
     np.testing.assert_allclose(other, one, atol=1e-4)
+
+
+def test_what_the_other_side_shows_is_told_beside_what_is_here():
+    network, here, there = JetNetwork(1), (9, 16, 14), (21, 16, 14)
+    alone, both = (
+        describe(image, network, at=here)
+        for image in (blob(2.0, here), blob(2.0, here) + blob(2.0, there))
+    )
+    across = slice(19, 21)
+    assert (both[across] > alone[across] + 0.08).all()
+    assert np.abs(both[:4] - alone[:4]).max() < 0.01
+
+
+def test_a_spot_within_fluid_turns_as_dark_as_fluid_and_one_in_tissue_as_grey_as_tissue():
+    # The left half is as dark as fluid.
+    image = np.where(np.indices(SHAPE)[0] < 15, -2.0, 0.0)
+    opened = slice(17, 19)
+    within = describe(image + 4 * blob(1.5, (8, 16, 14)), at=(8, 16, 14))[opened]
+    beside = describe(image + 4 * blob(1.5, (19, 16, 14)), at=(19, 16, 14))[opened]
+    assert within[1] == pytest.approx(-2, abs=0.1)
+    assert beside[1] == pytest.approx(0, abs=0.1)
+    # The small cube fits into both, in part.
+    assert (within[0] > within[1]) and (beside[0] > beside[1])
 
 
 def test_what_lies_outside_the_brain_has_no_part():
@@ -94,7 +118,7 @@ def test_a_missing_contrast_has_no_features():
     network = JetNetwork(2)
     volume = np.stack([np.where(brain(), blob(3.0), 0), np.zeros(SHAPE)]).astype(np.float32)
     voxels = tuple(np.array([index]) for index in MIDDLE)
-    found = network.describe(volume, volume[0], brain(), voxels, places()[voxels])[0]
+    found = network.describe(volume, volume[0], brain(), voxels, places())[0]
     assert len(found) == network.count
     assert not found[JET : 2 * JET].any()
     assert found[:JET].any()
@@ -149,7 +173,7 @@ def test_only_what_was_asked_about_is_adapted_to_the_scan():
     assert not adapted[14:].any()
 
 
-def test_the_expert_of_made_up_scans_counts_twice_as_much_as_that_of_real_ones():
+def test_the_expert_of_made_up_scans_counts_five_times_as_much_as_that_of_real_ones():
     torch.manual_seed(0)
     network = JetNetwork(1, experts=2).eval()
     volume = np.where(brain(), blob(3.0), 0).astype(np.float32)[None]
@@ -158,7 +182,7 @@ def test_the_expert_of_made_up_scans_counts_twice_as_much_as_that_of_real_ones()
     for expert in network.experts:
         torch.nn.init.constant_(expert[-1].bias, 2.0)
         torch.nn.init.zeros_(expert[-1].weight)
-    torch.nn.init.constant_(network.experts[0][-1].bias, -0.25)
+    torch.nn.init.constant_(network.experts[0][-1].bias, 0.2)
     even = evaluate_jets(network, *args)
     assert both[args[3]].std() > 0
     np.testing.assert_allclose(even[args[3]], 1 / (1 + np.exp(-0.5)), rtol=1e-5)

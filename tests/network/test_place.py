@@ -3,10 +3,12 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nilearn.datasets import load_mni152_brain_mask
 
 from cascade_bids.network import place
-from cascade_bids.network.place import template_affine, template_places
+from cascade_bids.network.place import mirror_voxels, template_affine, template_places
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,23 @@ def test_places_are_those_of_the_affine():
     places = template_places((4, 5, 6), affine.astype(np.float32))
     assert places.shape == (4, 5, 6, 3)
     np.testing.assert_allclose(places[1, 2, 3], (1, 4, 9))
+
+
+@given(st.floats(-15, 15), st.floats(0.85, 1.15), st.sampled_from([(1, 1, 1), (-1, 1, 1)]))
+def test_what_lies_on_the_other_side_is_found_however_the_head_lies(degrees, factor, flips):
+    turn = np.radians(degrees)
+    rotation = [[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    affine = nib.affines.from_matvec(factor * np.array(rotation) @ np.diag(flips), (-9, 4, 2))
+    places = template_places((20, 22, 18), affine.astype(np.float32))
+    brain = np.linalg.norm(np.moveaxis(np.indices((20, 22, 18)), 0, -1) - 9.0, axis=-1) < 9
+    here = (np.array([4, 9]), np.array([10, 9]), np.array([11, 9]))
+    there = nib.affines.apply_affine(affine, mirror_voxels(here, brain, places).T)
+    np.testing.assert_allclose(there, places[here] * (-1, 1, 1), atol=1e-3)
+
+
+def test_the_other_side_of_a_mask_that_fills_its_image_is_found():
+    affine = nib.affines.from_matvec(np.eye(3), (-50, -50, -50)).astype(np.float32)
+    whole = np.ones((100, 100, 100), bool)
+    here = tuple(np.array([index]) for index in (60, 55, 70))
+    found = mirror_voxels(here, whole, template_places(whole.shape, affine))
+    np.testing.assert_allclose(found, [[40], [55], [70]], atol=1e-3)

@@ -87,7 +87,7 @@ def test_the_atlas_shows_lesions_where_donors_have_them_and_on_the_other_side():
 
 
 def test_a_cascade_learns_to_tell_lesions(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "SAMPLES", 16)
+    monkeypatch.setattr(samples, "SAMPLES", 32)
     # All white matter of the small head lies where caps and linings are.
     monkeypatch.setattr(painting, "LOOK_ALIKES", ())
     stages = []

@@ -102,9 +102,7 @@ def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
     scaled = found.scale(rule.temperature)
     mask = scaled.label(rule) > 0
     counts = count_lesions(mask, found.lesions)
-    curve = count_at_thresholds(found.probability, found.lesions)
     return {
-        "AP": average_precision(curve),
         "DSC": dice(mask, found.lesions),
         "LTPR": counts.ltpr,
         "LFPR": counts.lfpr,
@@ -142,9 +140,11 @@ def score_left_out(
                 continue
             for condition, change in conditions(case).items():
                 found = ask_case(stages, case, change, combination)
+                # No rule has a part in it.
+                ap = average_precision(count_at_thresholds(found.probability, found.lesions))
                 for which, rule in rules.items():
                     row = {"weights": name, "scan": case.label, "given": condition, "rule": which}
-                    rows.append({**row, **score(found, rule)})
+                    rows.append({**row, "AP": ap, **score(found, rule)})
     return rows
 
 

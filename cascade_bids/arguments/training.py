@@ -82,6 +82,13 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             "only)",
         )
         how.add_argument(
+            "--unlabelled",
+            type=Path,
+            metavar="DIR",
+            help="raw BIDS dataset whose scans without lesion mask are learned from as what "
+            "scanners show beside lesions (cascade only)",
+        )
+        how.add_argument(
             "--start-from",
             metavar="METHOD",
             help="method or card (….json) whose weights the networks start with (cascade only)",

@@ -59,8 +59,9 @@ def _train_config(
     from cascade_bids.training.train import TrainConfig
 
     _require_different(contrasts)
+    unlabelled = getattr(options, "unlabelled", None)
     for name, folder in written_folders(options.out, options.work_dir).items():
-        for read in filter(None, (options.dataset, options.masks)):
+        for read in filter(None, (options.dataset, options.masks, unlabelled)):
             require_outside(name, folder, read.resolve())
     return TrainConfig(
         inputs=InputConfig(
@@ -83,6 +84,7 @@ def _train_config(
         seeds=getattr(options, "seeds", None),
         heads_dir=options.heads.resolve() if getattr(options, "heads", None) else None,
         start_from=getattr(options, "start_from", None),
+        unlabelled_dir=unlabelled and unlabelled.resolve(),
     )
 
 

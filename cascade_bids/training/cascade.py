@@ -1,5 +1,6 @@
 """Train the stages of a method one after the other, and save them as weights and card."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.sample import optional_contrasts
 from cascade_bids.training.samples import fit_samples
+from cascade_bids.training.unlabelled import name_suspects
 
 CPU_WINDOW = [64, 64, 48]
 """Voxels of a crop without a GPU; the published ones are six times as large."""
@@ -68,7 +70,8 @@ def train_stages(
     device
         Where the networks are trained.
     engine
-        What samples are drawn from, of a method that learns from such.
+        What samples are drawn from, of a method that learns from such. With unlabelled scans there
+        is a second round, in which the experts of real scans learn from these too.
     start
         Stages of the same method that were trained before, whose weights these start with.
 
@@ -77,6 +80,48 @@ def train_stages(
     list of Stage
         In evaluation mode, on `device`.
     """
+    rounds = count_rounds(engine)
+    train = functools.partial(
+        _train_round,
+        recipe,
+        cases,
+        contrasts,
+        schedules=[
+            replace(one, max_minutes=one.max_minutes and one.max_minutes / rounds)
+            for one in schedules
+        ],
+        seed=seed,
+        device=device,
+    )
+    if engine is None or rounds == 1:
+        return train(work_dir, engine=engine, start=start)
+    # The first round says what may be a lesion in scans that nobody labelled.
+    first = train(work_dir, engine=replace(engine, unlabelled=()), start=start)
+    folder = work_dir / "unlabelled"
+    named = name_suspects(engine.unlabelled, first, contrasts, recipe.combination, folder)
+    # What learned from made-up scans stays as it is.
+    real = replace(engine, heads=(), unlabelled=tuple(named))
+    return train(folder, engine=real, start=first)
+
+
+def count_rounds(engine: Engine | None) -> int:
+    """Say how often each stage is trained: twice if there are unlabelled scans beside others."""
+    return 2 if engine is not None and engine.real and engine.unlabelled else 1
+
+
+def _train_round(
+    recipe: Recipe,
+    cases: Sequence[Case],
+    contrasts: Sequence[str],
+    work_dir: Path,
+    *,
+    schedules: Sequence[Schedule],
+    seed: int,
+    device: torch.device,
+    engine: Engine | None,
+    start: Sequence[Stage],
+) -> list[Stage]:
+    """Train each stage once; as of `train_stages`."""
     stages: list[Stage] = []
     for number, (stage, schedule) in enumerate(zip(recipe.stages, schedules, strict=True), start=1):
         folder = work_dir / f"stage{number}"

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -155,7 +154,7 @@ def save_case(
     folder: Path,
     images: Sequence[nib.Nifti1Image],
     brain: nib.Nifti1Image,
-    lesions: Any,
+    lesions: nib.Nifti1Image | None,
     *,
     anatomy: nib.Nifti1Image | None,
 ) -> None:
@@ -168,7 +167,8 @@ def save_case(
     images
         (X, Y, Z) normalised images on the network grid, in the order of the channels.
     brain, lesions
-        Masks on the same grid; that of the lesions is empty in a scan without any.
+        Masks on the same grid; that of the lesions is empty in a scan without any, and None in one
+        that nobody labelled.
     anatomy
         (X, Y, Z, 6) maps on the same grid that become the last channels, or None.
 
@@ -178,7 +178,7 @@ def save_case(
         When there are lesion voxels, but none in the brain.
     """
     inside = np.asarray(brain.dataobj) > 0
-    given = np.asarray(lesions.dataobj) > 0
+    given = np.zeros_like(inside) if lesions is None else np.asarray(lesions.dataobj) > 0
     found = given & inside
     if given.any() and not found.any():
         raise ScanError("the lesion mask has no voxel in the brain; does it lie on the FLAIR?")

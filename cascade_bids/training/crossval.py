@@ -25,7 +25,7 @@ from cascade_bids.training.answers import (
     read,
 )
 from cascade_bids.training.calibration import Calibration
-from cascade_bids.training.cascade import save_cascade, train_stages
+from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.folds import Fold, part
@@ -95,8 +95,9 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         if is_done(fold, recipe):
             log.info("%s is done already", fold.name)
             continue
-        with show_training(fold.name, len(recipe.stages)):
-            _train_fold(fold, config, recipe, engine and engine.without(fold.held_out), device)
+        known = engine and engine.without(fold.held_out)
+        with show_training(fold.name, len(recipe.stages) * count_rounds(known)):
+            _train_fold(fold, config, recipe, known, device)
     calibrations, overall = calibrate(recipe, parted)
     for fold, calibration in zip(parted, calibrations, strict=True):
         if overall is not None:

@@ -35,14 +35,17 @@ class Engine:
     """Whose lesions are painted."""
     real: tuple[RealScan, ...] = ()
     """Labelled scans, with all contrasts."""
+    unlabelled: tuple[RealScan, ...] = ()
+    """Scans whose lesions nobody outlined, which may lack contrasts."""
 
     def without(self, subjects: Collection[str]) -> "Engine":
         """Leave out the scans and the lesions of participants."""
-        return replace(
-            self,
-            donors=tuple(one for one in self.donors if one.subject not in subjects),
-            real=tuple(one for one in self.real if one.case.scan.subject not in subjects),
+        real, unlabelled = (
+            tuple(one for one in scans if one.case.scan.subject not in subjects)
+            for scans in (self.real, self.unlabelled)
         )
+        donors = tuple(one for one in self.donors if one.subject not in subjects)
+        return replace(self, donors=donors, real=real, unlabelled=unlabelled)
 
     @property
     def kinds(self) -> int:
@@ -69,13 +72,20 @@ class Engine:
             "heads": learned,
             "heads_to_check": [name for name in kept if name not in learned],
             "lesion_donors": [f"sub-{donor.subject}" for donor in self.donors],
+            "unlabelled_scans": [one.case.label for one in self.unlabelled],
         }
 
     def draw(self, rng: torch.Generator, *, real: bool) -> Sample:
-        """Draw a sample, of a real scan or made up as asked; what there is where one is missing."""
+        """Draw a sample, of a real scan or made up as asked; what there is where one is missing.
+
+        If there are unlabelled scans, half of the real ones are of these.
+        """
         if self.real and (real or not self.heads):
-            chosen = self.real[int(torch.randint(len(self.real), (), generator=rng))]
-            return change_scan(chosen, self.donors, rng)
+            scans = self.real
+            if self.unlabelled and uniform(0, 1, rng) < 0.5:
+                scans = self.unlabelled
+            chosen = scans[int(torch.randint(len(scans), (), generator=rng))]
+            return change_scan(chosen, self.donors, self.contrasts, rng)
         head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]
         return make_up_scan(head, self.donors, self.contrasts, rng)
 

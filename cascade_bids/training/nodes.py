@@ -19,7 +19,7 @@ class _SaveCaseInput(BaseInterfaceInputSpec):
     contrasts = traits.List(traits.Str(), mandatory=True, desc="of in_files")
     order = traits.List(traits.Str(), mandatory=True, desc="contrasts in the order of channels")
     brain = File(exists=True, mandatory=True)
-    lesions = File(exists=True, mandatory=True)
+    lesions = File(exists=True, desc="of a labelled scan")
     anatomy = File(exists=True, desc="maps along a fourth axis")
     folder = traits.Str(mandatory=True)
 
@@ -39,13 +39,13 @@ class SaveCase(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.training.cases import save_case
 
-        anatomy = self.inputs.anatomy
+        lesions, anatomy = self.inputs.lesions, self.inputs.anatomy
         files = dict(zip(self.inputs.contrasts, self.inputs.in_files, strict=True))
         save_case(
             Path(self.inputs.folder),
             [nib.Nifti1Image.from_filename(files[contrast]) for contrast in self.inputs.order],
             nib.Nifti1Image.from_filename(self.inputs.brain),
-            nib.Nifti1Image.from_filename(self.inputs.lesions),
+            nib.Nifti1Image.from_filename(lesions) if lesions else None,
             anatomy=nib.Nifti1Image.from_filename(anatomy) if anatomy else None,
         )
         self._results["folder"] = self.inputs.folder

@@ -1,7 +1,8 @@
-"""Real labelled scans as samples: changed at random, lesions taken from them and given to them."""
+"""Real scans as samples: changed at random, lesions taken from them and given to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,10 +37,12 @@ RIM_MM = 2.0
 
 @dataclass(frozen=True)
 class RealScan:
-    """A labelled scan on the network grid with what changing it needs; its arrays stay on disk."""
+    """A scan on the network grid with what changing it needs; its arrays stay on disk."""
 
     case: Case
     """The scan."""
+    suspects: Path | None = None
+    """(X, Y, Z) bool, what may be a lesion in a scan that nobody labelled; see `name_suspects`."""
 
     @property
     def spread(self) -> np.ndarray:
@@ -91,8 +94,12 @@ def prepare_real(case: Case) -> RealScan:
     return RealScan(case)
 
 
-def change_scan(real: RealScan, donors: Sequence[Donor], rng: torch.Generator) -> Sample:
-    """Change a real labelled scan at random: fewer lesions of its own, and further ones.
+def change_scan(
+    real: RealScan, donors: Sequence[Donor], contrasts: Sequence[str], rng: torch.Generator
+) -> Sample:
+    """Change a real scan at random: fewer lesions of its own, and further ones.
+
+    What is suspected to be a lesion stays as it is, and nothing is painted there.
 
     Parameters
     ----------
@@ -100,6 +107,8 @@ def change_scan(real: RealScan, donors: Sequence[Donor], rng: torch.Generator) -
         The scan.
     donors
         Whose lesions it may get.
+    contrasts
+        Channels of the sample, FLAIR among them.
     rng
         Source of randomness.
 
@@ -123,7 +132,9 @@ def change_scan(real: RealScan, donors: Sequence[Donor], rng: torch.Generator) -
     brain, lesions = sample(case.brain) >= 0.5, sample(own) >= 0.5
     places = world_points(grid, shape, torch.from_numpy(case.to_template))
     tissues = augment.sample(torch.from_numpy(np.array(real.tissues)), grid, "nearest").byte()
-    painted = place_lesions(find_host(tissues) * ~lesions, places, donors, rng)
+    unsure = None if real.suspects is None else sample(np.load(real.suspects)) > 0
+    taken = lesions if unsure is None else lesions | unsure
+    painted = place_lesions(find_host(tissues) * ~taken, places, donors, rng)
     present = draw_contrasts(case.contrasts, rng)
     images = {}
     for number, contrast in enumerate(case.contrasts):
@@ -132,7 +143,8 @@ def change_scan(real: RealScan, donors: Sequence[Donor], rng: torch.Generator) -
             image = sample(cleared + rim * (real.spread[number] - cleared))
             image = _recolour(image, contrast, painted, rng)
             images[contrast] = scan(contrast, _raise(image, brain), rng)
-    return finish(images, case.contrasts, brain, lesions | painted.lesions, places, real=True)
+    labels = lesions | painted.lesions
+    return finish(images, contrasts, brain, labels, places, real=True, unsure=unsure)
 
 
 def _name_tissues(classes: np.ndarray, lesions: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ class Sample:
     """(X, Y, Z, 3) float32, where each voxel lies in the template, mm."""
     real: bool = False
     """Whether it is a real scan, changed; the others are made up."""
+    unsure: Tensor | None = None
+    """(X, Y, Z) bool, what may be a lesion that nobody outlined, of which nothing is learned."""
 
 
 def world_points(grid: Tensor, shape: Sequence[int], affine: Tensor) -> Tensor:
@@ -74,6 +76,7 @@ def finish(
     places: Tensor,
     *,
     real: bool = False,
+    unsure: Tensor | None = None,
 ) -> Sample:
     """Normalise a scan as in use.
 
@@ -89,6 +92,8 @@ def finish(
         (X, Y, Z, 3) float32, template mm.
     real
         Whether the scan is a real one, changed.
+    unsure
+        (X, Y, Z) bool, what may be a lesion that nobody outlined; None for nothing.
 
     Returns
     -------
@@ -103,4 +108,4 @@ def finish(
         else torch.zeros(brain.shape)
         for contrast in contrasts
     ]
-    return Sample(torch.stack(channels), brain, lesions & brain, places, real)
+    return Sample(torch.stack(channels), brain, lesions & brain, places, real, unsure)

@@ -29,8 +29,8 @@ from cascade_bids.training.sample import Sample
 
 log = logging.getLogger(__name__)
 
-SAMPLES = 160
-"""Scans that a network learns from."""
+SAMPLES = 80
+"""Scans of each kind that a network learns from."""
 
 MOST_TOGETHER = 4
 """Scans that are drawn side by side: each takes about a GB."""
@@ -118,7 +118,7 @@ def fit_samples(
         return _gather(choose, folder / name, count, until, engine.kinds)
 
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
-    learned = draw(engine.to_learn(), "learned", SAMPLES, first)
+    learned = draw(engine.to_learn(), "learned", engine.kinds * SAMPLES, first)
     if not len(checked.target) or _count_kinds_with_lesions([learned]) < engine.kinds:
         raise UsageError(
             "the stage before finds nothing of the lesions, so there is nothing to learn from; "
@@ -129,7 +129,8 @@ def fit_samples(
         network.middle.copy_(features.mean(0))
         network.spread.copy_(features.std(0).clamp(min=1e-3))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
-    network.prior.fill_(_find_prior(learned.target))
+    if engine.kinds == len(network.experts):  # else some were not asked
+        network.prior.fill_(_find_prior(learned.target))
 
 
 def _fit_voxels(
@@ -269,7 +270,10 @@ def choose_voxels(
         previous = run_stages(
             before, sample.volume, flair, brain, combination="last", places=places
         ).probability
-    candidates = np.flatnonzero(learn.select(flair, brain, previous))
+    asked = learn.select(flair, brain, previous)
+    if sample.unsure is not None:
+        asked &= ~sample.unsure.numpy()
+    candidates = np.flatnonzero(asked)
     chosen, targets = [], []
     for kind, most in ((True, LESION_VOXELS), (False, OTHER_VOXELS)):
         there = candidates[lesions[candidates] == kind]

@@ -16,7 +16,7 @@ from cascade_bids.network.device import prepare_device
 from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card, weights_id
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
 from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
-from cascade_bids.training.cascade import save_cascade, train_stages
+from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import load_donors, load_heads
@@ -26,10 +26,13 @@ from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.real import RealScan, prepare_real
 from cascade_bids.training.recipes import Recipe, find_recipe
 from cascade_bids.training.work_folder import claim, digest, fingerprint, require_same
-from cascade_bids.training.workflow import prepare_cases
+from cascade_bids.training.workflow import prepare_cases, prepare_unlabelled
 
 log = logging.getLogger(__name__)
 
+
+LEARNED_FROM = ("training_scans", "unlabelled_scans", "lesion_donors", "learned_before")
+"""Entries of a card that name participants."""
 
 SCORES = "scores.json"
 """File of the work folder that a cross-validation leaves for the card of a later training."""
@@ -61,6 +64,8 @@ class TrainConfig:
     """Label maps of heads, for a method that learns from scans that are made up."""
     start_from: str | None = None
     """Method or card whose weights the networks start with."""
+    unlabelled_dir: Path | None = None
+    """Raw scans that nobody labelled, for a method that learns from scans that are changed."""
 
     @property
     def asked_for(self) -> set[str]:
@@ -79,6 +84,8 @@ class TrainConfig:
         recipe = find_recipe(self.method)
         if self.heads_dir is not None and not recipe.from_samples:
             raise UsageError(f"--heads: {self.method} learns from real scans only; leave it out")
+        if self.unlabelled_dir is not None and not recipe.from_samples:
+            raise UsageError(f"--unlabelled: {self.method} needs labelled scans; leave it out")
         self._check_start(recipe)
         if recipe.from_samples and "T1w" not in self.contrasts:
             raise UsageError(
@@ -150,7 +157,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     seed = config.preprocess.random_seed
     device, cases = start_training(config, recipe, source=config.start_from)
     engine = start_engine(config, recipe, cases)
-    with show_training("", len(recipe.stages)):
+    with show_training("", len(recipe.stages) * count_rounds(engine)):
         stages = train_stages(
             recipe,
             cases,
@@ -235,6 +242,7 @@ def start_training(
         "max_minutes": config.max_minutes,
         "networks": len(recipe.stages),
         "heads": config.heads_dir and str(config.heads_dir),
+        "unlabelled": config.unlabelled_dir and str(config.unlabelled_dir),
         "seed": config.preprocess.random_seed,
         "device": device.type,
         "version": VERSION,
@@ -271,15 +279,21 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
     Raises
     ------
     UsageError
-        When there are no label maps in the folder, or the work folder is another training's.
+        When there are no label maps in the folder, or unlabelled scans and no labelled ones, or the
+        work folder is another training's.
+    StartError
+        When an unlabelled scan cannot be prepared.
     ScanError
         When the T1w of a scan shows no tissues.
     """
     if not recipe.from_samples:
         return None
+    if config.unlabelled_dir is not None and not cases:
+        raise UsageError("--unlabelled: there must be a labelled scan to learn from too; add one")
     say("preparing what samples are drawn from")
     heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
     real = [_prepare(case) for case in cases]
+    unlabelled = [_prepare(case) for case in _prepare_unlabelled(config)]
     donors = [one.donor for one in real if one.case.lesions.any()]
     known = {donor.subject for donor in donors}
     donors += [
@@ -299,9 +313,23 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
         {
             "head maps": [head.name for head in heads],
             "donors of lesions": {one.subject: digest(one.mask.numpy()) for one in donors},
+            "unlabelled scans": {one.case.label: fingerprint(one.case) for one in unlabelled},
         },
     )
-    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real))
+    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(unlabelled))
+
+
+def _prepare_unlabelled(config: TrainConfig) -> list[Case]:
+    """Bring the unlabelled scans to the network grid, if there are to be any."""
+    if config.unlabelled_dir is None:
+        return []
+    return prepare_unlabelled(
+        config.unlabelled_dir,
+        config.contrasts,
+        resources=config.resources,
+        seed=config.preprocess.random_seed,
+        work_dir=config.work_dir / "unlabelled",
+    )
 
 
 def _prepare(case: Case) -> RealScan:
@@ -332,7 +360,7 @@ def known_before(config: TrainConfig) -> dict[str, set[str]]:
 
 def known_participants(card: Mapping[str, Any]) -> set[str]:
     """Name the participants whom weights have learned from, themselves or those before them."""
-    lists = (card.get(name, []) for name in ("training_scans", "lesion_donors", "learned_before"))
+    lists = (card.get(name, []) for name in LEARNED_FROM)
     return {label.split("_")[0] for labels in lists for label in labels}
 
 

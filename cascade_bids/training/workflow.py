@@ -1,7 +1,7 @@
 """Bring labelled scans to the network grid as a participant run does, wired with Nipype."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,9 @@ from cascade_bids.training.nodes import SaveCase
 from cascade_bids.training.progress import say
 
 log = logging.getLogger(__name__)
+
+NEEDED = {"FLAIR", "T1w"}
+"""Contrasts that an unlabelled scan must have: the T1w shows where lesions may be painted."""
 
 
 def prepare_cases(
@@ -92,22 +95,102 @@ def prepare_cases(
     labelled = _find_labelled(inputs, contrasts, masks_dir or inputs.bids_dir, derivatives, needed)
     if not labelled:
         return []
-    ordered = sorted(contrasts, key=CONTRASTS.index)
 
-    def place(wf: Workflow, scan: Scan) -> Gridded:
+    def place(wf: Workflow, case: Case) -> Gridded:
         if derivatives:
-            return connect_normalised(wf, scan, ordered, derivatives)
-        prepared = connect_preparation(wf, scan, preprocess, resources, ordered)
-        return Gridded(connect_grid(wf, "network", prepared), prepared.align, tuple(ordered))
+            ordered = sorted(case.contrasts, key=CONTRASTS.index)
+            return connect_normalised(wf, case.scan, ordered, derivatives)
+        return _connect_raw(wf, case, preprocess, resources)
 
     cases = [Case(scan, work_dir / "cases" / scan.label, tuple(contrasts)) for scan, _ in labelled]
-    workflow = Workflow("cascade_bids")
-    for case, (scan, mask) in zip(cases, labelled, strict=True):
-        wf = Workflow(workflow_name(scan))
-        _connect_case(wf, mask, case, place(wf, scan), anatomy=anatomy)
-        workflow.add_nodes([wf])
-    _run(workflow, [scan for scan, _ in labelled], replace(resources, work_dir=work_dir), work_dir)
+    masks = [mask for _, mask in labelled]
+    _prepare(cases, masks, place, replace(resources, work_dir=work_dir), work_dir, anatomy=anatomy)
     return cases
+
+
+def prepare_unlabelled(
+    dataset: Path,
+    contrasts: Sequence[str],
+    *,
+    resources: ResourceConfig,
+    seed: int,
+    work_dir: Path,
+) -> list[Case]:
+    """Bring the scans of a dataset that have no lesion mask to the network grid.
+
+    Parameters
+    ----------
+    dataset
+        Of raw scans.
+    contrasts
+        What the networks take; FLAIR and T1w must be there, of the others what there is.
+    resources
+        As of a participant run, but for the work folder.
+    seed
+        Of the registrations.
+    work_dir
+        Keeps the cases.
+
+    Returns
+    -------
+    list of Case
+        In natural order, with no lesions.
+
+    Raises
+    ------
+    UsageError
+        When the dataset is derivatives of this program, or no scan has FLAIR and T1w and no lesion
+        mask.
+    StartError
+        When a scan cannot be prepared; the message names each.
+    """
+    if is_ours(read_description(dataset)):
+        raise UsageError(
+            f"--unlabelled: {dataset} is what cascade_bids made of another dataset; give that one"
+        )
+    cases = [
+        Case(scan, work_dir / "cases" / scan.label, tuple(c for c in contrasts if c in scan.images))
+        for scan in find_scans(InputConfig(dataset, validate=False))
+        if set(scan.images) >= NEEDED and find_lesion_mask(scan, dataset) is None
+    ]
+    if not cases:
+        needed = " and ".join(sorted(NEEDED))
+        raise UsageError(f"--unlabelled: no scan in {dataset} has {needed} and no lesion mask")
+    say("preparing %d unlabelled %s", len(cases), "scan" if len(cases) == 1 else "scans")
+    steps, resources = PreprocessConfig(random_seed=seed), replace(resources, work_dir=work_dir)
+
+    def place(wf: Workflow, case: Case) -> Gridded:
+        return _connect_raw(wf, case, steps, resources)
+
+    _prepare(cases, [None] * len(cases), place, resources, work_dir, anatomy=False)
+    return cases
+
+
+def _connect_raw(
+    wf: Workflow, case: Case, preprocess: PreprocessConfig, resources: ResourceConfig
+) -> Gridded:
+    """Bring raw images to the network grid."""
+    ordered = sorted(case.contrasts, key=CONTRASTS.index)
+    prepared = connect_preparation(wf, case.scan, preprocess, resources, ordered)
+    return Gridded(connect_grid(wf, "network", prepared), prepared.align, tuple(ordered))
+
+
+def _prepare(
+    cases: Sequence[Case],
+    masks: Sequence[Path | None],
+    place: Callable[[Workflow, Case], Gridded],
+    resources: ResourceConfig,
+    work_dir: Path,
+    *,
+    anatomy: bool,
+) -> None:
+    """Wire and run the steps of all cases."""
+    workflow = Workflow("cascade_bids")
+    for case, mask in zip(cases, masks, strict=True):
+        wf = Workflow(workflow_name(case.scan))
+        _connect_case(wf, mask, case, place(wf, case), anatomy=anatomy)
+        workflow.add_nodes([wf])
+    _run(workflow, [case.scan for case in cases], resources, work_dir)
 
 
 def _find_labelled(
@@ -170,18 +253,21 @@ def _run(
         raise StartError("some scans can't be learned from:\n" + "\n".join(causes))
 
 
-def _connect_case(wf: Workflow, mask: Path, case: Case, gridded: Gridded, *, anatomy: bool) -> None:
-    """Bring the lesion mask of a scan to the network grid, and keep all that lies there."""
+def _connect_case(
+    wf: Workflow, mask: Path | None, case: Case, gridded: Gridded, *, anatomy: bool
+) -> None:
+    """Bring the lesion mask of a scan, if any, to the network grid; keep all that lies there."""
     prepare = gridded.prepare
-    # The mask is taken to lie on the FLAIR, whatever its own grid.
-    lesions = Node(ResampleMask(in_file=str(mask), may_be_empty=True), "resample_lesions")
-    wf.connect(prepare, "brain", lesions, "grid")
-    wf.connect(gridded.align, "rigid", lesions, "transform")
     sink = SaveCase(folder=str(case.folder), contrasts=list(gridded.contrasts))
     save = Node(sink, "save_case")
     save.inputs.order = list(case.contrasts)
     wf.connect(prepare, "out_files", save, "in_files")
     wf.connect(prepare, "brain", save, "brain")
-    wf.connect(lesions, "out_file", save, "lesions")
+    if mask is not None:
+        # It is taken to lie on the FLAIR, whatever its own grid.
+        lesions = Node(ResampleMask(in_file=str(mask), may_be_empty=True), "resample_lesions")
+        wf.connect(prepare, "brain", lesions, "grid")
+        wf.connect(gridded.align, "rigid", lesions, "transform")
+        wf.connect(lesions, "out_file", save, "lesions")
     if anatomy:
         wf.connect(*connect_anatomy(wf, gridded), save, "anatomy")

@@ -10,10 +10,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cascade_bids.bids.scan import Scan
-from cascade_bids.preprocess.tissue import CSF, GREY, WHITE
-from cascade_bids.training import contrasts, engine, painting, real
-from cascade_bids.training.cases import Case, save_case
+from cascade_bids.training import contrasts, engine, painting
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.painting import (
     Bright,
@@ -24,19 +21,16 @@ from cascade_bids.training.painting import (
     place_look_alikes,
 )
 from cascade_bids.training.preview import draw_sheet
-from cascade_bids.training.real import change_scan, prepare_real
 from cascade_bids.training.tissues import LEVELS, TISSUES
 
-from .tiny_engine import CENTRE, SHAPE, TO_TEMPLATE, make_donor, make_head
+from .tiny_engine import SHAPE, TO_TEMPLATE, make_donor, make_head
 
 CONTRASTS = ("FLAIR", "T1w", "T2w")
-WHITE_PLACE = TISSUES.index("white")
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    for module in (engine, real):
-        monkeypatch.setattr(module, "WINDOW", (48, 48, 48))
+    monkeypatch.setattr(engine, "WINDOW", (48, 48, 48))
 
 
 @pytest.fixture
@@ -214,109 +208,9 @@ def test_plexus_grows_in_some_ventricles_and_nowhere_else(monkeypatch):
     assert all(torch.equal(grow_plexus(tissues, far, rng(seed)), tissues) for seed in range(8))
 
 
-def test_samples_are_of_both_kinds_and_say_which(scanned):
-    both = Engine(("FLAIR", "T1w"), (make_head(),), (make_donor(),), (scanned,))
-    assert both.kinds == 2
-    assert [both.draw(rng(0), real=real).real for real in (False, True)] == [False, True]
-    alone = replace(both, heads=())
-    assert alone.kinds == 1
-    assert alone.draw(rng(0), real=False).real
-
-
 @pytest.mark.parametrize("contrast", list(LEVELS))
 def test_every_contrast_names_every_tissue(contrast):
     assert set(LEVELS[contrast]) == set(TISSUES) - {"air"}
-
-
-@pytest.fixture
-def case(tmp_path):
-    """A head as a real scan of two contrasts, with one lesion."""
-    head = make_head()
-    inside = (head.depth_mm > 0).numpy()
-    noise = np.random.default_rng(0).normal(0, 0.3, (2, *SHAPE))
-    images = noise + np.array([0.5, -0.5])[:, None, None, None] * (
-        head.tissues == TISSUES.index("cortex")
-    ).numpy().astype(float)
-    lesions = np.zeros(SHAPE, np.uint8)
-    lesions[12:15, 20:23, 16:19] = 1
-    affine = nib.affines.from_matvec(np.eye(3), -CENTRE)
-    save_case(
-        tmp_path / "case",
-        [nib.Nifti1Image(np.where(inside, i, 0).astype(np.float32), affine) for i in images],
-        nib.Nifti1Image(inside.astype(np.uint8), affine),
-        nib.Nifti1Image(lesions, affine),
-        anatomy=None,
-    )
-    return Case(Scan("1", None, None), tmp_path / "case", ("FLAIR", "T1w"))
-
-
-@pytest.fixture
-def scanned(case, monkeypatch):
-    """The case ready to be changed; its T1w shows no tissues, so they are told."""
-    tissues = make_head().tissues.numpy()
-    classes = np.full(tissues.shape, CSF)
-    classes[tissues == WHITE_PLACE] = WHITE
-    classes[tissues == TISSUES.index("cortex")] = GREY
-    monkeypatch.setattr(real, "classify_tissue", lambda t1w, brain: classes)
-    # The head is much smaller than the template.
-    monkeypatch.setattr(Case, "to_template", TO_TEMPLATE.astype(np.float32))
-    return prepare_real(case)
-
-
-def test_real_scans_get_further_lesions(scanned, everyone_is_ill):
-    volumes = []
-    for seed in range(8):
-        sample = change_scan(scanned, [make_donor()], rng(seed))
-        assert sample.volume.shape == (2, 48, 48, 48)
-        assert not sample.volume[:, ~sample.brain].any()
-        assert sample.places.shape == (48, 48, 48, 3)
-        volumes.append(int(sample.lesions.sum()))
-    assert max(volumes) > 2 * int(scanned.case.lesions.sum())
-
-
-@pytest.mark.parametrize(("cleared", "kept"), [(0.0, 1.0), (1.0, 0.0)])
-def test_real_scans_keep_or_lose_their_lesions(scanned, monkeypatch, cleared, kept):
-    monkeypatch.setattr(real, "CLEARED", cleared)
-    monkeypatch.setattr(real, "KEPT", kept)
-    for seed in range(4):
-        sample = change_scan(scanned, [], rng(seed))
-        assert sample.lesions.any() == bool(kept)
-
-
-def test_where_lesions_were_cleared_there_is_white_matter(scanned):
-    lesions = np.asarray(scanned.case.lesions)
-    white = (np.asarray(scanned.tissues) == WHITE_PLACE) & ~lesions
-    spread, cleared = np.asarray(scanned.spread), np.asarray(scanned.cleared)
-    bright = np.where(lesions, spread + 5, spread)
-    found = np.stack([real._clear(image, lesions, white, np.zeros_like(white)) for image in bright])
-    for image in found:
-        assert abs(image[lesions].mean() - image[white].mean()) < 0.3
-        assert 0.3 < image[lesions].std() / image[white].std() < 2
-    far = ~ndimage.binary_dilation(lesions, iterations=8)
-    np.testing.assert_allclose(cleared[:, far], spread[:, far], atol=1e-4)
-
-
-def test_tissues_are_told_and_lesions_are_white_matter(scanned):
-    found, truth = np.asarray(scanned.tissues), make_head().tissues.numpy()
-    for name in ("cortex", "white"):
-        place = TISSUES.index(name)
-        assert (found[truth == place] == place).mean() > 0.95
-    assert (found[scanned.case.lesions] == WHITE_PLACE).all()
-
-
-def test_the_contrasts_go_on_beyond_the_brain(scanned):
-    brain = np.asarray(scanned.case.brain)
-    assert (scanned.spread[:, ~brain] != 0).all()
-    np.testing.assert_array_equal(scanned.spread[:, brain], scanned.case.volume.numpy()[:, brain])
-
-
-def test_who_is_left_out_gives_neither_scan_nor_lesions(scanned):
-    donors = (make_donor("1"), make_donor("2"))
-    whole = Engine(("FLAIR", "T1w"), (make_head(),), donors, (scanned,))
-    left = whole.without({"1"})
-    assert [donor.subject for donor in left.donors] == ["2"]
-    assert not left.real
-    assert left.draw(rng(0), real=True).volume.shape[0] == 2
 
 
 def test_lesions_come_to_lie_where_the_affine_says(everyone_is_ill, monkeypatch):

@@ -18,7 +18,7 @@ from cascade_bids.network import cascade as network_cascade
 from cascade_bids.network import nodes
 from cascade_bids.network.cascade import load_stages, run_cascade
 from cascade_bids.preprocess import anatomy
-from cascade_bids.training import answers, train
+from cascade_bids.training import answers, samples, train, unlabelled
 from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.recipes import RECIPES, find_recipe
 from cascade_bids.training.rules import THRESHOLDS
@@ -292,6 +292,9 @@ def test_samples_can_be_looked_at(labelled, tmp_path):
     done = command("train", labelled, tmp_path, *heads)
     assert done.code == 2
     assert "--heads: valverde2017 learns from real scans only" in done.text
+    done = command("train", labelled, tmp_path, "--unlabelled", labelled)
+    assert done.code == 2
+    assert "--unlabelled: valverde2017 needs labelled scans" in done.text
 
 
 def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
@@ -340,7 +343,11 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
     monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
     monkeypatch.setattr(train, "SAMPLES", 5)
+    # Networks that learned for an epoch suspect everything.
+    monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
+    monkeypatch.setattr(samples, "SAMPLES", 4)
     options = ("--method", "cascade", "--heads", tmp_path, "--participant-label", "01", "03")
+    options = (*options, "--unlabelled", labelled)
     done = command("crossval", labelled, tmp_path, *options, out="scores")
     assert done.code == 0, done.text
     asked = {path.name for path in (tmp_path / "work/folds/01/found").iterdir()}
@@ -349,10 +356,24 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     assert command("train", labelled, tmp_path, *options).code == 0
     card = json.loads((tmp_path / "out" / "cascade.json").read_text())
     assert card["heads"] == ["head01"]
+    assert card["unlabelled_scans"] == ["sub-04"]
     assert set(card["cross_validation"]["scans"]) == {"sub-01", "sub-03"}
     assert card["threshold"] in THRESHOLDS
     assert card["load_factor"] > 0
     assert load_stages(str(tmp_path / "out" / "cascade.json"), device=CPU)
+
+
+def test_scans_that_nobody_labelled_must_be_there_beside_labelled_ones(labelled, tmp_path):
+    cascade = ("--method", "cascade", "--participant-label")
+    image_path(labelled, "sub-04", "T1w").unlink()
+    done = command("train", labelled, tmp_path, *cascade, "01", "--unlabelled", labelled)
+    assert done.code == 2
+    assert "--unlabelled: no scan in" in done.text
+    assert "has FLAIR and T1w and no lesion mask" in done.text
+    heads = ("--heads", tmp_path, "-w", tmp_path / "work2", "--unlabelled", labelled)
+    done = command("train", labelled, tmp_path, *cascade, "04", *heads)
+    assert done.code == 2
+    assert "--unlabelled: there must be a labelled scan to learn from too" in done.text
 
 
 def test_masks_alone_can_teach_where_scans_are_made_up(labelled, tmp_path):

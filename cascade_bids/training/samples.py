@@ -129,7 +129,8 @@ def fit_samples(
         network.middle.copy_(features.mean(0))
         network.spread.copy_(features.std(0).clamp(min=1e-3))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
-    if engine.kinds == len(network.experts):  # else some were not asked
+    # Scans that some experts did not see, or that lack what is suspected, do not tell it.
+    if engine.kinds == len(network.experts) and not engine.unlabelled:
         network.prior.fill_(_find_prior(learned.target))
 
 

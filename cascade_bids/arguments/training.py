@@ -85,8 +85,9 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             "--unlabelled",
             type=Path,
             metavar="DIR",
-            help="raw BIDS dataset whose scans without lesion mask are learned from as what "
-            "scanners show beside lesions (cascade only)",
+            help="raw BIDS dataset of whole heads, whose scans without lesion mask are learned "
+            "from as what scanners show beside lesions (cascade only); all of them, whatever the "
+            "other options say of labelled scans",
         )
         how.add_argument(
             "--start-from",

@@ -12,7 +12,14 @@ from cascade_bids.network.weights import FIND_LESIONS, load_card, load_network, 
 SHARED = ("contrasts", "optional", "normalisation", "anatomy", "sphere_head", "combination")
 """What the cards must agree in."""
 
-LEARNED = ("training_scans", "lesion_donors", "learned_before", "heads", "heads_to_check")
+LEARNED = (
+    "training_scans",
+    "unlabelled_scans",
+    "lesion_donors",
+    "learned_before",
+    "heads",
+    "heads_to_check",
+)
 """What the cards say together."""
 
 

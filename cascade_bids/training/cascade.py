@@ -99,9 +99,11 @@ def train_stages(
     first = train(work_dir, engine=replace(engine, unlabelled=()), start=start)
     folder = work_dir / "unlabelled"
     named = name_suspects(engine.unlabelled, first, contrasts, recipe.combination, folder)
-    # What learned from made-up scans stays as it is.
-    real = replace(engine, heads=(), unlabelled=tuple(named))
-    return train(folder, engine=real, start=first)
+    taught = replace(engine, unlabelled=tuple(named))
+    if _count_experts(engine, first) > 1:
+        # That of made-up scans stays as it is.
+        taught = replace(taught, heads=())
+    return train(folder, engine=taught, start=first)
 
 
 def count_rounds(engine: Engine | None) -> int:

@@ -130,7 +130,7 @@ def fit_samples(
         network.spread.copy_(features.std(0).clamp(min=1e-3))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
     # Scans that some experts did not see, or that lack what is suspected, do not tell it.
-    if engine.kinds == len(network.experts) and not engine.unlabelled:
+    if engine.kinds >= len(network.experts) and not engine.unlabelled:
         network.prior.fill_(_find_prior(learned.target))
 
 

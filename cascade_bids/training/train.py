@@ -323,9 +323,13 @@ def _prepare_unlabelled(config: TrainConfig) -> list[Case]:
     """Bring the unlabelled scans to the network grid, if there are to be any."""
     if config.unlabelled_dir is None:
         return []
+    masks_dirs = [config.unlabelled_dir]
+    if config.unlabelled_dir == config.inputs.bids_dir and config.masks_dir is not None:
+        masks_dirs.append(config.masks_dir)
     return prepare_unlabelled(
         config.unlabelled_dir,
         config.contrasts,
+        masks_dirs=masks_dirs,
         resources=config.resources,
         seed=config.preprocess.random_seed,
         work_dir=config.work_dir / "unlabelled",

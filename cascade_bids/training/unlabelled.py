@@ -60,8 +60,11 @@ def name_suspects(
             found = run_stages(
                 stages, volume, case.flair, brain, combination=combination, places=case.places
             )
-            far = ndimage.distance_transform_edt(found.probability <= SUSPECTED)
+            likely = found.probability > SUSPECTED
+            near = likely
+            if likely.any():  # else there is nothing to be near to
+                near = ndimage.distance_transform_edt(~likely) <= MARGIN_MM
             with appearing(path) as part:
-                np.save(part, (far <= MARGIN_MM) & brain)
+                np.save(part, near & brain)
         named.append(replace(one, suspects=path))
     return named

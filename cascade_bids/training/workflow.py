@@ -112,6 +112,7 @@ def prepare_unlabelled(
     dataset: Path,
     contrasts: Sequence[str],
     *,
+    masks_dirs: Sequence[Path],
     resources: ResourceConfig,
     seed: int,
     work_dir: Path,
@@ -124,6 +125,8 @@ def prepare_unlabelled(
         Of raw scans.
     contrasts
         What the networks take; FLAIR and T1w must be there, of the others what there is.
+    masks_dirs
+        Where lesion masks of these scans may be.
     resources
         As of a participant run, but for the work folder.
     seed
@@ -151,7 +154,8 @@ def prepare_unlabelled(
     cases = [
         Case(scan, work_dir / "cases" / scan.label, tuple(c for c in contrasts if c in scan.images))
         for scan in find_scans(InputConfig(dataset, validate=False))
-        if set(scan.images) >= NEEDED and find_lesion_mask(scan, dataset) is None
+        if set(scan.images) >= NEEDED
+        and not any(find_lesion_mask(scan, folder) for folder in masks_dirs)
     ]
     if not cases:
         needed = " and ".join(sorted(NEEDED))

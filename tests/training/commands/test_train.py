@@ -22,7 +22,7 @@ from cascade_bids.training import answers, samples, train, unlabelled
 from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.recipes import RECIPES, find_recipe
 from cascade_bids.training.rules import THRESHOLDS
-from cascade_bids.training.workflow import prepare_cases
+from cascade_bids.training.workflow import prepare_cases, prepare_unlabelled
 
 from ...tiny_heads import (
     AFFINE,
@@ -374,6 +374,23 @@ def test_scans_that_nobody_labelled_must_be_there_beside_labelled_ones(labelled,
     done = command("train", labelled, tmp_path, *cascade, "04", *heads)
     assert done.code == 2
     assert "--unlabelled: there must be a labelled scan to learn from too" in done.text
+
+
+def test_scans_whose_masks_lie_elsewhere_are_labelled(labelled, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
+        path.rename(masks / path.name)
+    image_path(labelled, "sub-04", "T1w").unlink()
+    with pytest.raises(UsageError, match="no lesion mask"):
+        prepare_unlabelled(
+            labelled,
+            ("FLAIR", "T1w"),
+            masks_dirs=[labelled, masks],
+            resources=ResourceConfig(nprocs=1),
+            seed=0,
+            work_dir=tmp_path / "work",
+        )
 
 
 def test_masks_alone_can_teach_where_scans_are_made_up(labelled, tmp_path):

@@ -7,19 +7,18 @@ from pathlib import Path
 import torch
 
 from cascade_bids.errors import UsageError
-from cascade_bids.network.weights import FIND_LESIONS, load_card, load_network, save_method
+from cascade_bids.network.weights import (
+    FIND_LESIONS,
+    LEARNED_FROM,
+    load_card,
+    load_network,
+    save_method,
+)
 
 SHARED = ("contrasts", "optional", "normalisation", "anatomy", "sphere_head", "combination")
 """What the cards must agree in."""
 
-LEARNED = (
-    "training_scans",
-    "unlabelled_scans",
-    "lesion_donors",
-    "learned_before",
-    "heads",
-    "heads_to_check",
-)
+LEARNED = (*LEARNED_FROM, "heads", "heads_to_check")
 """What the cards say together."""
 
 

@@ -13,7 +13,13 @@ from cascade_bids.config import VERSION, InputConfig, PreprocessConfig, Resource
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.network.cascade import Stage, load_stages
 from cascade_bids.network.device import prepare_device
-from cascade_bids.network.weights import FIND_LESIONS, check_weights, load_card, weights_id
+from cascade_bids.network.weights import (
+    FIND_LESIONS,
+    LEARNED_FROM,
+    check_weights,
+    load_card,
+    weights_id,
+)
 from cascade_bids.training.answers import SAMPLES, ask_about_samples
 from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
@@ -30,9 +36,6 @@ from cascade_bids.training.workflow import prepare_cases, prepare_unlabelled
 
 log = logging.getLogger(__name__)
 
-
-LEARNED_FROM = ("training_scans", "unlabelled_scans", "lesion_donors", "learned_before")
-"""Entries of a card that name participants."""
 
 SCORES = "scores.json"
 """File of the work folder that a cross-validation leaves for the card of a later training."""

@@ -1,0 +1,159 @@
+"""Trainings of a method that learns from samples: real scans that are changed, and made-up ones."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
+from cascade_bids.errors import UsageError
+from cascade_bids.network import cascade as network_cascade
+from cascade_bids.network.cascade import load_stages, run_cascade
+from cascade_bids.training import answers, samples, train, unlabelled
+from cascade_bids.training.rules import THRESHOLDS
+from cascade_bids.training.workflow import prepare_cases, prepare_unlabelled
+
+from ...tiny_heads import (
+    image_path,
+    run,
+    stand_ins,
+)
+from ..tiny_engine import make_head
+from .labelled import command
+
+CPU = torch.device("cpu")
+
+
+def test_samples_can_be_looked_at(labelled, tmp_path):
+    one = ("--participant-label", "01", "--samples", "1")
+    done = command("preview-training", labelled, tmp_path, "--method", "cascade", *one)
+    assert done.code == 0, done.text
+    assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
+    done = command("preview-training", labelled, tmp_path, *one, "-w", tmp_path / "work2")
+    assert done.code == 2
+    assert "valverde2017 learns from scans as they are" in done.text
+    heads = ("--heads", tmp_path, "-w", tmp_path / "work3")
+    done = command("train", labelled, tmp_path, *heads)
+    assert done.code == 2
+    assert "--heads: valverde2017 learns from real scans only" in done.text
+    done = command("train", labelled, tmp_path, "--unlabelled", labelled)
+    assert done.code == 2
+    assert "--unlabelled: valverde2017 needs labelled scans" in done.text
+
+
+def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
+    options = ("--method", "cascade", "--name", "mine", "--participant-label", "01")
+    assert command("train", labelled, tmp_path, *options).code == 0
+    card = tmp_path / "out" / "mine.json"
+    assert json.loads(card.read_text())["optional"] == ["T1w"]
+    image_path(labelled, "sub-04", "T1w").unlink()
+    with stand_ins() as _, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_cascade, "run_cascade", run_cascade)
+        one = ("--skip-bids-validation", "--participant-label", "04", "--method", card)
+        done = run(labelled, tmp_path / "derivatives", *one)
+    assert done.code == 0, done.text
+    assert "T1w where there was one" in (done.out / "logs" / "CITATION.md").read_text()
+
+
+def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
+    options = ("--method", "cascade", "--participant-label", "01")
+    assert command("train", labelled, tmp_path, *options).code == 0
+    first = tmp_path / "out" / "cascade.json"
+    start = ("--method", "cascade", "--start-from", first)
+    work = ("-w", tmp_path / "work2", "--name", "second")
+    done = command("train", labelled, tmp_path, *start, *work, "--participant-label", "03")
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "second.json").read_text())
+    assert card["started_from"] == "cascade"
+    assert card["lesion_donors"] == card["training_scans"] == ["sub-03"]
+
+    folds = ("-w", tmp_path / "work3", "--participant-label", "01", "03")
+    assert command("crossval", labelled, tmp_path, *start, *folds, out="scores").code == 0
+    assert "cascade.json has learned from sub-01; if they are" in caplog.text
+    assert "context has learned from sub-01, sub-03; if they are" in caplog.text
+
+    other = ("--contrasts", "FLAIR", "T1w", "T2w", "-w", tmp_path / "work4")
+    done = command("train", labelled, tmp_path, *start, *other)
+    assert done.code == 2
+    assert "2 stages of JetNetwork on FLAIR, T1w, where cascade has 2" in done.text
+    done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
+    assert done.code == 2
+    assert "--start-from: valverde2017 learns from scratch" in done.text
+
+
+def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, monkeypatch):
+    small = make_head()
+    # In the template it is as large as those of the scans, so that their lesions lie in it.
+    large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
+    monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
+    monkeypatch.setattr(train, "SAMPLES", 5)
+    # Networks that learned for an epoch suspect everything.
+    monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
+    monkeypatch.setattr(samples, "SAMPLES", 4)
+    options = ("--method", "cascade", "--heads", tmp_path, "--participant-label", "01", "03")
+    options = (*options, "--unlabelled", labelled)
+    done = command("crossval", labelled, tmp_path, *options, out="scores")
+    assert done.code == 0, done.text
+    asked = {path.name for path in (tmp_path / "work/folds/01/found").iterdir()}
+    assert asked == {"sub-01.npz", "sub-01_without-T1w.npz"}
+    assert len(list((tmp_path / "work/folds/01/samples").iterdir())) == answers.SAMPLES
+    assert command("train", labelled, tmp_path, *options).code == 0
+    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    assert card["heads"] == ["head01"]
+    assert card["unlabelled_scans"] == ["sub-04"]
+    assert set(card["cross_validation"]["scans"]) == {"sub-01", "sub-03"}
+    assert card["threshold"] in THRESHOLDS
+    assert card["load_factor"] > 0
+    assert load_stages(str(tmp_path / "out" / "cascade.json"), device=CPU)
+
+
+def test_scans_that_nobody_labelled_must_be_there_beside_labelled_ones(labelled, tmp_path):
+    cascade = ("--method", "cascade", "--participant-label")
+    image_path(labelled, "sub-04", "T1w").unlink()
+    done = command("train", labelled, tmp_path, *cascade, "01", "--unlabelled", labelled)
+    assert done.code == 2
+    assert "--unlabelled: no scan in" in done.text
+    assert "has FLAIR and T1w and no lesion mask" in done.text
+    heads = ("--heads", tmp_path, "-w", tmp_path / "work2", "--unlabelled", labelled)
+    done = command("train", labelled, tmp_path, *cascade, "04", *heads)
+    assert done.code == 2
+    assert "--unlabelled: there must be a labelled scan to learn from too" in done.text
+
+
+def test_scans_whose_masks_lie_elsewhere_are_labelled(labelled, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
+        path.rename(masks / path.name)
+    image_path(labelled, "sub-04", "T1w").unlink()
+    with pytest.raises(UsageError, match="no lesion mask"):
+        prepare_unlabelled(
+            labelled,
+            ("FLAIR", "T1w"),
+            masks_dirs=[labelled, masks],
+            resources=ResourceConfig(nprocs=1),
+            seed=0,
+            work_dir=tmp_path / "work",
+        )
+
+
+def test_masks_alone_can_teach_where_scans_are_made_up(labelled, tmp_path):
+    for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
+        path.unlink()
+    resources = ResourceConfig(nprocs=1)
+    inputs = InputConfig(bids_dir=labelled)
+    options = {"masks_dir": None, "preprocess": PreprocessConfig(), "resources": resources}
+    prepare = partial(
+        prepare_cases, inputs, ("FLAIR", "T1w"), work_dir=tmp_path, anatomy=False, **options
+    )
+    assert prepare(needed=False) == []
+    with pytest.raises(UsageError, match="no scan in"):
+        prepare()
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    options = ("--method", "cascade", "--heads", heads)
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 2
+    assert "no head*_dseg.nii.gz" in done.text

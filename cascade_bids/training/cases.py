@@ -105,17 +105,12 @@ def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
     UsageError
         When there is more than one, or it is what this program found.
     """
-    anat = output_path(folder, scan, "lesion_mask").parent
-    where = anat if anat.is_dir() else folder
-    session = replace(scan, run=None)
-    found = [
-        path
-        for path in sorted(where.glob(f"{session.label}_*mask.nii*"))
-        if _is_lesion_mask(parse_entities(PurePath(path.name)), scan)
-    ]
+    found = find_lesion_masks(scan, folder)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise UsageError(f"{scan.label} has several lesion masks in {where}: {names}; keep one")
+        raise UsageError(
+            f"{scan.label} has several lesion masks in {found[0].parent}: {names}; keep one"
+        )
     if not found:
         return None
     if is_prediction(found[0]):
@@ -124,6 +119,18 @@ def find_lesion_mask(scan: Scan, folder: Path) -> Path | None:
             "a rater corrected into a folder of their own for --masks"
         )
     return found[0]
+
+
+def find_lesion_masks(scan: Scan, folder: Path) -> list[Path]:
+    """Find all that `find_lesion_mask` chooses from, by raters and by programs."""
+    anat = output_path(folder, scan, "lesion_mask").parent
+    where = anat if anat.is_dir() else folder
+    session = replace(scan, run=None)
+    return [
+        path
+        for path in sorted(where.glob(f"{session.label}_*mask.nii*"))
+        if _is_lesion_mask(parse_entities(PurePath(path.name)), scan)
+    ]
 
 
 def is_prediction(mask: Path) -> bool:

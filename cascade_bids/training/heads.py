@@ -48,6 +48,20 @@ class Donor:
     """(4, 4) float32, template mm to voxel; of a scan that lies there rigidly, within some mm."""
 
 
+def find_maps(folder: Path) -> list[Path]:
+    """Find the label maps ``head*_dseg.nii.gz`` of a folder, by name.
+
+    Raises
+    ------
+    UsageError
+        When the folder holds none.
+    """
+    paths = sorted(folder.glob("head*_dseg.nii.gz"))
+    if not paths:
+        raise UsageError(f"no head*_dseg.nii.gz in {folder}")
+    return paths
+
+
 def load_heads(folder: Path, cache: Path) -> list[Head]:
     """Read label maps and lay them on the network grid.
 
@@ -68,11 +82,8 @@ def load_heads(folder: Path, cache: Path) -> list[Head]:
     UsageError
         When the folder holds none.
     """
-    paths = sorted(folder.glob("head*_dseg.nii.gz"))
-    if not paths:
-        raise UsageError(f"no head*_dseg.nii.gz in {folder}")
     heads = []
-    for path in paths:
+    for path in find_maps(folder):
         name = path.name.split("_")[0]
         kept = cache / f"{name}.npz"
         if not kept.exists():

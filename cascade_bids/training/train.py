@@ -25,14 +25,14 @@ from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncerta
 from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
 from cascade_bids.training.cases import Case
 from cascade_bids.training.engine import Engine
-from cascade_bids.training.heads import load_donors, load_heads
+from cascade_bids.training.heads import find_maps, load_donors, load_heads
 from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.real import RealScan, prepare_real
 from cascade_bids.training.recipes import Recipe, find_recipe
 from cascade_bids.training.work_folder import claim, digest, fingerprint, require_same
-from cascade_bids.training.workflow import prepare_cases, prepare_unlabelled
+from cascade_bids.training.workflow import find_unlabelled, prepare_cases, prepare_unlabelled
 
 log = logging.getLogger(__name__)
 
@@ -253,6 +253,7 @@ def start_training(
     if recipe.with_context:
         check_weights("context")
         settings["context"] = weights_id("context")
+    _find_sources(config)
     # Before the scans are prepared, since they would take the place of the other training's.
     require_same(config.work_dir, settings)
     cases = prepare_cases(
@@ -294,9 +295,17 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
     if config.unlabelled_dir is not None and not cases:
         raise UsageError("--unlabelled: there must be a labelled scan to learn from too; add one")
     say("preparing what samples are drawn from")
+    found = _find_sources(config)
     heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
     real = [_prepare(case) for case in cases]
-    unlabelled = [_prepare(case) for case in _prepare_unlabelled(config)]
+    if found:
+        prepare_unlabelled(
+            found,
+            resources=config.resources,
+            seed=config.preprocess.random_seed,
+            work_dir=config.work_dir / "unlabelled",
+        )
+    unlabelled = [_prepare(case) for case in found]
     donors = [one.donor for one in real if one.case.lesions.any()]
     known = {donor.subject for donor in donors}
     donors += [
@@ -322,21 +331,25 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
     return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(unlabelled))
 
 
-def _prepare_unlabelled(config: TrainConfig) -> list[Case]:
-    """Bring the unlabelled scans to the network grid, if there are to be any."""
+def _find_sources(config: TrainConfig) -> list[Case]:
+    """Find the unlabelled scans, not prepared yet; complain of folders that hold nothing to take.
+
+    It is done before anything is prepared, too, which takes long.
+    """
+    if config.heads_dir is not None:
+        find_maps(config.heads_dir)
     if config.unlabelled_dir is None:
         return []
     masks_dirs = [config.unlabelled_dir]
     if config.unlabelled_dir == config.inputs.bids_dir and config.masks_dir is not None:
         masks_dirs.append(config.masks_dir)
-    return prepare_unlabelled(
-        config.unlabelled_dir,
-        config.contrasts,
-        masks_dirs=masks_dirs,
-        resources=config.resources,
-        seed=config.preprocess.random_seed,
-        work_dir=config.work_dir / "unlabelled",
-    )
+    folder = config.work_dir / "unlabelled"
+    try:
+        return find_unlabelled(
+            config.unlabelled_dir, config.contrasts, masks_dirs=masks_dirs, work_dir=folder
+        )
+    except UsageError as error:
+        raise UsageError(f"--unlabelled: {error}") from error
 
 
 def _prepare(case: Case) -> RealScan:

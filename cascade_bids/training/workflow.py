@@ -25,7 +25,7 @@ from cascade_bids.preparation import (
 )
 from cascade_bids.preprocess.load import load_mask
 from cascade_bids.preprocess.nodes import ResampleMask
-from cascade_bids.training.cases import Case, find_lesion_mask
+from cascade_bids.training.cases import Case, find_lesion_mask, find_lesion_masks
 from cascade_bids.training.nodes import SaveCase
 from cascade_bids.training.progress import say
 
@@ -108,16 +108,10 @@ def prepare_cases(
     return cases
 
 
-def prepare_unlabelled(
-    dataset: Path,
-    contrasts: Sequence[str],
-    *,
-    masks_dirs: Sequence[Path],
-    resources: ResourceConfig,
-    seed: int,
-    work_dir: Path,
+def find_unlabelled(
+    dataset: Path, contrasts: Sequence[str], *, masks_dirs: Sequence[Path], work_dir: Path
 ) -> list[Case]:
-    """Bring the scans of a dataset that have no lesion mask to the network grid.
+    """Find the scans of a dataset that have no lesion mask, of a rater or a program.
 
     Parameters
     ----------
@@ -127,6 +121,47 @@ def prepare_unlabelled(
         What the networks take; FLAIR and T1w must be there, of the others what there is.
     masks_dirs
         Where lesion masks of these scans may be.
+    work_dir
+        Is to keep the cases.
+
+    Returns
+    -------
+    list of Case
+        In natural order; `prepare_unlabelled` makes their arrays.
+
+    Raises
+    ------
+    UsageError
+        When there is no such dataset, or it is derivatives of this program, or no scan has FLAIR
+        and T1w and no lesion mask.
+    """
+    if is_ours(read_description(dataset)):
+        raise UsageError(f"{dataset} is what cascade_bids made of another dataset; give that one")
+    cases = []
+    for scan in find_scans(InputConfig(dataset, validate=False)):
+        masks = [mask.name for folder in masks_dirs for mask in find_lesion_masks(scan, folder)]
+        missing = sorted(NEEDED - set(scan.images))
+        if masks or missing:
+            why = f"there is {masks[0]}" if masks else f"it has no {', '.join(missing)}"
+            log.info("%s is not taken for unlabelled: %s", scan.label, why)
+            continue
+        known = tuple(name for name in contrasts if name in scan.images)
+        cases.append(Case(scan, work_dir / "cases" / scan.label, known))
+    if not cases:
+        needed = " and ".join(sorted(NEEDED))
+        raise UsageError(f"no scan in {dataset} has {needed} and no lesion mask")
+    return cases
+
+
+def prepare_unlabelled(
+    cases: Sequence[Case], *, resources: ResourceConfig, seed: int, work_dir: Path
+) -> None:
+    """Bring scans without a lesion mask to the network grid, as having no lesions.
+
+    Parameters
+    ----------
+    cases
+        From `find_unlabelled`, with the same work folder.
     resources
         As of a participant run, but for the work folder.
     seed
@@ -134,32 +169,11 @@ def prepare_unlabelled(
     work_dir
         Keeps the cases.
 
-    Returns
-    -------
-    list of Case
-        In natural order, with no lesions.
-
     Raises
     ------
-    UsageError
-        When the dataset is derivatives of this program, or no scan has FLAIR and T1w and no lesion
-        mask.
     StartError
         When a scan cannot be prepared; the message names each.
     """
-    if is_ours(read_description(dataset)):
-        raise UsageError(
-            f"--unlabelled: {dataset} is what cascade_bids made of another dataset; give that one"
-        )
-    cases = [
-        Case(scan, work_dir / "cases" / scan.label, tuple(c for c in contrasts if c in scan.images))
-        for scan in find_scans(InputConfig(dataset, validate=False))
-        if set(scan.images) >= NEEDED
-        and not any(find_lesion_mask(scan, folder) for folder in masks_dirs)
-    ]
-    if not cases:
-        needed = " and ".join(sorted(NEEDED))
-        raise UsageError(f"--unlabelled: no scan in {dataset} has {needed} and no lesion mask")
     say("preparing %d unlabelled %s", len(cases), "scan" if len(cases) == 1 else "scans")
     steps, resources = PreprocessConfig(random_seed=seed), replace(resources, work_dir=work_dir)
 
@@ -167,7 +181,6 @@ def prepare_unlabelled(
         return _connect_raw(wf, case, steps, resources)
 
     _prepare(cases, [None] * len(cases), place, resources, work_dir, anatomy=False)
-    return cases
 
 
 def _connect_raw(

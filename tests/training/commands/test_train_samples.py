@@ -1,6 +1,7 @@
 """Trainings of a method that learns from samples: real scans that are changed, and made-up ones."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +14,7 @@ from cascade_bids.network import cascade as network_cascade
 from cascade_bids.network.cascade import load_stages, run_cascade
 from cascade_bids.training import answers, samples, train, unlabelled
 from cascade_bids.training.rules import THRESHOLDS
-from cascade_bids.training.workflow import prepare_cases, prepare_unlabelled
+from cascade_bids.training.workflow import find_unlabelled, prepare_cases
 
 from ...tiny_heads import (
     image_path,
@@ -88,6 +89,7 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     # In the template it is as large as those of the scans, so that their lesions lie in it.
     large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
     monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
+    monkeypatch.setattr(train, "find_maps", lambda _: [])
     monkeypatch.setattr(train, "SAMPLES", 5)
     # Networks that learned for an epoch suspect everything.
     monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
@@ -111,15 +113,16 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
 
 def test_scans_that_nobody_labelled_must_be_there_beside_labelled_ones(labelled, tmp_path):
     cascade = ("--method", "cascade", "--participant-label")
+    (tmp_path / "head01_dseg.nii.gz").touch()
+    heads = ("--heads", tmp_path, "-w", tmp_path / "work2", "--unlabelled", labelled)
+    done = command("train", labelled, tmp_path, *cascade, "04", *heads)
+    assert done.code == 2
+    assert "--unlabelled: there must be a labelled scan to learn from too" in done.text
     image_path(labelled, "sub-04", "T1w").unlink()
     done = command("train", labelled, tmp_path, *cascade, "01", "--unlabelled", labelled)
     assert done.code == 2
     assert "--unlabelled: no scan in" in done.text
     assert "has FLAIR and T1w and no lesion mask" in done.text
-    heads = ("--heads", tmp_path, "-w", tmp_path / "work2", "--unlabelled", labelled)
-    done = command("train", labelled, tmp_path, *cascade, "04", *heads)
-    assert done.code == 2
-    assert "--unlabelled: there must be a labelled scan to learn from too" in done.text
 
 
 def test_scans_whose_masks_lie_elsewhere_are_labelled(labelled, tmp_path):
@@ -129,14 +132,33 @@ def test_scans_whose_masks_lie_elsewhere_are_labelled(labelled, tmp_path):
         path.rename(masks / path.name)
     image_path(labelled, "sub-04", "T1w").unlink()
     with pytest.raises(UsageError, match="no lesion mask"):
-        prepare_unlabelled(
-            labelled,
-            ("FLAIR", "T1w"),
-            masks_dirs=[labelled, masks],
-            resources=ResourceConfig(nprocs=1),
-            seed=0,
-            work_dir=tmp_path / "work",
-        )
+        find_unlabelled(labelled, ("FLAIR", "T1w"), masks_dirs=[labelled, masks], work_dir=tmp_path)
+
+
+def test_a_scan_with_a_prediction_or_two_masks_is_passed_over_and_named(labelled, tmp_path, caplog):
+    caplog.set_level("INFO", "cascade_bids")
+    image = image_path(labelled, "sub-04", "FLAIR")
+    shutil.copytree(image.parent, labelled / "sub-05" / "anat")
+    for path in (labelled / "sub-05" / "anat").iterdir():
+        path.rename(path.with_name(path.name.replace("sub-04", "sub-05")))
+    for label in ("label-lesion_mask", "label-lesion_probseg"):
+        shutil.copy(image, image.with_name(f"sub-04_{label}.nii.gz"))
+    cases = find_unlabelled(
+        labelled, ("FLAIR", "T1w"), masks_dirs=[labelled], work_dir=tmp_path / "work"
+    )
+    assert [case.label for case in cases] == ["sub-05"]
+    assert "sub-04 is not taken for unlabelled: there is sub-04_label-lesion_mask" in caplog.text
+
+
+def test_folders_with_nothing_to_take_are_named_before_anything_is_prepared(labelled, tmp_path):
+    cascade = ("--method", "cascade")
+    done = command("train", labelled, tmp_path, *cascade, "--unlabelled", tmp_path / "none")
+    assert done.code == 2
+    assert f"--unlabelled: {tmp_path / 'none'} is not a folder" in done.text
+    done = command("train", labelled, tmp_path, *cascade, "--heads", tmp_path / "none")
+    assert done.code == 2
+    assert "no head*_dseg.nii.gz" in done.text
+    assert not (tmp_path / "work").exists()
 
 
 def test_masks_alone_can_teach_where_scans_are_made_up(labelled, tmp_path):

@@ -1,8 +1,7 @@
 """Train the stages of a method one after the other, and save them as weights and card."""
 
-import functools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,18 @@ CPU_WINDOW = [64, 64, 48]
 
 FIRST_KERNEL = "backbone.down.0.0.weight"
 """Of a `ContextNetwork`: what sees the contrasts."""
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the rounds of a training have in common; see `train_stages`."""
+
+    recipe: Recipe
+    cases: Sequence[Case]
+    contrasts: Sequence[str]
+    schedules: Sequence[Schedule]
+    seed: int
+    device: torch.device
 
 
 def train_stages(
@@ -81,29 +92,21 @@ def train_stages(
         In evaluation mode, on `device`.
     """
     rounds = count_rounds(engine)
-    train = functools.partial(
-        _train_round,
-        recipe,
-        cases,
-        contrasts,
-        schedules=[
-            replace(one, max_minutes=one.max_minutes and one.max_minutes / rounds)
-            for one in schedules
-        ],
-        seed=seed,
-        device=device,
-    )
+    shared = [
+        replace(one, max_minutes=one.max_minutes and one.max_minutes / rounds) for one in schedules
+    ]
+    training = _Training(recipe, cases, contrasts, shared, seed, device)
     if engine is None or rounds == 1:
-        return train(work_dir, engine=engine, start=start)
+        return _train_round(training, work_dir, engine, start)
     # The first round says what may be a lesion in scans that nobody labelled.
-    first = train(work_dir, engine=replace(engine, unlabelled=()), start=start)
+    first = _train_round(training, work_dir, replace(engine, unlabelled=()), start)
     folder = work_dir / "unlabelled"
     named = name_suspects(engine.unlabelled, first, contrasts, recipe.combination, folder)
     taught = replace(engine, unlabelled=tuple(named))
     if _count_experts(engine, first) > 1:
         # That of made-up scans stays as it is.
         taught = replace(taught, heads=())
-    return train(folder, engine=taught, start=first)
+    return _train_round(training, folder, taught, first)
 
 
 def count_rounds(engine: Engine | None) -> int:
@@ -112,23 +115,16 @@ def count_rounds(engine: Engine | None) -> int:
 
 
 def _train_round(
-    recipe: Recipe,
-    cases: Sequence[Case],
-    contrasts: Sequence[str],
-    work_dir: Path,
-    *,
-    schedules: Sequence[Schedule],
-    seed: int,
-    device: torch.device,
-    engine: Engine | None,
-    start: Sequence[Stage],
+    training: _Training, work_dir: Path, engine: Engine | None, start: Sequence[Stage]
 ) -> list[Stage]:
     """Train each stage once; as of `train_stages`."""
+    recipe, contrasts, device = training.recipe, training.contrasts, training.device
     stages: list[Stage] = []
-    for number, (stage, schedule) in enumerate(zip(recipe.stages, schedules, strict=True), start=1):
+    steps = zip(recipe.stages, training.schedules, strict=True)
+    for number, (stage, schedule) in enumerate(steps, start=1):
         folder = work_dir / f"stage{number}"
         # Far enough from the next seed that no network has the seed of another training's.
-        own_seed = 1000 * seed + number
+        own_seed = 1000 * training.seed + number
         torch.manual_seed(own_seed)
         arguments = network_arguments(recipe, contrasts, device, number)
         if engine is not None:
@@ -136,7 +132,9 @@ def _train_round(
         network = ARCHITECTURES[recipe.architecture](**arguments).to(device)
         if isinstance(network, PatchClassifier):
             size = network.patch_size
-            drawn = draw_voxels(cases, stage.learn, folder, recipe.combination, stages, size)
+            drawn = draw_voxels(
+                training.cases, stage.learn, folder, recipe.combination, stages, size
+            )
             fit_patches(network, drawn, recipe, folder, schedule=schedule, seed=own_seed)
         elif isinstance(network, JetNetwork):
             if engine is None:
@@ -155,7 +153,7 @@ def _train_round(
                 known=bool(start),
             )
         elif isinstance(network, SegmentationNetwork):
-            fit_crops(network, cases, recipe, folder, schedule=schedule, seed=own_seed)
+            fit_crops(network, training.cases, recipe, folder, schedule=schedule, seed=own_seed)
         else:
             raise TypeError(f"{recipe.architecture} finds no lesions")
         stages.append(Stage(network, stage.use))

@@ -275,14 +275,14 @@ def _connect_case(
 ) -> None:
     """Bring the lesion mask of a scan, if any, to the network grid; keep all that lies there."""
     prepare = gridded.prepare
-    sink = SaveCase(folder=str(case.folder), contrasts=list(gridded.contrasts))
+    sink = SaveCase(folder=str(case.folder.resolve()), contrasts=list(gridded.contrasts))
     save = Node(sink, "save_case")
     save.inputs.order = list(case.contrasts)
     wf.connect(prepare, "out_files", save, "in_files")
     wf.connect(prepare, "brain", save, "brain")
     if mask is not None:
         # It is taken to lie on the FLAIR, whatever its own grid.
-        lesions = Node(ResampleMask(in_file=str(mask), may_be_empty=True), "resample_lesions")
+        lesions = Node(ResampleMask(in_file=str(mask.resolve()), may_be_empty=True), "resample_lesions")
         wf.connect(prepare, "brain", lesions, "grid")
         wf.connect(gridded.align, "rigid", lesions, "transform")
         wf.connect(lesions, "out_file", save, "lesions")

@@ -1,6 +1,7 @@
 """From a labelled dataset to weights, and to lesions that they find."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -186,6 +187,21 @@ def test_cases_keep_anatomical_maps_behind_the_contrasts(labelled, tmp_path):
     assert case.volume.shape == (8, *NETWORK_GRID[0])
     np.testing.assert_array_equal(case.volume[2:], maps)
     np.testing.assert_array_equal(case.volume[1], case.flair)
+
+
+def test_folders_of_cases_may_be_relative(labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with stand_ins():
+        (case,) = prepare_cases(
+            InputConfig(bids_dir=Path(labelled.name), participant_labels=("01",)),
+            ("FLAIR",),
+            masks_dir=Path(labelled.name),
+            preprocess=PreprocessConfig(),
+            resources=ResourceConfig(nprocs=1),
+            work_dir=Path("work"),
+            anatomy=False,
+        )
+    assert case.lesions.any()
 
 
 def test_a_refused_training_leaves_the_work_folder_alone(labelled, tmp_path):

@@ -36,7 +36,7 @@ _OPENED_AT_MM = 1
 """Width of the image that is opened."""
 
 REAL = 1 / 6
-"""Weight of the expert of real scans beside that of made-up ones: it knows few patients."""
+"""Weight of the expert of labelled scans beside that of made-up ones: it knows few patients."""
 
 DEEP_MM = 20.0
 """Deeper in the brain, depths are cut off."""
@@ -77,7 +77,7 @@ class JetNetwork(nn.Module):
     hidden
         Units of each layer that is learned, but the last.
     experts
-        1, or 2: of made-up scans, and of real ones.
+        1, or 2: of made-up scans, and of labelled ones.
     """
 
     atlas: Tensor

@@ -27,7 +27,7 @@ from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sample import optional_contrasts
+from cascade_bids.training.sample import Kind, optional_contrasts
 from cascade_bids.training.samples import fit_samples
 from cascade_bids.training.unlabelled import name_suspects
 
@@ -82,7 +82,7 @@ def train_stages(
         Where the networks are trained.
     engine
         What samples are drawn from, of a method that learns from such. With unlabelled scans there
-        is a second round, in which the experts of real scans learn from these too.
+        is a second round, in which all experts learn from these too.
     start
         Stages of the same method that were trained before, whose weights these start with.
 
@@ -102,16 +102,12 @@ def train_stages(
     first = _train_round(training, work_dir, replace(engine, unlabelled=()), start)
     folder = work_dir / "unlabelled"
     named = name_suspects(engine.unlabelled, first, contrasts, recipe.combination, folder)
-    taught = replace(engine, unlabelled=tuple(named))
-    if _count_experts(engine, first) > 1:
-        # That of made-up scans stays as it is.
-        taught = replace(taught, heads=())
-    return _train_round(training, folder, taught, first)
+    return _train_round(training, folder, replace(engine, unlabelled=tuple(named)), first)
 
 
 def count_rounds(engine: Engine | None) -> int:
     """Say how often each stage is trained: twice if there are unlabelled scans beside others."""
-    return 2 if engine is not None and engine.real and engine.unlabelled else 1
+    return 2 if engine is not None and engine.unlabelled else 1
 
 
 def _train_round(
@@ -181,7 +177,7 @@ def load_context(contrasts: Sequence[str], device: torch.device) -> Stage:
 def _count_experts(engine: Engine, start: Sequence[Stage]) -> int:
     """Say how many experts networks need: as many as those that they start with, if any."""
     known = [len(one.network.experts) for one in start if isinstance(one.network, JetNetwork)]
-    return known[0] if known else engine.kinds
+    return known[0] if known else 1 + ({Kind.MADE_UP, Kind.LABELLED} <= set(engine.kinds))
 
 
 def _gentler(schedule: Schedule) -> Schedule:

@@ -22,7 +22,7 @@ from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import Donor, load_donors, load_heads
 from cascade_bids.training.loop import Batch, Schedule, fit
 from cascade_bids.training.progress import say, show_training
-from cascade_bids.training.sample import Sample
+from cascade_bids.training.sample import Kind, Sample
 from cascade_bids.training.samples import draw_atlas, side_by_side
 from cascade_bids.training.work_folder import claim, digest, require_same
 
@@ -182,7 +182,7 @@ def draw_brains(engine: Engine, folder: Path, count: int, seed: int) -> list[Pat
         path = folder / f"{number}.npz"
         if not path.exists():
             rng = torch.Generator().manual_seed(seed + number)
-            keep_brain(engine.draw(rng, real=False), path)
+            keep_brain(engine.draw(rng, Kind.MADE_UP), path)
             log.info("drew scan %d of %d (%s)", number + 1, count, folder.name)
         return path
 

@@ -17,7 +17,15 @@ from cascade_bids.training.painting import (
     place_look_alikes,
 )
 from cascade_bids.training.real import RealScan, change_scan
-from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
+from cascade_bids.training.sample import (
+    POSE,
+    WINDOW,
+    Kind,
+    Sample,
+    draw_contrasts,
+    finish,
+    world_points,
+)
 
 CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""
@@ -48,9 +56,14 @@ class Engine:
         return replace(self, donors=donors, real=real, unlabelled=unlabelled)
 
     @property
-    def kinds(self) -> int:
-        """How many kinds of samples there are: real ones, those that are made up, or both."""
-        return bool(self.real) + bool(self.heads)
+    def kinds(self) -> tuple[Kind, ...]:
+        """What kinds of samples there are."""
+        there = {
+            Kind.MADE_UP: self.heads,
+            Kind.LABELLED: self.real,
+            Kind.UNLABELLED: self.unlabelled,
+        }
+        return tuple(kind for kind, sources in there.items() if sources)
 
     def to_learn(self) -> "Engine":
         """Leave out the heads that are kept for checking; of fewer than `CHECKED`, none is."""
@@ -75,19 +88,18 @@ class Engine:
             "unlabelled_scans": [one.case.label for one in self.unlabelled],
         }
 
-    def draw(self, rng: torch.Generator, *, real: bool) -> Sample:
-        """Draw a sample, of a real scan or made up as asked; what there is where one is missing.
+    def draw(self, rng: torch.Generator, kind: Kind) -> Sample:
+        """Draw a sample of one of its `kinds`."""
+        if kind is Kind.MADE_UP:
+            head = self.heads[_draw_index(len(self.heads), rng)]
+            return make_up_scan(head, self.donors, self.contrasts, rng)
+        scans = self.real if kind is Kind.LABELLED else self.unlabelled
+        chosen = scans[_draw_index(len(scans), rng)]
+        return change_scan(chosen, self.donors, self.contrasts, rng)
 
-        If there are unlabelled scans, half of the real ones are of these.
-        """
-        if self.real and (real or not self.heads):
-            scans = self.real
-            if self.unlabelled and uniform(0, 1, rng) < 0.5:
-                scans = self.unlabelled
-            chosen = scans[int(torch.randint(len(scans), (), generator=rng))]
-            return change_scan(chosen, self.donors, self.contrasts, rng)
-        head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]
-        return make_up_scan(head, self.donors, self.contrasts, rng)
+
+def _draw_index(count: int, rng: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=rng))
 
 
 def make_up_scan(

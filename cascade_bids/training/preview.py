@@ -51,9 +51,9 @@ def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
     samples = []
     for number in range(seed, seed + count):
         log.info("drawing sample %d", number)
-        samples.append(
-            (str(number), engine.draw(torch.Generator().manual_seed(number), real=number % 2 == 1))
-        )
+        rng = torch.Generator().manual_seed(number)
+        kind = engine.kinds[number % len(engine.kinds)]
+        samples.append((str(number), engine.draw(rng, kind)))
     path = out_dir / "samples.png"
     draw_sheet(samples, config.contrasts, path)
     return path

@@ -16,7 +16,15 @@ from cascade_bids.training.cases import Case
 from cascade_bids.training.contrasts import scan
 from cascade_bids.training.heads import Donor
 from cascade_bids.training.painting import Painted, find_host, place_lesions
-from cascade_bids.training.sample import POSE, WINDOW, Sample, draw_contrasts, finish, world_points
+from cascade_bids.training.sample import (
+    POSE,
+    WINDOW,
+    Kind,
+    Sample,
+    draw_contrasts,
+    finish,
+    world_points,
+)
 from cascade_bids.training.tissues import TISSUES
 
 DIFFERENCE = {"FLAIR": (1.6, 3.8), "T1w": (-2.2, -0.4), "T2w": (1.2, 3.2), "PDw": (0.8, 2.0)}
@@ -41,8 +49,10 @@ class RealScan:
 
     case: Case
     """The scan."""
+    kind: Kind = Kind.LABELLED
+    """Whether a rater outlined its lesions."""
     suspects: Path | None = None
-    """(X, Y, Z) bool, what may be a lesion in a scan that nobody labelled; see `name_suspects`."""
+    """(X, Y, Z) bool, what may be a lesion in an unlabelled scan, once `name_suspects` found it."""
 
     @property
     def spread(self) -> np.ndarray:
@@ -144,7 +154,7 @@ def change_scan(
             image = _recolour(image, contrast, painted, rng)
             images[contrast] = scan(contrast, _raise(image, brain), rng)
     labels = lesions | painted.lesions
-    return finish(images, contrasts, brain, labels, places, real=True, unsure=unsure)
+    return finish(images, contrasts, brain, labels, places, kind=real.kind, unsure=unsure)
 
 
 def _name_tissues(classes: np.ndarray, lesions: np.ndarray) -> np.ndarray:

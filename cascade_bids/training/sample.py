@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -19,6 +20,17 @@ ABSENT = {"T1w": 0.4, "T2w": 0.5, "PDw": 0.8}
 """How often a contrast is missing from a sample; FLAIR never is."""
 
 
+class Kind(IntEnum):
+    """What a sample is drawn from."""
+
+    MADE_UP = 0
+    """A label map; all lesions are painted."""
+    LABELLED = 1
+    """A scan whose lesions a rater outlined."""
+    UNLABELLED = 2
+    """A scan whose own lesions nobody outlined."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A scan to learn from."""
@@ -31,8 +43,8 @@ class Sample:
     """(X, Y, Z) bool, those in the brain."""
     places: Tensor
     """(X, Y, Z, 3) float32, where each voxel lies in the template, mm."""
-    real: bool = False
-    """Whether it is a real scan, changed; the others are made up."""
+    kind: Kind = Kind.MADE_UP
+    """What it was drawn from."""
     unsure: Tensor | None = None
     """(X, Y, Z) bool, what may be a lesion that nobody outlined, of which nothing is learned."""
 
@@ -75,7 +87,7 @@ def finish(
     lesions: Tensor,
     places: Tensor,
     *,
-    real: bool = False,
+    kind: Kind = Kind.MADE_UP,
     unsure: Tensor | None = None,
 ) -> Sample:
     """Normalise a scan as in use.
@@ -90,8 +102,8 @@ def finish(
         (X, Y, Z) bool.
     places
         (X, Y, Z, 3) float32, template mm.
-    real
-        Whether the scan is a real one, changed.
+    kind
+        What the scan was drawn from.
     unsure
         (X, Y, Z) bool, what may be a lesion that nobody outlined; None for nothing.
 
@@ -108,4 +120,4 @@ def finish(
         else torch.zeros(brain.shape)
         for contrast in contrasts
     ]
-    return Sample(torch.stack(channels), brain, lesions & brain, places, real, unsure)
+    return Sample(torch.stack(channels), brain, lesions & brain, places, kind, unsure)

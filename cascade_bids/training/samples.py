@@ -25,7 +25,7 @@ from cascade_bids.report.page import write_whole
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import Donor
 from cascade_bids.training.loop import Batch, Schedule, fit
-from cascade_bids.training.sample import Sample
+from cascade_bids.training.sample import Kind, Sample
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,9 @@ LESION_VOXELS, OTHER_VOXELS = 8_000, 24_000
 ATLAS_BLUR_MM = 3.0
 """Standard deviation: how far from a lesion others are likely."""
 
-JITTER = 0.05
-"""Standard deviation of the noise that is added to features, in parts of their own."""
+JITTER = 0.5
+"""Standard deviation of the noise that is added to features, in parts of their own: scans of other
+scanners differ by as much."""
 
 
 class Voxels(NamedTuple):
@@ -57,8 +58,8 @@ class Voxels(NamedTuple):
     features: np.ndarray
     """(N, F) float32."""
     target: np.ndarray
-    """(N, 3) float32: whether it is a lesion, how many voxels of the scan it stands for, and
-    whether the scan is a real one."""
+    """(N, 3) float32: whether it is a lesion, how many voxels of the scan it stands for, and the
+    `Kind` of the scan."""
 
 
 def fit_samples(
@@ -108,18 +109,19 @@ def fit_samples(
         until = time.monotonic() + 60 * DRAWING * schedule.max_minutes
         schedule = replace(schedule, max_minutes=(1 - DRAWING) * schedule.max_minutes)
     first = 100_003 * seed
+    kinds = engine.kinds
 
     def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
         def choose(number: int) -> Voxels:
             rng = torch.Generator().manual_seed(seed + number)
-            sample = source.draw(rng, real=number % 2 == 1)
+            sample = source.draw(rng, kinds[number % len(kinds)])
             return choose_voxels(network, sample, learn, before, source, rng)
 
-        return _gather(choose, folder / name, count, until, engine.kinds)
+        return _gather(choose, folder / name, count, until, len(kinds))
 
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
-    learned = draw(engine.to_learn(), "learned", engine.kinds * SAMPLES, first)
-    if not len(checked.target) or _count_kinds_with_lesions([learned]) < engine.kinds:
+    learned = draw(engine.to_learn(), "learned", len(kinds) * SAMPLES, first)
+    if not len(checked.target) or _count_kinds_with_lesions([learned]) < len(kinds):
         raise UsageError(
             "the stage before finds nothing of the lesions, so there is nothing to learn from; "
             "train it longer"
@@ -130,7 +132,7 @@ def fit_samples(
         network.spread.copy_(features.std(0).clamp(min=1e-3))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
     # Scans that some experts did not see, or that lack what is suspected, do not tell it.
-    if engine.kinds >= len(network.experts) and not engine.unlabelled:
+    if len(kinds) >= len(network.experts) and Kind.UNLABELLED not in kinds:
         network.prior.fill_(_find_prior(learned.target))
 
 
@@ -144,11 +146,10 @@ def _fit_voxels(
     seed: int,
 ) -> None:
     """Train a network on voxels that are chosen and described."""
+    kinds = np.unique(learned.target[:, 2])
     for number, expert in enumerate(network.experts):
-        # What has nothing to learn from stays as it is, weight decay included.
-        expert.requires_grad_(
-            bool((_choose_expert(network, torch.from_numpy(learned.target)) == number).any())
-        )
+        # What has no scans of its own kind to learn from does not forget them.
+        expert.requires_grad_(len(network.experts) == 1 or number in kinds)
     spread = network.spread.cpu()
     # So that the loss does not depend on how many voxels scans have.
     scale = float(learned.target[:, 1].mean())
@@ -163,10 +164,10 @@ def _fit_voxels(
             yield inputs + JITTER * spread * noise, torch.from_numpy(learned.target[rows])
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        expert = _choose_expert(network, target)
-        own = logits.gather(1, expert[:, None])[:, 0]
-        losses = F.binary_cross_entropy_with_logits(own, target[:, 0], reduction="none")
-        return (losses * target[:, 1]).mean() / scale
+        lesion = target[:, :1].expand_as(logits)
+        losses = F.binary_cross_entropy_with_logits(logits, lesion, reduction="none")
+        own = losses * _choose_experts(network, target)
+        return (own.sum(1) * target[:, 1]).mean() / scale
 
     def validate(model: torch.nn.Module) -> float:
         device = next(model.parameters()).device
@@ -176,15 +177,22 @@ def _fit_voxels(
     fit(network, batches=batches, loss=loss, validate=validate, schedule=schedule, folder=folder)
 
 
-def _choose_expert(network: JetNetwork, target: Tensor) -> Tensor:
-    """Say which expert learns from each voxel (N,) int64: of two, the second has real scans."""
-    return target[:, 2].long().clamp(max=len(network.experts) - 1)
+def _choose_experts(network: JetNetwork, target: Tensor) -> Tensor:
+    """Say which experts learn from each voxel (N, experts) bool.
+
+    Of two, the first has the made-up scans and the second the labelled ones; both have the others.
+    """
+    kinds = target[:, 2:]
+    if len(network.experts) == 1:
+        return torch.ones_like(kinds, dtype=torch.bool)
+    own = torch.tensor([Kind.MADE_UP, Kind.LABELLED], device=kinds.device)
+    return (kinds == own) | (kinds == Kind.UNLABELLED)
 
 
 def _find_prior(target: np.ndarray) -> float:
     """Say what part of the candidates is lesion, on average over the kinds of scans."""
-    lesion, stands_for, real = target.T
-    of_kinds = [real == kind for kind in np.unique(real)]
+    lesion, stands_for, kinds = target.T
+    of_kinds = [kinds == kind for kind in np.unique(kinds)]
     return float(np.mean([np.average(lesion[one], weights=stands_for[one]) for one in of_kinds]))
 
 
@@ -282,7 +290,7 @@ def choose_voxels(
         chosen.append(some)
         stands_for = len(there) / max(len(some), 1)
         targets.append(
-            np.tile(np.array([kind, stands_for, sample.real], np.float32), (len(some), 1))
+            np.tile(np.array([kind, stands_for, sample.kind], np.float32), (len(some), 1))
         )
     voxels = np.unravel_index(np.concatenate(chosen), brain.shape)
     features = network.describe(sample.volume.numpy(), flair, brain, voxels, places, previous)

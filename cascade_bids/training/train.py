@@ -31,6 +31,7 @@ from cascade_bids.training.loop import Schedule
 from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.real import RealScan, prepare_real
 from cascade_bids.training.recipes import Recipe, find_recipe
+from cascade_bids.training.sample import Kind
 from cascade_bids.training.work_folder import claim, digest, fingerprint, require_same
 from cascade_bids.training.workflow import find_unlabelled, prepare_cases, prepare_unlabelled
 
@@ -283,8 +284,8 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
     Raises
     ------
     UsageError
-        When there are no label maps in the folder, or unlabelled scans and no labelled ones, or the
-        work folder is another training's.
+        When there are no label maps or unlabelled scans in their folder, or there is no lesion to
+        paint, or the work folder is another training's.
     StartError
         When an unlabelled scan cannot be prepared.
     ScanError
@@ -292,8 +293,6 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
     """
     if not recipe.from_samples:
         return None
-    if config.unlabelled_dir is not None and not cases:
-        raise UsageError("--unlabelled: there must be a labelled scan to learn from too; add one")
     say("preparing what samples are drawn from")
     found = _find_sources(config)
     heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
@@ -305,7 +304,7 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
             seed=config.preprocess.random_seed,
             work_dir=config.work_dir / "unlabelled",
         )
-    unlabelled = [_prepare(case) for case in found]
+    unlabelled = [replace(_prepare(case), kind=Kind.UNLABELLED) for case in found]
     donors = [one.donor for one in real if one.case.lesions.any()]
     known = {donor.subject for donor in donors}
     donors += [

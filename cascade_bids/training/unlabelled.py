@@ -10,14 +10,26 @@ from scipy import ndimage
 
 from cascade_bids.files import appearing
 from cascade_bids.network.cascade import Stage, run_stages
+from cascade_bids.network.place import mirror_voxels
 from cascade_bids.training.real import RealScan
 
 SUSPECTED = 0.05
 """Probability above which a voxel may be a lesion: of a scan that differs from all that a method
 has learned from, it is not sure."""
 
-MARGIN_MM = 2.0
-"""Around such voxels, which may belong to the lesion."""
+ALIKE = 0.5
+"""What the other side of the head has of that, at the least, where it is taken for no lesion: few
+lesions are seldom alike on both sides, what else is bright on a FLAIR mostly is."""
+
+MANY_ML = 5.0
+"""Volume of what is more likely lesion than not, above which both sides are no help: many lesions
+are alike on both sides too."""
+
+ASIDE = 5
+"""Side of the cube in which the other side may have it, in voxels: heads are not quite alike."""
+
+MARGIN_MM = 1.5
+"""Around suspects, which may belong to the lesion."""
 
 
 def name_suspects(
@@ -60,11 +72,37 @@ def name_suspects(
             found = run_stages(
                 stages, volume, case.flair, brain, combination=combination, places=case.places
             )
-            likely = found.probability > SUSPECTED
-            near = likely
-            if likely.any():  # else there is nothing to be near to
-                near = ndimage.distance_transform_edt(~likely) <= MARGIN_MM
             with appearing(path) as part:
-                np.save(part, near & brain)
+                np.save(part, find_suspects(found.probability, brain, case.places))
         named.append(replace(one, suspects=path))
     return named
+
+
+def find_suspects(probability: np.ndarray, brain: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Find what may be a lesion.
+
+    Parameters
+    ----------
+    probability
+        (X, Y, Z) float32 in [0, 1], of a lesion, on the network grid of 1 mm.
+    brain
+        (X, Y, Z) bool.
+    places
+        (X, Y, Z, 3) float32, where each voxel lies in the template, mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) bool: what is likely enough and not alike on both sides, and a margin around it.
+    """
+    likely = np.nonzero(probability > SUSPECTED)
+    if not likely[0].size:
+        return np.zeros_like(brain)
+    suspects = np.zeros_like(brain)
+    suspects[likely] = True
+    if (probability > 0.5).sum() < 1000 * MANY_ML:
+        across = mirror_voxels(likely, brain, places)
+        near = ndimage.maximum_filter(probability, ASIDE)
+        other = ndimage.map_coordinates(near, across, order=1)
+        suspects[likely] = other < ALIKE * probability[likely]
+    return brain & (ndimage.distance_transform_edt(~suspects) <= MARGIN_MM)

@@ -282,7 +282,9 @@ def _connect_case(
     wf.connect(prepare, "brain", save, "brain")
     if mask is not None:
         # It is taken to lie on the FLAIR, whatever its own grid.
-        lesions = Node(ResampleMask(in_file=str(mask.resolve()), may_be_empty=True), "resample_lesions")
+        lesions = Node(
+            ResampleMask(in_file=str(mask.resolve()), may_be_empty=True), "resample_lesions"
+        )
         wf.connect(prepare, "brain", lesions, "grid")
         wf.connect(gridded.align, "rigid", lesions, "transform")
         wf.connect(lesions, "out_file", save, "lesions")

@@ -19,9 +19,16 @@ from cascade_bids.training.cases import Case, save_case
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.real import change_scan, prepare_real
 from cascade_bids.training.recipes import find_recipe
+from cascade_bids.training.sample import Kind
 from cascade_bids.training.samples import choose_voxels
 from cascade_bids.training.tissues import TISSUES
-from cascade_bids.training.unlabelled import MARGIN_MM, SUSPECTED, name_suspects
+from cascade_bids.training.unlabelled import (
+    MANY_ML,
+    MARGIN_MM,
+    SUSPECTED,
+    find_suspects,
+    name_suspects,
+)
 
 from .tiny_engine import CENTRE, SHAPE, TO_TEMPLATE, make_donor, make_head
 
@@ -132,16 +139,19 @@ def test_who_is_left_out_gives_neither_scan_nor_lesions(scanned):
     left = whole.without({"1"})
     assert [donor.subject for donor in left.donors] == ["2"]
     assert not left.real
-    assert left.draw(rng(0), real=True).volume.shape[0] == 2
+    assert left.kinds == (Kind.MADE_UP,)
 
 
-def test_samples_are_of_both_kinds_and_say_which(scanned):
-    both = Engine(CONTRASTS, (make_head(),), (make_donor(),), (scanned,))
-    assert both.kinds == 2
-    assert [both.draw(rng(0), real=real).real for real in (False, True)] == [False, True]
-    alone = replace(both, heads=())
-    assert alone.kinds == 1
-    assert alone.draw(rng(0), real=False).real
+def test_samples_are_of_the_kinds_that_there_are_and_say_which(scanned, unknown):
+    whole = Engine(CONTRASTS, (make_head(),), (make_donor(),), (scanned,), (unknown,))
+    assert whole.kinds == tuple(Kind)
+    for kind in Kind:
+        sample = whole.draw(rng(0), kind)
+        assert sample.kind == kind
+        assert (sample.unsure is not None) == (kind is Kind.UNLABELLED)
+    assert replace(whole, heads=(), unlabelled=()).kinds == (Kind.LABELLED,)
+    assert whole.describe()["unlabelled_scans"] == ["sub-1"]
+    assert not whole.without({"1"}).unlabelled
 
 
 @pytest.fixture
@@ -151,7 +161,8 @@ def unknown(scanned, tmp_path):
     suspects[10:30, 25:35, 12:24] = True
     np.save(tmp_path / "suspects.npy", suspects)
     np.save(scanned.case.folder / "lesions.npy", np.zeros(SHAPE, bool))
-    return replace(prepare_real(scanned.case), suspects=tmp_path / "suspects.npy")
+    suspects = tmp_path / "suspects.npy"
+    return replace(prepare_real(scanned.case), kind=Kind.UNLABELLED, suspects=suspects)
 
 
 def test_lesions_are_painted_beside_what_is_suspected(unknown, everyone_is_ill):
@@ -188,17 +199,9 @@ def test_a_contrast_that_a_scan_lacks_is_missing(unknown):
     assert not sample.volume[1].any()
 
 
-def test_half_of_the_real_samples_are_unlabelled(scanned, unknown):
-    source = Engine(CONTRASTS, (), (), (scanned,), (unknown,))
-    drawn = [source.draw(rng(seed), real=True).unsure is not None for seed in range(24)]
-    assert 6 <= sum(drawn) <= 18
-    assert source.describe()["unlabelled_scans"] == ["sub-1"]
-    assert not source.without({"1"}).unlabelled
-
-
 def test_a_method_names_what_may_be_a_lesion(scanned, tmp_path, monkeypatch):
     probability = np.zeros(SHAPE, np.float32)
-    probability[20, 22, 18], probability[30, 22, 18] = SUSPECTED + 0.01, SUSPECTED - 0.01
+    probability[25, 22, 18], probability[30, 22, 18] = SUSPECTED + 0.01, SUSPECTED - 0.01
     asked = []
 
     def run(stages, volume, flair, brain, **_):
@@ -212,12 +215,36 @@ def test_a_method_names_what_may_be_a_lesion(scanned, tmp_path, monkeypatch):
     (volume,) = asked
     assert not volume[1].any()
     np.testing.assert_array_equal(volume[[0, 2]], scanned.case.volume)
-    distance = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - (20, 22, 18), axis=-1)
+    distance = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - (25, 22, 18), axis=-1)
     expected = (distance <= MARGIN_MM) & scanned.case.brain
     np.testing.assert_array_equal(np.load(named.suspects), expected)
 
 
-def test_a_second_round_learns_from_real_scans_alone(scanned, unknown, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("across", "suspected"), [(0.0, True), (0.3, True), (0.6, False)])
+def test_what_is_alike_on_both_sides_is_not_suspected(scanned, across, suspected):
+    """The two spots lie across from each other, but one is 2 mm farther back."""
+    probability = np.zeros(SHAPE, np.float32)
+    left, right = (28, 22, 18), (SHAPE[0] - 1 - 28, 24, 18)
+    probability[left], probability[right] = 0.8, across
+    brain = np.asarray(scanned.case.brain)
+    found = find_suspects(probability, brain, scanned.case.places)
+    assert found[left] == suspected
+    assert not found[right]
+
+
+def test_of_many_lesions_all_are_suspected(scanned):
+    probability = np.asarray(scanned.case.brain).astype(np.float32)
+    assert probability.sum() > 1000 * MANY_ML
+    brain = np.asarray(scanned.case.brain)
+    np.testing.assert_array_equal(find_suspects(probability, brain, scanned.case.places), brain)
+
+
+def test_where_nothing_is_likely_nothing_is_suspected(scanned):
+    nothing = np.zeros(SHAPE, np.float32)
+    assert not find_suspects(nothing, np.asarray(scanned.case.brain), scanned.case.places).any()
+
+
+def test_a_second_round_learns_from_unlabelled_scans_too(scanned, unknown, tmp_path, monkeypatch):
     learned = []
 
     def fit(network, source, *_, known, schedule, **__):
@@ -238,9 +265,9 @@ def test_a_second_round_learns_from_real_scans_alone(scanned, unknown, tmp_path,
         assert first.heads
         assert not first.unlabelled
     for second, _, _ in learned[2:]:
-        assert not second.heads
+        assert second.kinds == tuple(Kind)
         assert second.unlabelled == (unknown,)
-    # Two experts, of both kinds of scans, that were trained last in the second round.
+    # Two experts, that were trained last in the second round.
     for stage, number in zip(stages[:2], (3, 4), strict=True):
         assert len(stage.network.experts) == 2
         assert (stage.network.experts[0][0].weight == number).all()

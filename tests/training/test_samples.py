@@ -17,7 +17,7 @@ from cascade_bids.training.cascade import train_stages
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.recipes import find_recipe
-from cascade_bids.training.sample import Sample
+from cascade_bids.training.sample import Kind, Sample
 from cascade_bids.training.samples import choose_voxels, draw_atlas, fit_samples
 
 from .tiny_engine import CENTRE, make_donor, make_head
@@ -100,7 +100,7 @@ def test_a_cascade_learns_to_tell_lesions(tmp_path, monkeypatch):
         stages.append(Stage(network, rule))
         found = [
             choose_voxels(
-                network, SOURCE.draw(rng(n), real=False), rule, stages[:-1], SOURCE, rng()
+                network, SOURCE.draw(rng(n), Kind.MADE_UP), rule, stages[:-1], SOURCE, rng()
             )
             for n in range(95, 100)
         ]
@@ -184,6 +184,14 @@ def test_an_expert_without_its_kind_of_scans_stays_as_it_is(tmp_path):
         for expert, weight in zip(network.experts, before, strict=True)
     ]
     assert changed == [True, False]
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+def test_all_experts_learn_from_unlabelled_scans(experts):
+    target = torch.tensor([[0, 1, kind] for kind in Kind])
+    taught = samples._choose_experts(JetNetwork(2, hidden=(4,), experts=experts), target)
+    expected = {1: [[True]] * 3, 2: [[True, False], [False, True], [True, True]]}
+    assert taught.tolist() == expected[experts]
 
 
 def test_a_stage_that_finds_nothing_ends_the_training(tmp_path):

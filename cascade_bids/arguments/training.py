@@ -85,9 +85,9 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             "--unlabelled",
             type=Path,
             metavar="DIR",
-            help="raw BIDS dataset of whole heads, whose scans without lesion mask are learned "
-            "from as what scanners show beside lesions (cascade only); all of them, whatever the "
-            "other options say of labelled scans",
+            help="raw BIDS dataset of whole heads; its scans of FLAIR and T1w without a lesion "
+            "mask, best of patients with few lesions, show what is no lesion (cascade only); all "
+            "of them, whatever the other options say of labelled scans",
         )
         how.add_argument(
             "--start-from",

@@ -27,7 +27,7 @@ from cascade_bids.training.engine import Engine
 from cascade_bids.training.loop import Schedule
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sample import Kind, optional_contrasts
+from cascade_bids.training.sample import EXPERTS, optional_contrasts
 from cascade_bids.training.samples import fit_samples
 from cascade_bids.training.unlabelled import name_suspects
 
@@ -82,7 +82,7 @@ def train_stages(
         Where the networks are trained.
     engine
         What samples are drawn from, of a method that learns from such. With unlabelled scans there
-        is a second round, in which all experts learn from these too.
+        is a second round, in which the experts learn from these too.
     start
         Stages of the same method that were trained before, whose weights these start with.
 
@@ -106,7 +106,7 @@ def train_stages(
 
 
 def count_rounds(engine: Engine | None) -> int:
-    """Say how often each stage is trained: twice if there are unlabelled scans beside others."""
+    """Say how often each stage is trained: twice if there are unlabelled scans."""
     return 2 if engine is not None and engine.unlabelled else 1
 
 
@@ -177,7 +177,7 @@ def load_context(contrasts: Sequence[str], device: torch.device) -> Stage:
 def _count_experts(engine: Engine, start: Sequence[Stage]) -> int:
     """Say how many experts networks need: as many as those that they start with, if any."""
     known = [len(one.network.experts) for one in start if isinstance(one.network, JetNetwork)]
-    return known[0] if known else 1 + ({Kind.MADE_UP, Kind.LABELLED} <= set(engine.kinds))
+    return known[0] if known else sum(kind in EXPERTS for kind in engine.kinds)
 
 
 def _gentler(schedule: Schedule) -> Schedule:

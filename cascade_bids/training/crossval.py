@@ -38,7 +38,6 @@ from cascade_bids.training.train import (
     describe_engine,
     known_before,
     stage_schedules,
-    start_engine,
     start_training,
 )
 
@@ -76,8 +75,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    device, cases = start_training(config, recipe, source=config.start_from)
-    engine = start_engine(config, recipe, cases)
+    device, cases, engine = start_training(config, recipe, source=config.start_from)
     _warn_of_known(config, cases)
     parted = part(cases, folds, config.work_dir / "folds")
     for fold in parted:

@@ -99,7 +99,7 @@ def finetune(config: TrainConfig, source: str, name: str, out_dir: Path) -> Path
     # The rules for its probabilities are the source's: they may be imported or chosen anew.
     rules = {name: card[name] for name in ("combination", "threshold", "min_lesion_mm3")}
     recipe = replace(recipe_of(card["stages"][0]["architecture"]), **rules)
-    device, cases = start_training(config, recipe, source=source)
+    device, cases, _ = start_training(config, recipe, source=source)
     schedules = stage_schedules(recipe, config)
     stages: list[Stage] = []
     counts = []

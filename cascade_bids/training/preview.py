@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.training.sample import Sample
-from cascade_bids.training.train import TrainConfig, start_engine, start_training
+from cascade_bids.training.train import TrainConfig, start_training
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,7 @@ def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
     recipe = config.find_recipe()
     if not recipe.from_samples:
         raise UsageError(f"{config.method} learns from scans as they are; there is nothing to draw")
-    _, cases = start_training(config, recipe, source=config.start_from)
-    engine = start_engine(config, recipe, cases)
+    _, _, engine = start_training(config, recipe, source=config.start_from)
     assert engine is not None
     seed = config.preprocess.random_seed
     samples = []

@@ -50,7 +50,7 @@ class RealScan:
     case: Case
     """The scan."""
     kind: Kind = Kind.LABELLED
-    """Whether a rater outlined its lesions."""
+    """`LABELLED`, or `UNLABELLED` if nobody outlined its lesions."""
     suspects: Path | None = None
     """(X, Y, Z) bool, what may be a lesion in an unlabelled scan, once `name_suspects` found it."""
 

@@ -31,6 +31,11 @@ class Kind(IntEnum):
     """A scan whose own lesions nobody outlined."""
 
 
+EXPERTS = (Kind.MADE_UP, Kind.LABELLED)
+"""What the experts of a network are for, in their order; with but one of these kinds, there is one
+expert. All learn from unlabelled scans too."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A scan to learn from."""

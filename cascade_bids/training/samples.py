@@ -25,7 +25,7 @@ from cascade_bids.report.page import write_whole
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.heads import Donor
 from cascade_bids.training.loop import Batch, Schedule, fit
-from cascade_bids.training.sample import Kind, Sample
+from cascade_bids.training.sample import EXPERTS, Kind, Sample
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def fit_samples(
     Raises
     ------
     UsageError
-        When no voxel counts, or none of a lesion in one of the kinds of scans.
+        When no voxel counts, or none of a lesion in one of the kinds that experts are for.
     """
     if not known:
         network.atlas.copy_(draw_atlas(engine.donors))
@@ -110,6 +110,7 @@ def fit_samples(
         schedule = replace(schedule, max_minutes=(1 - DRAWING) * schedule.max_minutes)
     first = 100_003 * seed
     kinds = engine.kinds
+    own = [kind for kind in kinds if kind in EXPERTS]
 
     def draw(source: Engine, name: str, count: int, seed: int) -> Voxels:
         def choose(number: int) -> Voxels:
@@ -117,11 +118,11 @@ def fit_samples(
             sample = source.draw(rng, kinds[number % len(kinds)])
             return choose_voxels(network, sample, learn, before, source, rng)
 
-        return _gather(choose, folder / name, count, until, len(kinds))
+        return _gather(choose, folder / name, count, until, own)
 
     checked = draw(engine.to_check(), "checked", SAMPLES_TO_VALIDATE, first + 50_000)
     learned = draw(engine.to_learn(), "learned", len(kinds) * SAMPLES, first)
-    if not len(checked.target) or _count_kinds_with_lesions([learned]) < len(kinds):
+    if not len(checked.target) or not _have_lesions([learned], own):
         raise UsageError(
             "the stage before finds nothing of the lesions, so there is nothing to learn from; "
             "train it longer"
@@ -132,7 +133,7 @@ def fit_samples(
         network.spread.copy_(features.std(0).clamp(min=1e-3))
     _fit_voxels(network, learned, checked, folder, batch_size, schedule, first)
     # Scans that some experts did not see, or that lack what is suspected, do not tell it.
-    if len(kinds) >= len(network.experts) and Kind.UNLABELLED not in kinds:
+    if len(own) >= len(network.experts) and Kind.UNLABELLED not in kinds:
         network.prior.fill_(_find_prior(learned.target))
 
 
@@ -146,10 +147,10 @@ def _fit_voxels(
     seed: int,
 ) -> None:
     """Train a network on voxels that are chosen and described."""
-    kinds = np.unique(learned.target[:, 2])
-    for number, expert in enumerate(network.experts):
+    for kind, expert in zip(EXPERTS, network.experts, strict=False):
         # What has no scans of its own kind to learn from does not forget them.
-        expert.requires_grad_(len(network.experts) == 1 or number in kinds)
+        found = len(network.experts) == 1 or (learned.target[:, 2] == kind).any()
+        expert.requires_grad_(bool(found))
     spread = network.spread.cpu()
     # So that the loss does not depend on how many voxels scans have.
     scale = float(learned.target[:, 1].mean())
@@ -178,15 +179,11 @@ def _fit_voxels(
 
 
 def _choose_experts(network: JetNetwork, target: Tensor) -> Tensor:
-    """Say which experts learn from each voxel (N, experts) bool.
-
-    Of two, the first has the made-up scans and the second the labelled ones; both have the others.
-    """
+    """Say which experts learn from each voxel (N, experts) bool: one alone learns from all."""
     kinds = target[:, 2:]
     if len(network.experts) == 1:
         return torch.ones_like(kinds, dtype=torch.bool)
-    own = torch.tensor([Kind.MADE_UP, Kind.LABELLED], device=kinds.device)
-    return (kinds == own) | (kinds == Kind.UNLABELLED)
+    return (kinds == torch.tensor(EXPERTS, device=kinds.device)) | (kinds == Kind.UNLABELLED)
 
 
 def _find_prior(target: np.ndarray) -> float:
@@ -197,7 +194,11 @@ def _find_prior(target: np.ndarray) -> float:
 
 
 def _gather(
-    choose: Callable[[int], Voxels], folder: Path, count: int, until: float | None, kinds: int
+    choose: Callable[[int], Voxels],
+    folder: Path,
+    count: int,
+    until: float | None,
+    needed: Sequence[Kind],
 ) -> Voxels:
     """Choose the voxels of so many samples, or of fewer when time is up; what is there is taken.
 
@@ -220,9 +221,9 @@ def _gather(
     parts: list[Voxels] = []
     with side_by_side() as (together, pool):
         for first in range(0, count, together):
-            # Each kind needs lesions, however short the time is.
+            # Experts need lesions, however short the time is.
             late = until is not None and time.monotonic() > until
-            if late and _count_kinds_with_lesions(parts) == kinds:
+            if late and _have_lesions(parts, needed):
                 break
             parts += pool.map(provide, range(first, min(first + together, count)))
     if len(parts) < count:
@@ -249,10 +250,10 @@ def side_by_side() -> Iterator[tuple[int, ThreadPoolExecutor]]:
         torch.set_num_threads(threads)
 
 
-def _count_kinds_with_lesions(parts: Sequence[Voxels]) -> int:
-    return len(
-        {kind for part in parts for kind in np.unique(part.target[part.target[:, 0] > 0, 2])}
-    )
+def _have_lesions(parts: Sequence[Voxels], kinds: Sequence[Kind]) -> bool:
+    """Say whether there are lesion voxels of each of these kinds."""
+    lesions = [part.target[part.target[:, 0] > 0, 2] for part in parts]
+    return all(any((one == kind).any() for one in lesions) for kind in kinds)
 
 
 def choose_voxels(

@@ -159,8 +159,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     """
     recipe = config.find_recipe()
     seed = config.preprocess.random_seed
-    device, cases = start_training(config, recipe, source=config.start_from)
-    engine = start_engine(config, recipe, cases)
+    device, cases, engine = start_training(config, recipe, source=config.start_from)
     with show_training("", len(recipe.stages) * count_rounds(engine)):
         stages = train_stages(
             recipe,
@@ -212,8 +211,12 @@ def _calibrate(rule: Calibration | None, samples: Sequence[HeldOut]) -> Calibrat
 
 def start_training(
     config: TrainConfig, recipe: Recipe, *, source: str | None = None
-) -> tuple[torch.device, list[Case]]:
+) -> tuple[torch.device, list[Case], Engine | None]:
     """Choose the device, bring the scans to the network grid, and claim the work folder.
+
+    For a method that learns from samples, what these are drawn from is gathered too. Their lesions
+    are those of the scans, and those of masks in template space whose scans are not there; none of
+    a participant who was not asked for.
 
     Parameters
     ----------
@@ -230,13 +233,18 @@ def start_training(
         Where to train.
     list of Case
         What to learn from.
+    Engine or None
+        Draws the samples, of a method that learns from such.
 
     Raises
     ------
     UsageError
-        When there is nothing to learn from, or the work folder is another training's.
+        When there is nothing to learn from, or no lesion to paint, or the work folder is another
+        training's.
     StartError
         When a scan cannot be prepared.
+    ScanError
+        When the T1w of a scan shows no tissues.
     """
     device = prepare_device(config.resources.device, config.resources.omp_nthreads)
     settings: dict[str, object] = {
@@ -254,7 +262,7 @@ def start_training(
     if recipe.with_context:
         check_weights("context")
         settings["context"] = weights_id("context")
-    _find_sources(config)
+    unlabelled = _find_sources(config)
     # Before the scans are prepared, since they would take the place of the other training's.
     require_same(config.work_dir, settings)
     cases = prepare_cases(
@@ -272,39 +280,23 @@ def start_training(
     settings["cases"] = {case.label: fingerprint(case) for case in cases}
     claim(config.work_dir, settings)
     log.info("%d scans to learn from", len(cases))
-    return device, cases
+    engine = _start_engine(config, cases, unlabelled) if recipe.from_samples else None
+    return device, cases, engine
 
 
-def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> Engine | None:
-    """Gather what samples are drawn from, for a method that learns from such.
-
-    The lesions are those of the scans, and those of masks in template space whose scans are not
-    there; none of a participant who was not asked for.
-
-    Raises
-    ------
-    UsageError
-        When there are no label maps or unlabelled scans in their folder, or there is no lesion to
-        paint, or the work folder is another training's.
-    StartError
-        When an unlabelled scan cannot be prepared.
-    ScanError
-        When the T1w of a scan shows no tissues.
-    """
-    if not recipe.from_samples:
-        return None
+def _start_engine(config: TrainConfig, cases: Sequence[Case], unlabelled: Sequence[Case]) -> Engine:
+    """Gather what samples are drawn from."""
     say("preparing what samples are drawn from")
-    found = _find_sources(config)
     heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
     real = [_prepare(case) for case in cases]
-    if found:
+    if unlabelled:
         prepare_unlabelled(
-            found,
+            unlabelled,
             resources=config.resources,
             seed=config.preprocess.random_seed,
             work_dir=config.work_dir / "unlabelled",
         )
-    unlabelled = [replace(_prepare(case), kind=Kind.UNLABELLED) for case in found]
+    others = [replace(_prepare(case), kind=Kind.UNLABELLED) for case in unlabelled]
     donors = [one.donor for one in real if one.case.lesions.any()]
     known = {donor.subject for donor in donors}
     donors += [
@@ -318,37 +310,38 @@ def start_engine(config: TrainConfig, recipe: Recipe, cases: Sequence[Case]) -> 
             "there is no lesion to paint: no lesion mask of a scan that can be learned from, and "
             "none in the space of an MNI template"
         )
-    log.info("%d heads, %d real scans, %d donors of lesions", len(heads), len(real), len(donors))
+    log.info("%d heads, %d labelled scans, %d donors", len(heads), len(real), len(donors))
     claim(
         config.work_dir,
         {
             "head maps": [head.name for head in heads],
             "donors of lesions": {one.subject: digest(one.mask.numpy()) for one in donors},
-            "unlabelled scans": {one.case.label: fingerprint(one.case) for one in unlabelled},
+            "unlabelled scans": {case.label: fingerprint(case) for case in unlabelled},
         },
     )
-    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(unlabelled))
+    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(others))
 
 
 def _find_sources(config: TrainConfig) -> list[Case]:
     """Find the unlabelled scans, not prepared yet; complain of folders that hold nothing to take.
 
-    It is done before anything is prepared, too, which takes long.
+    It is done before anything is prepared, which takes long.
     """
-    if config.heads_dir is not None:
-        find_maps(config.heads_dir)
-    if config.unlabelled_dir is None:
-        return []
-    masks_dirs = [config.unlabelled_dir]
-    if config.unlabelled_dir == config.inputs.bids_dir and config.masks_dir is not None:
-        masks_dirs.append(config.masks_dir)
-    folder = config.work_dir / "unlabelled"
+    option = "--heads"
     try:
+        if config.heads_dir is not None:
+            find_maps(config.heads_dir)
+        if config.unlabelled_dir is None:
+            return []
+        option = "--unlabelled"
         return find_unlabelled(
-            config.unlabelled_dir, config.contrasts, masks_dirs=masks_dirs, work_dir=folder
+            config.unlabelled_dir,
+            config.contrasts,
+            masks_dirs=[folder for folder in (config.unlabelled_dir, config.masks_dir) if folder],
+            work_dir=config.work_dir / "unlabelled",
         )
     except UsageError as error:
-        raise UsageError(f"--unlabelled: {error}") from error
+        raise UsageError(f"{option}: {error}") from error
 
 
 def _prepare(case: Case) -> RealScan:

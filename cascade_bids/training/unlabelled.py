@@ -1,4 +1,4 @@
-"""Scans whose lesions nobody outlined: what may be a lesion there, and must not be learned from."""
+"""Scans whose lesions nobody outlined: what may be a lesion there, of which nothing is learned."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +27,9 @@ are alike on both sides too."""
 
 ASIDE = 5
 """Side of the cube in which the other side may have it, in voxels: heads are not quite alike."""
+
+MIDDLE_MM = 4.0
+"""So near to the middle of the head sides are not compared."""
 
 MARGIN_MM = 1.5
 """Around suspects, which may belong to the lesion."""
@@ -95,14 +98,15 @@ def find_suspects(probability: np.ndarray, brain: np.ndarray, places: np.ndarray
     numpy.ndarray
         (X, Y, Z) bool: what is likely enough and not alike on both sides, and a margin around it.
     """
-    likely = np.nonzero(probability > SUSPECTED)
-    if not likely[0].size:
-        return np.zeros_like(brain)
-    suspects = np.zeros_like(brain)
-    suspects[likely] = True
+    suspects = brain & (probability > SUSPECTED)
     if (probability > 0.5).sum() < 1000 * MANY_ML:
-        across = mirror_voxels(likely, brain, places)
-        near = ndimage.maximum_filter(probability, ASIDE)
-        other = ndimage.map_coordinates(near, across, order=1)
-        suspects[likely] = other < ALIKE * probability[likely]
+        # Near the middle the other side is the lesion itself.
+        apart = np.nonzero(suspects & (np.abs(places[..., 0]) > MIDDLE_MM))
+        if apart[0].size:
+            near = ndimage.maximum_filter(probability, ASIDE)
+            across = mirror_voxels(apart, brain, places)
+            other = ndimage.map_coordinates(near, across, order=1)
+            suspects[apart] = other < ALIKE * probability[apart]
+    if not suspects.any():  # then there is nothing to be near to
+        return suspects
     return brain & (ndimage.distance_transform_edt(~suspects) <= MARGIN_MM)

@@ -229,11 +229,13 @@ def test_boilerplate_tells_that_lesions_were_separated(source):
 def test_boilerplate_of_the_default_says_what_it_learned_from():
     real, made_up = {"training_scans": ["sub-1"]}, {"heads": ["head01"]}
     both = boilerplate("JetNetwork", card=real | made_up)
-    assert "trained on changed real scans and on scans made up from label maps" in both
+    assert "trained on changed labelled scans and on scans made up from label maps;" in both
     assert "Saerens" in both
     assert "The weights are those that come with" in both
     assert "and on scans made up" not in boilerplate("JetNetwork", card=real)
     assert "trained on scans made up" in boilerplate("JetNetwork", card=made_up)
+    unlabelled = boilerplate("JetNetwork", card=made_up | {"unlabelled_scans": ["sub-2"]})
+    assert "trained on unlabelled scans with lesions painted into them and on scans" in unlabelled
     assert "U-Net" not in both
     stages = [{"architecture": name} for name in ("JetNetwork", "JetNetwork", "ContextNetwork")]
     assert "a 3D U-Net that learned" in boilerplate("JetNetwork", card=real | {"stages": stages})

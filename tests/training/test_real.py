@@ -232,6 +232,13 @@ def test_what_is_alike_on_both_sides_is_not_suspected(scanned, across, suspected
     assert not found[right]
 
 
+def test_in_the_middle_of_the_head_sides_are_not_compared(scanned):
+    probability = np.zeros(SHAPE, np.float32)
+    probability[18:22, 20:23, 16:19] = 0.8
+    brain = np.asarray(scanned.case.brain)
+    assert find_suspects(probability, brain, scanned.case.places)[probability > 0].all()
+
+
 def test_of_many_lesions_all_are_suspected(scanned):
     probability = np.asarray(scanned.case.brain).astype(np.float32)
     assert probability.sum() > 1000 * MANY_ML
@@ -239,9 +246,11 @@ def test_of_many_lesions_all_are_suspected(scanned):
     np.testing.assert_array_equal(find_suspects(probability, brain, scanned.case.places), brain)
 
 
-def test_where_nothing_is_likely_nothing_is_suspected(scanned):
-    nothing = np.zeros(SHAPE, np.float32)
-    assert not find_suspects(nothing, np.asarray(scanned.case.brain), scanned.case.places).any()
+@pytest.mark.parametrize("probability", [0.0, 0.4])
+def test_where_all_is_alike_or_unlikely_nothing_is_suspected(scanned, probability):
+    maps = np.zeros(SHAPE, np.float32)
+    maps[[8, SHAPE[0] - 1 - 8], 20:24, 16:20] = probability
+    assert not find_suspects(maps, np.asarray(scanned.case.brain), scanned.case.places).any()
 
 
 def test_a_second_round_learns_from_unlabelled_scans_too(scanned, unknown, tmp_path, monkeypatch):
@@ -271,3 +280,8 @@ def test_a_second_round_learns_from_unlabelled_scans_too(scanned, unknown, tmp_p
     for stage, number in zip(stages[:2], (3, 4), strict=True):
         assert len(stage.network.experts) == 2
         assert (stage.network.experts[0][0].weight == number).all()
+    # Without labelled scans there is one expert, and a second round all the same.
+    options["engine"] = replace(source, real=())
+    stages = train_stages(recipe, [], CONTRASTS, tmp_path / "alone", **options)
+    assert len(learned) == 8
+    assert [len(stage.network.experts) for stage in stages[:2]] == [1, 1]

@@ -175,15 +175,28 @@ def test_with_little_time_fewer_scans_are_drawn(tmp_path, monkeypatch):
     assert len(list((tmp_path / "learned").glob("*.npz"))) == drawn
 
 
-def test_an_expert_without_its_kind_of_scans_stays_as_it_is(tmp_path):
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ([Kind.MADE_UP], [True, False]),
+        ([Kind.MADE_UP, Kind.UNLABELLED], [True, False]),
+        ([Kind.LABELLED, Kind.UNLABELLED], [False, True]),
+        (list(Kind), [True, True]),
+    ],
+)
+def test_an_expert_without_its_kind_of_scans_stays_as_it_is(tmp_path, kinds, expected):
     network = JetNetwork(2, hidden=(4,), experts=2)
     before = [expert[0].weight.clone() for expert in network.experts]
-    learn(network, tmp_path, known=True)  # from made-up scans alone
+    features = np.random.default_rng(0).normal(size=(90, network.count)).astype(np.float32)
+    target = np.array([(n % 2, 1, kinds[n % len(kinds)]) for n in range(90)], np.float32)
+    drawn = samples.Voxels(features, target)
+    short = Schedule(max_epochs=1, patience=1, learning_rate=1e-2)
+    samples._fit_voxels(network, drawn, drawn, tmp_path, 30, short, 0)
     changed = [
         not torch.equal(expert[0].weight, weight)
         for expert, weight in zip(network.experts, before, strict=True)
     ]
-    assert changed == [True, False]
+    assert changed == expected
 
 
 @pytest.mark.parametrize("experts", [1, 2])

@@ -111,15 +111,10 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     assert load_stages(str(tmp_path / "out" / "cascade.json"), device=CPU)
 
 
-def test_scans_that_nobody_labelled_must_be_there_beside_labelled_ones(labelled, tmp_path):
-    cascade = ("--method", "cascade", "--participant-label")
-    (tmp_path / "head01_dseg.nii.gz").touch()
-    heads = ("--heads", tmp_path, "-w", tmp_path / "work2", "--unlabelled", labelled)
-    done = command("train", labelled, tmp_path, *cascade, "04", *heads)
-    assert done.code == 2
-    assert "--unlabelled: there must be a labelled scan to learn from too" in done.text
+def test_where_no_scan_is_unlabelled_it_is_said(labelled, tmp_path):
+    cascade = ("--method", "cascade", "--participant-label", "01")
     image_path(labelled, "sub-04", "T1w").unlink()
-    done = command("train", labelled, tmp_path, *cascade, "01", "--unlabelled", labelled)
+    done = command("train", labelled, tmp_path, *cascade, "--unlabelled", labelled)
     assert done.code == 2
     assert "--unlabelled: no scan in" in done.text
     assert "has FLAIR and T1w and no lesion mask" in done.text
@@ -137,17 +132,24 @@ def test_scans_whose_masks_lie_elsewhere_are_labelled(labelled, tmp_path):
 
 def test_a_scan_with_a_prediction_or_two_masks_is_passed_over_and_named(labelled, tmp_path, caplog):
     caplog.set_level("INFO", "cascade_bids")
-    image = image_path(labelled, "sub-04", "FLAIR")
-    shutil.copytree(image.parent, labelled / "sub-05" / "anat")
-    for path in (labelled / "sub-05" / "anat").iterdir():
-        path.rename(path.with_name(path.name.replace("sub-04", "sub-05")))
-    for label in ("label-lesion_mask", "label-lesion_probseg"):
-        shutil.copy(image, image.with_name(f"sub-04_{label}.nii.gz"))
+    anat = image_path(labelled, "sub-04", "FLAIR").parent
+    for label in ("05", "06", "07"):
+        copied = shutil.copytree(anat, labelled / f"sub-{label}" / "anat")
+        for path in copied.iterdir():
+            path.rename(path.with_name(path.name.replace("sub-04", f"sub-{label}")))
+    further = {"04": ("mask", "probseg"), "05": ("mask", "desc-other_mask")}
+    for label, names in further.items():
+        image = image_path(labelled, f"sub-{label}", "FLAIR")
+        for name in names:
+            shutil.copy(image, image.with_name(f"sub-{label}_label-lesion_{name}.nii.gz"))
+    image_path(labelled, "sub-06", "T1w").unlink()
     cases = find_unlabelled(
         labelled, ("FLAIR", "T1w"), masks_dirs=[labelled], work_dir=tmp_path / "work"
     )
-    assert [case.label for case in cases] == ["sub-05"]
-    assert "sub-04 is not taken for unlabelled: there is sub-04_label-lesion_mask" in caplog.text
+    assert [case.label for case in cases] == ["sub-07"]
+    for label in ("04", "05"):
+        assert f"sub-{label} is not taken for unlabelled: there is sub-{label}_" in caplog.text
+    assert "sub-06 is not taken for unlabelled: it has no T1w" in caplog.text
 
 
 def test_folders_with_nothing_to_take_are_named_before_anything_is_prepared(labelled, tmp_path):
@@ -157,7 +159,7 @@ def test_folders_with_nothing_to_take_are_named_before_anything_is_prepared(labe
     assert f"--unlabelled: {tmp_path / 'none'} is not a folder" in done.text
     done = command("train", labelled, tmp_path, *cascade, "--heads", tmp_path / "none")
     assert done.code == 2
-    assert "no head*_dseg.nii.gz" in done.text
+    assert "--heads: no head*_dseg.nii.gz" in done.text
     assert not (tmp_path / "work").exists()
 
 

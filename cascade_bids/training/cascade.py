@@ -82,7 +82,8 @@ def train_stages(
         Where the networks are trained.
     engine
         What samples are drawn from, of a method that learns from such. With unlabelled scans there
-        is a second round, in which the experts learn from these too.
+        is a second round, in which the experts learn from these too; the weights are the mean of
+        those after both rounds.
     start
         Stages of the same method that were trained before, whose weights these start with.
 
@@ -102,7 +103,23 @@ def train_stages(
     first = _train_round(training, work_dir, replace(engine, unlabelled=()), start)
     folder = work_dir / "unlabelled"
     named = name_suspects(engine.unlabelled, first, contrasts, recipe.combination, folder)
-    return _train_round(training, folder, replace(engine, unlabelled=tuple(named)), first)
+    second = _train_round(training, folder, replace(engine, unlabelled=tuple(named)), first)
+    for before, after in zip(first, second, strict=True):
+        _average_weights(before.network, after.network)
+    return second
+
+
+def _average_weights(before: nn.Module, after: nn.Module) -> None:
+    """Give a network the mean of its weights before and after it went on learning [1]_.
+
+    References
+    ----------
+    .. [1] Wortsman et al. Robust fine-tuning of zero-shot models. CVPR 2022.
+       arXiv 2109.01903
+    """
+    with torch.no_grad():
+        for old, new in zip(before.parameters(), after.parameters(), strict=True):
+            new.lerp_(old, 0.5)
 
 
 def count_rounds(engine: Engine | None) -> int:

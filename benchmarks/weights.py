@@ -7,7 +7,8 @@ taken. The weights of every fold that lies there are asked about the scans that 
 each further card about all scans of participants whom it does not know: with all contrasts, with
 fewer, and with thick slices. Folds are scored by the rule that they got without their scans, and by
 that of the last card, in which these had a part; a second table has their experts of made-up scans
-alone, which no label of a real scan had a part in but through the candidates. The last card is
+alone, which no label of a real scan had a part in but through the candidates and the suspects of
+unlabelled scans. The last card is
 asked about healthy heads, and about the coverage of its intervals, on scans made up from the heads
 (HEADS) that no training learned from.
 """

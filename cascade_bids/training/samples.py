@@ -48,8 +48,8 @@ ATLAS_BLUR_MM = 3.0
 """Standard deviation: how far from a lesion others are likely."""
 
 JITTER = 0.5
-"""Standard deviation of the noise that is added to features, in parts of their own: scans of other
-scanners differ by as much."""
+"""Standard deviation of the noise that is added to features, in parts of their own; chosen
+by trials, see docs/weights.md."""
 
 
 class Voxels(NamedTuple):

@@ -18,8 +18,8 @@ SUSPECTED = 0.05
 has learned from, it is not sure."""
 
 ALIKE = 0.5
-"""What the other side of the head has of that, at the least, where it is taken for no lesion: few
-lesions are seldom alike on both sides, what else is bright on a FLAIR mostly is."""
+"""Part of the probability of a voxel that the other side of the head has, at the least, where it is
+taken for no lesion: few lesions are seldom alike on both sides, caps and tracts mostly are."""
 
 MANY_ML = 5.0
 """Volume of what is more likely lesion than not, above which both sides are no help: many lesions

@@ -159,10 +159,10 @@ def unknown(scanned, tmp_path):
     """A scan that nobody labelled, whose front may be a lesion."""
     suspects = np.zeros(SHAPE, bool)
     suspects[10:30, 25:35, 12:24] = True
-    np.save(tmp_path / "suspects.npy", suspects)
+    path = tmp_path / "suspects.npy"
+    np.save(path, suspects)
     np.save(scanned.case.folder / "lesions.npy", np.zeros(SHAPE, bool))
-    suspects = tmp_path / "suspects.npy"
-    return replace(prepare_real(scanned.case), kind=Kind.UNLABELLED, suspects=suspects)
+    return replace(prepare_real(scanned.case), kind=Kind.UNLABELLED, suspects=path)
 
 
 def test_lesions_are_painted_beside_what_is_suspected(unknown, everyone_is_ill):

@@ -80,8 +80,8 @@ def main() -> None:
     for case in read_cases(options.work):
         [card] = (folds / case.scan.subject / "weights").glob("*.json")
         stages, rule = load_stages(str(card), device=CPU), rule_of(card)
-        change = conditions(case)[GIVEN]
-        asked = ask_case(stages, case, change, load_card(str(card))["combination"])
+        condition = conditions(case)[GIVEN]
+        asked = ask_case(stages, case, condition, load_card(str(card))["combination"])
         found = asked.scale(rule.temperature)
         mask = found.label(rule) > 0
         own = {"scan": case.label, "DSC": dice(mask, found.lesions), **find_best_threshold(found)}

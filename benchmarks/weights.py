@@ -5,17 +5,18 @@ Usage: python benchmarks/weights.py WORK DATASET HEADS --out DIR [--card CARD â€
 WORK is the work folder of a training or cross-validation of DATASET, whose prepared scans are
 taken. The weights of every fold that lies there are asked about the scans that it left out, and
 each further card about all scans of participants whom it does not know: with all contrasts, with
-fewer, and with thick slices. Folds are scored by the rule that they got without their scans, and by
-that of the last card, in which these had a part; a second table has their experts of made-up scans
-alone, which no label of a real scan had a part in but through the candidates and the suspects of
-unlabelled scans. The last card is
-asked about healthy heads, and about the coverage of its intervals, on scans made up from the heads
-(HEADS) that no training learned from.
+fewer, with thick slices, and about the mirrored head too (`--tta`). Folds are scored by the rule
+that they got without their scans, and by that of the last card, in which these had a part; a second
+table has their experts of made-up scans alone, which no label of a real scan had a part in but
+through the candidates and the suspects of unlabelled scans. The last card is asked about healthy
+heads, and about the coverage of its intervals, on scans made up from the heads (HEADS) that no
+training learned from.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 from cascade_bids.bids.scan import Scan
 from cascade_bids.lesions.curves import average_precision, count_at_thresholds
 from cascade_bids.lesions.metrics import count_lesions, dice
-from cascade_bids.network.cascade import Stage, load_stages, run_stages
+from cascade_bids.network.cascade import Stage, load_stages, run_cascade
 from cascade_bids.network.jets import JetNetwork
 from cascade_bids.network.weights import load_card, weights_id
 from cascade_bids.training.answers import ask, ask_about_samples
@@ -43,6 +44,16 @@ HEALTHY = 16
 """Healthy heads that are made up."""
 COVERED = 20
 """Samples on which the interval of the load is checked."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a method is asked about a scan."""
+
+    change: Callable[[Tensor], Tensor]
+    """What is done to the contrasts, (C, X, Y, Z) float32, before."""
+    mirrored: bool = False
+    """Whether it is asked about the mirrored head too."""
 
 
 def read_cases(work_dir: Path) -> list[Case]:
@@ -69,25 +80,33 @@ def slice_thickly(volume: Tensor) -> Tensor:
     return F.interpolate(thick, size=(x, y, z), mode="trilinear")[0]
 
 
-def conditions(case: Case) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Name what is done to a scan before a method is asked about it."""
+def conditions(case: Case) -> dict[str, Condition]:
+    """Name the conditions under which a method is asked about a scan."""
     both = keep_contrasts(case, "FLAIR", "T1w")
     return {
-        "all contrasts": lambda volume: volume,
-        "T1w+FLAIR": both,
-        "FLAIR alone": keep_contrasts(case, "FLAIR"),
-        "T1w+FLAIR, 3 mm slices": lambda volume: slice_thickly(both(volume)),
+        "all contrasts": Condition(lambda volume: volume),
+        "T1w+FLAIR": Condition(both),
+        "T1w+FLAIR, mirrored too": Condition(both, mirrored=True),
+        "FLAIR alone": Condition(keep_contrasts(case, "FLAIR")),
+        "T1w+FLAIR, 3 mm slices": Condition(lambda volume: slice_thickly(both(volume))),
     }
 
 
 def ask_case(
-    stages: Sequence[Stage], case: Case, change: Callable[[Tensor], Tensor], combination: str
+    stages: Sequence[Stage], case: Case, condition: Condition, combination: str
 ) -> HeldOut:
-    """Ask about a scan that is changed."""
+    """Ask about a scan under a condition."""
     brain = np.array(case.brain)
-    volume = change(case.volume) * torch.from_numpy(brain)
-    flair = volume[case.contrasts.index("FLAIR")].numpy()
-    maps = run_stages(stages, volume, flair, brain, combination=combination, places=case.places)
+    volume = condition.change(case.volume) * torch.from_numpy(brain)
+    maps = run_cascade(
+        stages,
+        dict(zip(case.contrasts, volume.numpy(), strict=True)),
+        brain,
+        case.contrasts,
+        combination=combination,
+        affine=case.affine,
+        mirrored=condition.mirrored,
+    )
     return HeldOut(maps.probability, np.array(case.reference))
 
 
@@ -139,12 +158,12 @@ def score_left_out(
         for case in cases:
             if f"sub-{case.scan.subject}" in known:
                 continue
-            for condition, change in conditions(case).items():
-                found = ask_case(stages, case, change, combination)
+            for given, condition in conditions(case).items():
+                found = ask_case(stages, case, condition, combination)
                 # No rule has a part in it.
                 ap = average_precision(count_at_thresholds(found.probability, found.lesions))
                 for which, rule in rules.items():
-                    row = {"weights": name, "scan": case.label, "given": condition, "rule": which}
+                    row = {"weights": name, "scan": case.label, "given": given, "rule": which}
                     rows.append({**row, "AP": ap, **score(found, rule)})
     return rows
 

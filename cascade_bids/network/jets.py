@@ -35,9 +35,6 @@ dark as what is around it."""
 _OPENED_AT_MM = 1
 """Width of the image that is opened."""
 
-REAL = 1 / 6
-"""Weight of the expert of labelled scans beside that of made-up ones: it knows few patients."""
-
 DEEP_MM = 20.0
 """Deeper in the brain, depths are cut off."""
 
@@ -78,6 +75,8 @@ class JetNetwork(nn.Module):
         Units of each layer that is learned, but the last.
     experts
         1, or 2: of made-up scans, and of labelled ones.
+    share
+        Weight of the expert of labelled scans in the mean of both experts' logits, 0 to 1.
     """
 
     atlas: Tensor
@@ -93,9 +92,10 @@ class JetNetwork(nn.Module):
         cascaded: bool = False,
         hidden: Sequence[int] = (96, 96),
         experts: int = 1,
+        share: float = 0.5,
     ) -> None:
         super().__init__()
-        self.channels_in, self.cascaded = channels_in, cascaded
+        self.channels_in, self.cascaded, self.share = channels_in, cascaded, share
         self.count = _JET * (channels_in + cascaded) + _BESIDE + cascaded
         self.register_buffer("atlas", torch.zeros(ATLAS_SHAPE))
         self.register_buffer("middle", torch.zeros(self.count))
@@ -246,7 +246,7 @@ def evaluate_jets(
     places: np.ndarray,
     previous: np.ndarray,
 ) -> np.ndarray:
-    """Ask a network about the candidates: the mean of its experts' logits, with the weight `REAL`.
+    """Ask a network about the candidates: the mean of its experts' logits, weighted by its share.
 
     Parameters
     ----------
@@ -269,16 +269,16 @@ def evaluate_jets(
         device = next(network.parameters()).device
         with torch.inference_mode():
             logits = [
-                _mix(network(part.to(device)).float()).cpu()
+                _mix(network(part.to(device)).float(), network.share).cpu()
                 for part in torch.from_numpy(features).split(_AT_ONCE)
             ]
         probability[voxels] = torch.sigmoid(torch.cat(logits)).numpy()
     return probability
 
 
-def _mix(logits: Tensor) -> Tensor:
+def _mix(logits: Tensor, share: float) -> Tensor:
     """Take the weighted mean of the experts: (N, 1 or 2) to (N,)."""
-    return torch.lerp(logits[:, 0], logits[:, -1], REAL)
+    return torch.lerp(logits[:, 0], logits[:, -1], share)
 
 
 def adapt_to_scan(network: JetNetwork, probability: np.ndarray) -> np.ndarray:

@@ -34,6 +34,9 @@ from cascade_bids.training.unlabelled import name_suspects
 CPU_WINDOW = [64, 64, 48]
 """Voxels of a crop without a GPU; the published ones are six times as large."""
 
+AS_MADE_UP = 10
+"""So many labelled participants have as much weight as all scans that are made up."""
+
 FIRST_KERNEL = "backbone.down.0.0.weight"
 """Of a `ContextNetwork`: what sees the contrasts."""
 
@@ -141,7 +144,7 @@ def _train_round(
         torch.manual_seed(own_seed)
         arguments = network_arguments(recipe, contrasts, device, number)
         if engine is not None:
-            arguments["experts"] = _count_experts(engine, start)
+            arguments |= _describe_experts(engine, start)
         network = ARCHITECTURES[recipe.architecture](**arguments).to(device)
         if isinstance(network, PatchClassifier):
             size = network.patch_size
@@ -191,10 +194,18 @@ def load_context(contrasts: Sequence[str], device: torch.device) -> Stage:
     return Stage(network.eval(), CandidateRule(previous_above=0.0))
 
 
-def _count_experts(engine: Engine, start: Sequence[Stage]) -> int:
-    """Say how many experts networks need: as many as those that they start with, if any."""
-    known = [len(one.network.experts) for one in start if isinstance(one.network, JetNetwork)]
-    return known[0] if known else sum(kind in EXPERTS for kind in engine.kinds)
+def _describe_experts(engine: Engine, start: Sequence[Stage]) -> dict[str, Any]:
+    """Say how many experts networks need, and the share of that of labelled scans.
+
+    There are as many as those that they start with, if any, whose share does not shrink: what it
+    comes from is still known.
+    """
+    people = len({one.case.scan.subject for one in engine.real})
+    share = round(people / (people + AS_MADE_UP), 4)
+    known = [one.network for one in start if isinstance(one.network, JetNetwork)]
+    if known:
+        return {"experts": len(known[0].experts), "share": max(share, known[0].share)}
+    return {"experts": sum(kind in EXPERTS for kind in engine.kinds), "share": share}
 
 
 def _gentler(schedule: Schedule) -> Schedule:
@@ -254,7 +265,7 @@ def save_cascade(
         elif isinstance(network, SegmentationNetwork):
             arguments["window"] = list(network.window)
         elif isinstance(network, JetNetwork):
-            arguments["experts"] = len(network.experts)
+            arguments |= {"experts": len(network.experts), "share": network.share}
         entry = {"architecture": type(network).__name__, "arguments": arguments}
         described.append((network, {**entry, "candidates": stage.candidates.to_entry()}))
     return save_method(

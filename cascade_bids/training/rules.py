@@ -11,7 +11,7 @@ from cascade_bids.lesions.metrics import LesionCounts
 from cascade_bids.lesions.postprocess import CONNECTED, find_peaks
 from cascade_bids.training.held_out import VOXEL_MM3, HeldOut
 
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
+THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 """From which the threshold is chosen; lower ones make one lesion of many, which L-F1 rewards, and
 if probabilities are right, none above a half makes Dice larger (Lipton et al., ECML 2014)."""
 

@@ -173,9 +173,9 @@ def test_only_what_was_asked_about_is_adapted_to_the_scan():
     assert not adapted[14:].any()
 
 
-def test_the_expert_of_made_up_scans_counts_five_times_as_much_as_that_of_real_ones():
+def test_the_expert_of_labelled_scans_has_its_share_in_the_mean_of_logits():
     torch.manual_seed(0)
-    network = JetNetwork(1, experts=2).eval()
+    network = JetNetwork(1, experts=2, share=0.25).eval()
     volume = np.where(brain(), blob(3.0), 0).astype(np.float32)[None]
     args = (volume, volume[0], brain(), volume[0] > 0.9, places(), np.zeros(SHAPE, np.float32))
     both = evaluate_jets(network, *args)
@@ -185,7 +185,7 @@ def test_the_expert_of_made_up_scans_counts_five_times_as_much_as_that_of_real_o
     torch.nn.init.constant_(network.experts[0][-1].bias, 0.2)
     even = evaluate_jets(network, *args)
     assert both[args[3]].std() > 0
-    np.testing.assert_allclose(even[args[3]], 1 / (1 + np.exp(-0.5)), rtol=1e-5)
+    np.testing.assert_allclose(even[args[3]], 1 / (1 + np.exp(-0.65)), rtol=1e-5)
 
 
 def test_a_cascade_of_them_runs_and_needs_to_know_where_it_is():

@@ -279,9 +279,17 @@ def test_a_second_round_learns_from_unlabelled_scans_too(scanned, unknown, tmp_p
     # Two experts, whose weights are the mean of those after both rounds.
     for stage, number in zip(stages[:2], (2, 3), strict=True):
         assert len(stage.network.experts) == 2
+        assert stage.network.share == round(1 / 11, 4)
         assert (stage.network.experts[0][0].weight == number).all()
+    # What is known of labelled scans is kept, though there are none to go on with.
+    without = replace(source, real=(), unlabelled=())
+    again = train_stages(
+        recipe, [], CONTRASTS, tmp_path / "again", **{**options, "engine": without}, start=stages
+    )
+    assert [stage.network.share for stage in again[:2]] == [round(1 / 11, 4)] * 2
+    learned.clear()
     # Without labelled scans there is one expert, and a second round all the same.
     options["engine"] = replace(source, real=())
     stages = train_stages(recipe, [], CONTRASTS, tmp_path / "alone", **options)
-    assert len(learned) == 8
+    assert len(learned) == 4
     assert [len(stage.network.experts) for stage in stages[:2]] == [1, 1]

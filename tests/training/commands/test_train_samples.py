@@ -105,6 +105,11 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     card = json.loads((tmp_path / "out" / "cascade.json").read_text())
     assert card["heads"] == ["head01"]
     assert card["unlabelled_scans"] == ["sub-04"]
+    # The expert of labelled scans counts for more, the more participants it knows.
+    fold = json.loads((tmp_path / "work/folds/01/weights/cascade.json").read_text())
+    for one, people in ((fold, 1), (card, 2)):
+        share = [stage["arguments"].get("share") for stage in one["stages"]]
+        assert share == [round(people / (people + 10), 4)] * 2 + [None]
     assert set(card["cross_validation"]["scans"]) == {"sub-01", "sub-03"}
     assert card["threshold"] in THRESHOLDS
     assert card["load_factor"] > 0

@@ -87,15 +87,16 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 
 def weights_id(name: str, folder: Path = WEIGHTS_DIR) -> str:
-    """Give one SHA-256 for all weights of a method: that of its stages' own, one after another.
+    """Give one SHA-256 for the stages of a method: their weights, and how these are used.
 
     Raises
     ------
     UsageError
         When there is no such method.
     """
-    stages = load_card(name, folder)["stages"]
-    return hashlib.sha256("".join(stage["sha256"] for stage in stages).encode()).hexdigest()
+    # Where the files lie does not matter.
+    stages = [{**stage, "file": None} for stage in load_card(name, folder)["stages"]]
+    return hashlib.sha256(json.dumps(stages, sort_keys=True).encode()).hexdigest()
 
 
 def check_weights(name: str, folder: Path = WEIGHTS_DIR) -> None:

@@ -181,7 +181,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             config.work_dir / "all" / "samples",
             combination=recipe.combination,
             seed=seed,
-            count=4 * SAMPLES,
+            count=10 * SAMPLES,
         )
         calibration = _calibrate(rule, [one.crop() for one in samples])
     facts = {

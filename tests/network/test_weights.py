@@ -7,7 +7,13 @@ import torch
 
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.network.architectures import PatchNetwork, UNet
-from cascade_bids.network.weights import check_weights, load_card, load_network, save_method
+from cascade_bids.network.weights import (
+    check_weights,
+    load_card,
+    load_network,
+    save_method,
+    weights_id,
+)
 
 CPU = torch.device("cpu")
 ARGUMENTS = {"channels_in": 1, "widths": [2, 3], "hidden": 4}
@@ -50,6 +56,15 @@ def test_the_card_says_all(folder):
     assert card["contrasts"] == ["FLAIR"]
     assert [s["file"] for s in card["stages"]] == [f"toy-stage{n}.safetensors" for n in (1, 2)]
     assert all(stage.items() >= ENTRY.items() for stage in card["stages"])
+
+
+@pytest.mark.parametrize("changes", [{"sha256": "0" * 64}, {"candidates": {"flair_above_z": 1.0}}])
+def test_other_weights_or_another_use_of_them_have_another_name(folder, changes):
+    before = weights_id("toy", folder)
+    change_card(folder, file="elsewhere.safetensors")
+    assert weights_id("toy", folder) == before
+    change_card(folder, **changes)
+    assert weights_id("toy", folder) != before
 
 
 def test_one_stage_has_no_number(tmp_path):

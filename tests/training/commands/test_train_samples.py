@@ -90,7 +90,7 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
     monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
     monkeypatch.setattr(train, "find_maps", lambda _: [])
-    monkeypatch.setattr(train, "SAMPLES", 5)
+    monkeypatch.setattr(train, "SAMPLES", 2)
     # Networks that learned for an epoch suspect everything.
     monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
     monkeypatch.setattr(samples, "SAMPLES", 4)

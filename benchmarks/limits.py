@@ -21,11 +21,22 @@ from cascade_bids.lesions.metrics import dice
 from cascade_bids.lesions.postprocess import CONNECTED
 from cascade_bids.network.cascade import load_stages
 from cascade_bids.network.weights import load_card
+from cascade_bids.training.cases import Case
 from cascade_bids.training.held_out import HeldOut
+from cascade_bids.training.train import known_participants
 
 GIVEN = "T1w+FLAIR"
 THRESHOLDS = np.arange(0.05, 1, 0.05)
 SIZES_MM3 = (0, 10, 50, 250, np.inf)
+
+
+def find_card(folds: Path, case: Case) -> Path:
+    """Find the card of the fold that left a scan's participant out."""
+    return next(
+        card
+        for card in sorted(folds.glob("*/weights/*.json"))
+        if f"sub-{case.scan.subject}" not in known_participants(load_card(str(card)))
+    )
 
 
 def compare_with_itself(reference: np.ndarray) -> dict[str, float]:
@@ -78,10 +89,10 @@ def main() -> None:
     folds = options.folds or options.work / "folds"
     limits, sizes = [], []
     for case in read_cases(options.work):
-        [card] = (folds / case.scan.subject / "weights").glob("*.json")
+        card = find_card(folds, case)
         stages, rule = load_stages(str(card), device=CPU), rule_of(card)
         condition = conditions(case)[GIVEN]
-        asked = ask_case(stages, case, condition, load_card(str(card))["combination"])
+        asked = ask_case(stages, case, condition, load_card(str(card)))
         found = asked.scale(rule.temperature)
         mask = found.label(rule) > 0
         own = {"scan": case.label, "DSC": dice(mask, found.lesions), **find_best_threshold(found)}

@@ -7,17 +7,17 @@ taken. The weights of every fold that lies there are asked about the scans that 
 each further card about all scans of participants whom it does not know: with all contrasts, with
 fewer, with thick slices, and about the mirrored head too (`--tta`). Folds are scored by the rule
 that they got without their scans, and by that of the last card, in which these had a part; a second
-table has their experts of made-up scans alone, which no label of a real scan had a part in but
-through the candidates and the suspects of unlabelled scans. The last card is asked about healthy
-heads, and about the coverage of its intervals, on scans made up from the heads (HEADS) that no
-training learned from.
+table has their experts of made-up scans alone (docs/weights.md says what labelled scans have a part
+in there). The last card is asked about healthy heads, and about the coverage of its intervals, on
+scans made up from the heads (HEADS) that no training learned from.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,17 +93,17 @@ def conditions(case: Case) -> dict[str, Condition]:
 
 
 def ask_case(
-    stages: Sequence[Stage], case: Case, condition: Condition, combination: str
+    stages: Sequence[Stage], case: Case, condition: Condition, card: Mapping[str, Any]
 ) -> HeldOut:
-    """Ask about a scan under a condition."""
+    """Ask the method of a card about a scan under a condition."""
     brain = np.array(case.brain)
     volume = condition.change(case.volume) * torch.from_numpy(brain)
     maps = run_cascade(
         stages,
         dict(zip(case.contrasts, volume.numpy(), strict=True)),
         brain,
-        case.contrasts,
-        combination=combination,
+        card["contrasts"],
+        combination=card["combination"],
         affine=case.affine,
         mirrored=condition.mirrored,
     )
@@ -148,7 +148,7 @@ def score_left_out(
     rows = []
     for card in [*sorted(folds.glob("*/weights/*.json")), *([] if made_up else cards)]:
         entries = load_card(str(card))
-        known, combination = known_participants(entries), entries["combination"]
+        known = known_participants(entries)
         stages = load_made_up(card) if made_up else load_stages(str(card), device=CPU)
         rules = {"own": rule_of(card)}
         name = card.stem
@@ -159,7 +159,7 @@ def score_left_out(
             if f"sub-{case.scan.subject}" in known:
                 continue
             for given, condition in conditions(case).items():
-                found = ask_case(stages, case, condition, combination)
+                found = ask_case(stages, case, condition, entries)
                 # No rule has a part in it.
                 ap = average_precision(count_at_thresholds(found.probability, found.lesions))
                 for which, rule in rules.items():
@@ -216,7 +216,7 @@ def main() -> None:
     samples = ask_about_samples(
         stages, engine, kept, combination=combination, seed=2 * 10**6, count=COVERED
     )
-    checked = describe([one.crop() for one in samples], rule_of(last))
+    checked = describe(samples, rule_of(last))
     show(f"Calibration of {last.stem} on {COVERED} samples", [dict(checked)])
 
 

@@ -167,7 +167,9 @@ def _outcome(
     stats = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     step, problem = failures.get(workflow_name(scan), (None, scan.problem))
     if problem is None and stats is None:
-        problem = "did not finish; run again, with the same --work-dir to go on from here"
+        problem = (
+            "did not finish; run again, and if both runs have the same --work-dir it goes on there"
+        )
     if problem is not None:
         problem = _name_image(problem, step, scan)
     return Outcome(scan, stats, problem, step)

@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = error.exit_code
     except KeyboardInterrupt:
         print(
-            "cascade-bids: interrupted; run again, with the same --work-dir to go on from here",
+            "cascade-bids: interrupted; run again, and if both runs have the same --work-dir it "
+            "goes on there",
             file=sys.stderr,
         )
         code = 130

@@ -1,6 +1,7 @@
 """Trainings, and the import of trained methods."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,11 @@ def run_join(options: argparse.Namespace) -> int:
     from cascade_bids.network.ensembles import join_methods
 
     print(join_methods(options.methods, options.name, options.out))
+    print(
+        "temperature, threshold and smallest lesion are those of the first; loads have no interval "
+        "and lesions no confidence, since nobody calibrated the mean",
+        file=sys.stderr,
+    )
     return 0
 
 

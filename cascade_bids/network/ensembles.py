@@ -60,7 +60,10 @@ def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
         if card.get("cascades", 1) > 1:
             differing.append("being several cascades already")
         if differing:
-            raise UsageError(f"{method} does not fit {methods[0]}: other {', '.join(differing)}")
+            raise UsageError(
+                f"{method} does not fit {methods[0]}: other {', '.join(differing)}; name trainings "
+                "of one method with the same contrasts"
+            )
     own = ("name", "stages", "cross_validation", "seed", "load_factor", "confidence", *LEARNED)
     stages = [
         (load_network(method, number, device=torch.device("cpu")), entry)

@@ -82,7 +82,9 @@ class JetNetwork(nn.Module):
     atlas: Tensor
     """`ATLAS_SHAPE`, how often lesions are there, 0 to 1."""
     middle: Tensor
+    """(count,) mean of each feature in the training."""
     spread: Tensor
+    """(count,) its standard deviation there."""
     prior: Tensor
     """Part of the candidates that were lesion in the training; 0 for unknown."""
 
@@ -92,7 +94,7 @@ class JetNetwork(nn.Module):
         cascaded: bool = False,
         hidden: Sequence[int] = (96, 96),
         experts: int = 1,
-        share: float = 0.5,
+        share: float = 1 / 6,
     ) -> None:
         super().__init__()
         self.channels_in, self.cascaded, self.share = channels_in, cascaded, share

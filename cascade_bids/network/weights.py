@@ -20,6 +20,7 @@ from torch import nn
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.files import appearing
 from cascade_bids.network.architectures import ARCHITECTURES
+from cascade_bids.network.cards import check_rules, check_stages
 from cascade_bids.network.context import ContextNetwork
 
 WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
@@ -58,14 +59,20 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR, *, task: str | None = None)
     UsageError
         When there is no such card for the task; the message lists those that there are.
     StartError
-        When it cannot be read.
+        When it cannot be read, or lacks something or says what makes no sense.
     """
+    is_path = name.endswith(".json")
     name, folder = _locate(name, folder)
     path = folder / f"{name}.json"
     if path.exists():
         card = _read_card(path)
         if task in (None, card.get("task")):
+            check_stages(card, path)
+            if task == FIND_LESIONS:
+                check_rules(card, path)
             return card
+    elif is_path:
+        raise UsageError(f"there is no card {path}")
     cards = {path.stem: _read_card(path) for path in sorted(folder.glob("*.json"))}
     known = [name for name, card in cards.items() if task in (None, card.get("task"))]
     raise UsageError(f"no method named {name!r} in {folder}; there are: {', '.join(known)}")
@@ -80,7 +87,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StartError(f"the card {path} is damaged ({error}); reinstall") from error
+        raise StartError(f"the card {path} is damaged ({error}); {_mend(path)}") from error
     if not isinstance(card, dict):
         raise StartError(f"{path} is no card of a method: it holds no names with values")
     return card
@@ -198,7 +205,15 @@ def _read_weights(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StartError(f"cannot read the weights {path}: {error.strerror}; reinstall") from error
+        raise StartError(
+            f"cannot read the weights {path}: {error.strerror}; {_mend(path)}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise StartError(f"the weights {path} are not those of their card; reinstall")
+        raise StartError(f"the weights {path} are not those of their card; {_mend(path)}")
     return content
+
+
+def _mend(path: Path) -> str:
+    """Say what to do about a damaged file."""
+    ours = path.parent == WEIGHTS_DIR
+    return "reinstall" if ours else "copy the card and all its weights again"

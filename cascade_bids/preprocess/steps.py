@@ -57,6 +57,8 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ScanError(f"{name} is damaged ({error}); copy or convert it again") from error
+    if not np.isfinite(data).any():
+        raise ScanError(f"{name} holds no finite number; check the conversion from DICOM")
     data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
     if data.min() == data.max():
         raise ScanError(f"{name} is constant; check the conversion from DICOM")

@@ -17,8 +17,12 @@ from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.sample import Sample, optional_contrasts
 
-SAMPLES = 10
+SAMPLES_OF_FOLD = 10
 """Scans that are made up for each fold."""
+
+SAMPLES_TO_CALIBRATE = 100
+"""Scans that are made up for the interval of the load: fewer do not say how rare those are whose
+lesions hardly differ from what lies around, which are the ones that make it wide."""
 
 FEW = 1
 """So many participants count together as much as all scans that are made up, which are harder."""
@@ -31,7 +35,7 @@ def ask_about_samples(
     *,
     combination: str,
     seed: int,
-    count: int = SAMPLES,
+    count: int = SAMPLES_OF_FOLD,
 ) -> list[HeldOut]:
     """Make up scans of the heads that are kept for checking, and ask a method about them.
 
@@ -53,7 +57,7 @@ def ask_about_samples(
     Returns
     -------
     list of HeldOut
-        None without heads.
+        Cropped; none without heads.
     """
     checking = engine.to_check()
     found = []
@@ -65,7 +69,8 @@ def ask_about_samples(
             rng = torch.Generator().manual_seed(10**9 + 1000 * seed + number)
             sample = make_up_scan(head, engine.donors, engine.contrasts, rng)
             keep(ask(stages, sample, engine.contrasts, combination), path)
-        found.append(read(path))
+        # A hundred whole ones would take gigabytes.
+        found.append(read(path).crop())
     return found
 
 

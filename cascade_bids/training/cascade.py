@@ -51,6 +51,8 @@ class _Training:
     schedules: Sequence[Schedule]
     seed: int
     device: torch.device
+    again: bool = False
+    """Whether it is the second round, which draws other samples."""
 
 
 def train_stages(
@@ -94,6 +96,11 @@ def train_stages(
     -------
     list of Stage
         In evaluation mode, on `device`.
+
+    Raises
+    ------
+    UsageError
+        When a stage finds nothing of the lesions, so that the next has nothing to learn from.
     """
     rounds = count_rounds(engine)
     shared = [
@@ -106,7 +113,8 @@ def train_stages(
     first = _train_round(training, work_dir, replace(engine, unlabelled=()), start)
     folder = work_dir / "unlabelled"
     named = name_suspects(engine.unlabelled, first, contrasts, recipe.combination, folder)
-    second = _train_round(training, folder, replace(engine, unlabelled=tuple(named)), first)
+    known = replace(engine, unlabelled=tuple(named))
+    second = _train_round(replace(training, again=True), folder, known, first)
     for before, after in zip(first, second, strict=True):
         _average_weights(before.network, after.network)
     return second
@@ -140,7 +148,7 @@ def _train_round(
     for number, (stage, schedule) in enumerate(steps, start=1):
         folder = work_dir / f"stage{number}"
         # Far enough from the next seed that no network has the seed of another training's.
-        own_seed = 1000 * training.seed + number
+        own_seed = 1000 * training.seed + 500 * training.again + number
         torch.manual_seed(own_seed)
         arguments = network_arguments(recipe, contrasts, device, number)
         if engine is not None:

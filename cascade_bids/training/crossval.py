@@ -73,6 +73,8 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         holds masks of scans that are not among these.
     StartError
         When a scan cannot be prepared.
+    ScanError
+        When the T1w of a scan shows no tissues.
     """
     recipe = config.find_recipe()
     device, cases, engine = start_training(config, recipe, source=config.start_from)

@@ -159,6 +159,10 @@ class Painted:
     lesions: Tensor
     """bool, what counts as lesion."""
 
+    def within(self, free: Tensor) -> "Painted":
+        """Leave out what is painted where a mask (X, Y, Z) bool is not."""
+        return Painted(self.share * free, self.strength * free, self.lesions & free)
+
 
 def place_lesions(
     host: Tensor,

@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from cascade_bids.files import appearing
 from cascade_bids.preprocess.tissue import CSF, GREY, WHITE, classify_tissue
 from cascade_bids.training import augment
 from cascade_bids.training.augment import smooth_noise, uniform
@@ -100,7 +101,9 @@ def prepare_real(case: Case) -> RealScan:
         "cleared": np.stack([_clear(image, lesions, white, fluid) for image in spread]),
     }
     for name, values in arrays.items():
-        np.save(case.folder / f"{name}.npy", values)
+        # Another process may have the file mapped.
+        with appearing(case.folder / f"{name}.npy") as part, part.open("wb") as handle:
+            np.save(handle, values)
     return RealScan(case)
 
 
@@ -144,7 +147,8 @@ def change_scan(
     tissues = augment.sample(torch.from_numpy(np.array(real.tissues)), grid, "nearest").byte()
     unsure = None if real.suspects is None else sample(np.load(real.suspects)) > 0
     taken = lesions if unsure is None else lesions | unsure
-    painted = place_lesions(find_host(tissues) * ~taken, places, donors, rng)
+    # Lesions reach a little beyond where they may lie.
+    painted = place_lesions(find_host(tissues) * ~taken, places, donors, rng).within(~taken)
     present = draw_contrasts(case.contrasts, rng)
     images = {}
     for number, contrast in enumerate(case.contrasts):
@@ -152,7 +156,7 @@ def change_scan(
             cleared = real.cleared[number]
             image = sample(cleared + rim * (real.spread[number] - cleared))
             image = _recolour(image, contrast, painted, rng)
-            images[contrast] = scan(contrast, _raise(image, brain), rng)
+            images[contrast] = scan(contrast, _to_intensities(image, brain), rng)
     labels = lesions | painted.lesions
     return finish(images, contrasts, brain, labels, places, kind=real.kind, unsure=unsure)
 
@@ -209,7 +213,7 @@ def _widen(lesions: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(near.astype(np.float32), 0.8)
 
 
-def _raise(scores: Tensor, brain: Tensor) -> Tensor:
+def _to_intensities(scores: Tensor, brain: Tensor) -> Tensor:
     """Map z-scores to intensities from 0 to about 1: the scanner's faults are those of such."""
     low, high = torch.quantile(scores[brain][::50], torch.tensor([0.002, 0.998]))
     return ((scores - low) / (high - low)).clamp(min=0)

@@ -135,7 +135,9 @@ RECIPES = {
         min_lesion_mm3=30.0,
     ),
     "cascade": Recipe(
-        source="cascade_bids, after Valverde et al. 2017 and Billot et al. 2023",
+        source="cascade_bids, after Valverde et al., NeuroImage 2017, doi "
+        "10.1016/j.neuroimage.2017.04.034, and Billot et al., Medical Image Analysis 2023, doi "
+        "10.1016/j.media.2023.102789",
         architecture="JetNetwork",
         stages=(StageRecipe(_NOT_DARK, _NOT_DARK), StageRecipe(_LIKELY, _LIKELY)),
         schedule=Schedule(

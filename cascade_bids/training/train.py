@@ -20,7 +20,7 @@ from cascade_bids.network.weights import (
     load_card,
     weights_id,
 )
-from cascade_bids.training.answers import SAMPLES, ask_about_samples
+from cascade_bids.training.answers import SAMPLES_TO_CALIBRATE, ask_about_samples
 from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
 from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
 from cascade_bids.training.cases import Case
@@ -156,6 +156,8 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
         When there is nothing to learn from, or the work folder is another training's.
     StartError
         When a scan cannot be prepared.
+    ScanError
+        When the T1w of a scan shows no tissues.
     """
     recipe = config.find_recipe()
     seed = config.preprocess.random_seed
@@ -181,9 +183,9 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             config.work_dir / "all" / "samples",
             combination=recipe.combination,
             seed=seed,
-            count=10 * SAMPLES,
+            count=SAMPLES_TO_CALIBRATE,
         )
-        calibration = _calibrate(rule, [one.crop() for one in samples])
+        calibration = _calibrate(rule, samples)
     facts = {
         "seed": seed,
         "training_scans": [case.label for case in cases],

@@ -8,6 +8,7 @@ import torch
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.network.architectures import PatchNetwork, UNet
 from cascade_bids.network.weights import (
+    FIND_LESIONS,
     check_weights,
     load_card,
     load_network,
@@ -143,3 +144,64 @@ def test_a_damaged_card_is_named(folder):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(StartError, match=r"toy\.json is damaged"):
         load_card("toy", folder)
+
+
+GOOD = {
+    "task": FIND_LESIONS,
+    "contrasts": ["FLAIR"],
+    "combination": "mean",
+    "threshold": 0.2,
+    "min_lesion_mm3": 3.0,
+    "confidence": [1.0, 2.0, -0.5],
+}
+
+
+@pytest.fixture
+def card(networks, tmp_path):
+    return save_method("toy", [(n, ENTRY) for n in networks], GOOD, tmp_path / "good")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threshold", "low"),
+        ("threshold", 1.7),
+        ("threshold", 0),
+        ("threshold", True),
+        ("min_lesion_mm3", -1),
+        ("combination", "sum"),
+        ("contrasts", ["T1w"]),
+        ("temperature", 0),
+        ("peak", None),
+        ("load_factor", "wide"),
+        ("confidence", [1.0, 2.0]),
+        ("confidence", 3.0),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_refused_by_name(card, name, value):
+    assert load_card(str(card), task=FIND_LESIONS)["threshold"] == 0.2
+    card.write_text(json.dumps({**json.loads(card.read_text()), name: value}))
+    with pytest.raises(StartError, match=rf"toy\.json: {name} is .*, and must be"):
+        load_card(str(card), task=FIND_LESIONS)
+
+
+@pytest.mark.parametrize("name", ["threshold", "stages"])
+def test_a_card_that_lacks_something_is_refused_by_name(card, name):
+    entries = json.loads(card.read_text())
+    del entries[name]
+    card.write_text(json.dumps(entries))
+    with pytest.raises(StartError, match=rf"toy\.json has no {name}"):
+        load_card(str(card), task=FIND_LESIONS)
+
+
+def test_a_stage_that_lacks_something_is_refused_by_number(card):
+    entries = json.loads(card.read_text())
+    del entries["stages"][1]["sha256"]
+    card.write_text(json.dumps(entries))
+    with pytest.raises(StartError, match="no sha256 of stage 2"):
+        load_card(str(card))
+
+
+def test_a_card_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no card .*toy\.json"):
+        load_card(str(tmp_path / "toy.json"))

@@ -90,7 +90,7 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
     monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
     monkeypatch.setattr(train, "find_maps", lambda _: [])
-    monkeypatch.setattr(train, "SAMPLES", 2)
+    monkeypatch.setattr(train, "SAMPLES_TO_CALIBRATE", 20)
     # Networks that learned for an epoch suspect everything.
     monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
     monkeypatch.setattr(samples, "SAMPLES", 4)
@@ -100,7 +100,7 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     assert done.code == 0, done.text
     asked = {path.name for path in (tmp_path / "work/folds/01/found").iterdir()}
     assert asked == {"sub-01.npz", "sub-01_without-T1w.npz"}
-    assert len(list((tmp_path / "work/folds/01/samples").iterdir())) == answers.SAMPLES
+    assert len(list((tmp_path / "work/folds/01/samples").iterdir())) == answers.SAMPLES_OF_FOLD
     assert command("train", labelled, tmp_path, *options).code == 0
     card = json.loads((tmp_path / "out" / "cascade.json").read_text())
     assert card["heads"] == ["head01"]

@@ -112,7 +112,7 @@ def train_context(
     say("reading heads and lesions")
     donors = _choose_donors(masks_dir, without)
     engine = Engine(CONTRASTS, tuple(load_heads(heads_dir, work_dir / "heads")), donors)
-    masks = {one.subject: digest(one.mask.numpy()) for one in donors}
+    masks = {one.subject: digest(one.mask.numpy().tobytes()) for one in donors}
     claim(work_dir, {**settings, "donors of lesions": masks})
     torch.manual_seed(1000 * seed + 1)
     network = ContextNetwork(len(CONTRASTS)).to(device)

@@ -289,6 +289,7 @@ def start_training(
 def _start_engine(config: TrainConfig, cases: Sequence[Case], unlabelled: Sequence[Case]) -> Engine:
     """Gather what samples are drawn from."""
     say("preparing what samples are drawn from")
+    maps = find_maps(config.heads_dir) if config.heads_dir else []
     heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
     real = [_prepare(case) for case in cases]
     if unlabelled:
@@ -316,8 +317,10 @@ def _start_engine(config: TrainConfig, cases: Sequence[Case], unlabelled: Sequen
     claim(
         config.work_dir,
         {
-            "head maps": [head.name for head in heads],
-            "donors of lesions": {one.subject: digest(one.mask.numpy()) for one in donors},
+            "head maps": {path.name: digest(path.read_bytes()) for path in maps},
+            "donors of lesions": {
+                one.subject: digest(one.mask.numpy().tobytes()) for one in donors
+            },
             "unlabelled scans": {case.label: fingerprint(case) for case in unlabelled},
         },
     )

@@ -5,8 +5,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from cascade_bids.errors import UsageError
 from cascade_bids.report.page import write_whole
 from cascade_bids.training.cases import Case
@@ -43,9 +41,9 @@ def claim(work_dir: Path, settings: Mapping[str, object]) -> None:
     write_whole(path, json.dumps({**before, **settings}, indent=2))
 
 
-def digest(mask: np.ndarray) -> str:
-    """Tell one mask from another."""
-    return hashlib.sha256(mask.tobytes()).hexdigest()
+def digest(content: bytes) -> str:
+    """Tell one mask, or file, from another."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def fingerprint(case: Case) -> str:

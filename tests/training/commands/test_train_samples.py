@@ -89,7 +89,9 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     # In the template it is as large as those of the scans, so that their lesions lie in it.
     large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
     monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
-    monkeypatch.setattr(train, "find_maps", lambda _: [])
+    label_map = tmp_path / "head01_dseg.nii.gz"
+    label_map.write_bytes(b"as it was")
+    monkeypatch.setattr(train, "find_maps", lambda _: [label_map])
     monkeypatch.setattr(train, "SAMPLES_TO_CALIBRATE", 20)
     # Networks that learned for an epoch suspect everything.
     monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
@@ -114,6 +116,10 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     assert card["threshold"] in THRESHOLDS
     assert card["load_factor"] > 0
     assert load_stages(str(tmp_path / "out" / "cascade.json"), device=CPU)
+    label_map.write_bytes(b"corrected")
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 2
+    assert "belongs to a training with other head maps" in done.text
 
 
 def test_where_no_scan_is_unlabelled_it_is_said(labelled, tmp_path):

@@ -52,7 +52,8 @@ def voxel_volume_mm3(affine: np.ndarray) -> float:
     volume = float(abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])))
     if not (np.isfinite(volume) and volume > 0):
         raise ValueError(f"the affine gives voxels a volume of {volume} mm³")
-    return volume
+    # Headers have float32, of whose last digits 4743 mm³ become 4742.9999.
+    return float(f"{volume:.6g}")
 
 
 def lesion_table(

@@ -60,10 +60,18 @@ def test_what_is_no_number_becomes_0():
     np.testing.assert_array_equal(found[3:], values[3:])
 
 
-@pytest.mark.parametrize("value", [0, 7, np.nan])
-def test_a_constant_image_is_refused(value):
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (0, "is constant"),
+        (7, "is constant"),
+        (np.nan, "holds no finite"),
+        (np.inf, "holds no finite"),
+    ],
+)
+def test_an_image_of_one_value_is_refused(value, problem):
     image = nib.Nifti1Image(np.full(SHAPE, value, np.float32), np.eye(4))
-    with pytest.raises(ScanError, match=r"x\.nii is constant"):
+    with pytest.raises(ScanError, match=rf"x\.nii {problem}"):
         conform(image, "x.nii")
 
 

@@ -268,12 +268,12 @@ def _peak(card: Mapping[str, Any]) -> float:
 def _warnings(scan: Scan, config: ParticipantConfig, card: Mapping[str, Any]) -> list[str]:
     """Say what a reader of the numbers should know, as far as the headers tell."""
     warnings = []
-    if not any(c in scan.images for c in card["contrasts"] if c != "FLAIR") and card.get(
-        "optional"
-    ):
+    others = [c for c in card["contrasts"] if c != "FLAIR"]
+    # Without what it needs, a method would not have come so far.
+    if others and not scan.images.keys() & others:
         warnings.append(
-            f"There was only a FLAIR, where {' and '.join(card['optional'])} may help: more of the "
-            "small lesions are missed."
+            f"There was only a FLAIR, where {' and '.join(others)} may help: more of the small "
+            "lesions are missed."
         )
     if "T1w" in config.preprocess.output_spaces and "T1w" not in scan.images:
         warnings.append("There is no T1w image, so there is no lesion mask in T1w space.")

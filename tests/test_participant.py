@@ -156,6 +156,16 @@ def test_the_rules_of_the_card_and_the_seed_reach_their_steps(tmp_path: Path) ->
     assert workflow.get_node("extract_brain_FLAIR").inputs.weights == weights_id("brain")
 
 
+@pytest.mark.parametrize(
+    ("there", "told"), [(("FLAIR",), True), (("FLAIR", "T1w"), False), (("FLAIR", "T2w"), False)]
+)
+def test_a_flair_alone_is_warned_of(tmp_path: Path, there: tuple[str, ...], told: bool) -> None:
+    card = {**CARD, "contrasts": ["FLAIR", "T1w", "T2w"], "optional": ["T1w", "T2w"]}
+    workflow = init_scan_wf(make_scan(tmp_path, *there), make_config(tmp_path), card)
+    warnings = workflow.get_node("save_scan").inputs.facts["warnings"]
+    assert any("only a FLAIR, where T1w and T2w" in warning for warning in warnings) == told
+
+
 def test_a_method_that_wants_to_know_where_it_is_gets_anatomical_maps(tmp_path: Path) -> None:
     scan = make_scan(tmp_path, "FLAIR", "T1w")
     workflow = init_scan_wf(scan, make_config(tmp_path), {**CARD, "anatomy": True})

@@ -289,8 +289,10 @@ def start_training(
 def _start_engine(config: TrainConfig, cases: Sequence[Case], unlabelled: Sequence[Case]) -> Engine:
     """Gather what samples are drawn from."""
     say("preparing what samples are drawn from")
-    maps = find_maps(config.heads_dir) if config.heads_dir else []
-    heads = load_heads(config.heads_dir, config.work_dir / "heads") if config.heads_dir else []
+    maps, heads = [], []
+    if config.heads_dir:
+        maps = find_maps(config.heads_dir)
+        heads = load_heads(config.heads_dir, config.work_dir / "heads")
     real = [_prepare(case) for case in cases]
     if unlabelled:
         prepare_unlabelled(

@@ -22,8 +22,8 @@ from cascade_bids.lesions.postprocess import CONNECTED
 from cascade_bids.network.cascade import load_stages
 from cascade_bids.network.weights import load_card
 from cascade_bids.training.cases import Case
+from cascade_bids.training.config import known_participants
 from cascade_bids.training.held_out import HeldOut
-from cascade_bids.training.train import known_participants
 
 GIVEN = "T1w+FLAIR"
 THRESHOLDS = np.arange(0.05, 1, 0.05)

@@ -34,10 +34,10 @@ from cascade_bids.network.weights import load_card, weights_id
 from cascade_bids.training.answers import ask, ask_about_samples
 from cascade_bids.training.calibration import Calibration, describe
 from cascade_bids.training.cases import Case
+from cascade_bids.training.config import known_participants
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.heads import load_donors, load_heads
 from cascade_bids.training.held_out import HeldOut
-from cascade_bids.training.train import known_participants
 
 CPU = torch.device("cpu")
 HEALTHY = 16

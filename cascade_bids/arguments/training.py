@@ -82,6 +82,14 @@ def _add_labelled(parser: argparse.ArgumentParser, *, adapts: bool = False) -> N
             "only)",
         )
         how.add_argument(
+            "--healthy",
+            type=Path,
+            metavar="DIR",
+            help="BIDS dataset of T1w of healthy heads, MUSE labels beside "
+            "(derivatives/dlmuse/…_desc-dlmuse_dseg.nii.gz); lesions are painted into them, and "
+            "the other contrasts made up (cascade only)",
+        )
+        how.add_argument(
             "--unlabelled",
             type=Path,
             metavar="DIR",

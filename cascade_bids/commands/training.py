@@ -11,7 +11,7 @@ from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 
 if TYPE_CHECKING:
-    from cascade_bids.training.train import TrainConfig
+    from cascade_bids.training.config import TrainConfig
 
 
 def run_train(options: argparse.Namespace) -> int:
@@ -57,12 +57,16 @@ def run_preview(options: argparse.Namespace) -> int:
 def _train_config(
     options: argparse.Namespace, method: str, contrasts: Sequence[str]
 ) -> "TrainConfig":
-    from cascade_bids.training.train import TrainConfig
+    from cascade_bids.training.config import TrainConfig
 
     _require_different(contrasts)
-    unlabelled = getattr(options, "unlabelled", None)
+    # finetune learns from labelled scans alone.
+    heads, healthy, unlabelled = (
+        folder and folder.resolve()
+        for folder in (getattr(options, name, None) for name in ("heads", "healthy", "unlabelled"))
+    )
     for name, folder in written_folders(options.out, options.work_dir).items():
-        for read in filter(None, (options.dataset, options.masks, unlabelled)):
+        for read in filter(None, (options.dataset, options.masks, heads, healthy, unlabelled)):
             require_outside(name, folder, read.resolve())
     return TrainConfig(
         inputs=InputConfig(
@@ -83,9 +87,10 @@ def _train_config(
         work_dir=options.work_dir.resolve(),
         max_minutes=options.max_minutes,
         seeds=getattr(options, "seeds", None),
-        heads_dir=options.heads.resolve() if getattr(options, "heads", None) else None,
+        heads_dir=heads,
         start_from=getattr(options, "start_from", None),
-        unlabelled_dir=unlabelled and unlabelled.resolve(),
+        unlabelled_dir=unlabelled,
+        healthy_dir=healthy,
     )
 
 

@@ -30,7 +30,13 @@ WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
 FIND_LESIONS = "lesion segmentation"
 """Task on the card of every method that finds lesions."""
 
-LEARNED_FROM = ("training_scans", "unlabelled_scans", "lesion_donors", "learned_before")
+LEARNED_FROM = (
+    "training_scans",
+    "unlabelled_scans",
+    "healthy_scans",
+    "lesion_donors",
+    "learned_before",
+)
 """Entries of a card that name participants."""
 
 NORMALISATION = "z-scores of the brain tissue, without its extreme 2 %"

@@ -39,6 +39,8 @@ def ask_about_samples(
 ) -> list[HeldOut]:
     """Make up scans of the heads that are kept for checking, and ask a method about them.
 
+    Label maps of whole heads are preferred to healthy scans, whose labels are of the brain alone.
+
     Parameters
     ----------
     stages
@@ -60,11 +62,12 @@ def ask_about_samples(
         Cropped; none without heads.
     """
     checking = engine.to_check()
+    heads = checking.heads or checking.healthy
     found = []
-    for number in range(count if checking.heads else 0):
+    for number in range(count if heads else 0):
         path = folder / f"{number}.npz"
         if not path.exists():
-            head = checking.heads[number % len(checking.heads)]
+            head = heads[number % len(heads)]
             # Far from the seeds of the training.
             rng = torch.Generator().manual_seed(10**9 + 1000 * seed + number)
             sample = make_up_scan(head, engine.donors, engine.contrasts, rng)

@@ -18,6 +18,7 @@ from cascade_bids.network.architectures import UNet
 from cascade_bids.network.brain import SPACING_MM, WINDOW, normalise
 from cascade_bids.network.weights import save_method
 from cascade_bids.training import augment
+from cascade_bids.training.healthy import find_healthy
 from cascade_bids.training.loop import Batch, Schedule, fit
 from cascade_bids.training.progress import say, show_training
 from cascade_bids.training.synthesis import flair_from_t1w, random_contrast
@@ -132,23 +133,17 @@ def train_brain(
 def load_scans(ixi_dir: Path) -> list[Head]:
     """Read the T1w heads and their brains: all MUSE labels but the fluid around the brain."""
     heads = []
-    for image in sorted(ixi_dir.glob("sub-*/anat/sub-*_T1w.nii.gz")):
-        subject = image.name.split("_")[0]
-        labels = (
-            ixi_dir / "derivatives/dlmuse" / subject / "anat" / f"{subject}_desc-dlmuse_dseg.nii.gz"
-        )
-        values = _canonical(image).astype(np.float32)
-        brain = _close_sulci(_canonical(labels) > MUSE_FLUID)
+    for scan in find_healthy(ixi_dir):
+        values = _canonical(scan.t1w).astype(np.float32)
+        brain = _close_sulci(_canonical(scan.labels) > MUSE_FLUID)
         heads.append(
             Head(
-                subject,
+                scan.label,
                 torch.from_numpy(normalise(values)),
                 torch.from_numpy(brain),
                 synthetic=False,
             )
         )
-    if not heads:
-        raise UsageError(f"no sub-*/anat/sub-*_T1w.nii.gz in {ixi_dir}")
     return heads
 
 

@@ -46,7 +46,13 @@ TEXTURE = 0.03
 
 
 def render(
-    contrast: str, tissues: Tensor, painted: Painted, look_alikes: Bright, rng: torch.Generator
+    contrast: str,
+    tissues: Tensor,
+    painted: Painted,
+    look_alikes: Bright,
+    rng: torch.Generator,
+    *,
+    scanned: Tensor | None = None,
 ) -> Tensor:
     """Give a head the looks of a contrast, before the scanner adds its faults.
 
@@ -62,6 +68,9 @@ def render(
         See `painting.place_look_alikes`.
     rng
         Source of randomness.
+    scanned
+        (X, Y, Z) float32, what a scanner showed of the head, white matter at 1; None where the
+        looks of its tissues are drawn.
 
     Returns
     -------
@@ -69,13 +78,7 @@ def render(
         (X, Y, Z) float32, about 0 to 1.5.
     """
     shape = tuple(tissues.shape)
-    index = tissues.long()
-    levels = _draw_levels(contrast, rng)
-    image = levels[index]
-    white = float(levels[TISSUES.index("white")])
-    # Tissue is not even: it changes slowly over the brain, and from place to place.
-    for cells in (10, 30, 70):
-        image = image * (1 + uniform(0, TEXTURE, rng) * smooth_noise(shape, (cells,) * 3, rng)[0])
+    white, image = _draw_looks(contrast, tissues, rng) if scanned is None else (1.0, scanned)
     low, high = LESION[contrast]
     difference = white * uniform(low, high, rng)
     flair = contrast == "FLAIR"
@@ -89,6 +92,8 @@ def render(
     target = (there + difference * strength).clamp(min=0)
     image = image + painted.share * (target - image)
     image = image + uniform(0, 0.3, rng) * difference * _halo(painted.share)
+    if scanned is not None:
+        return image.clamp(min=0)
     # Voxels hold a mixture of what lies at their borders.
     sigma = uniform(0.4, 0.8, rng)
     mixed = ndimage.gaussian_filter(image.numpy(), sigma, mode="nearest", radius=2)
@@ -115,6 +120,17 @@ def scan(contrast: str, image: Tensor, rng: torch.Generator) -> Tensor:
     if contrast != "FLAIR" and chance[3] < 0.4:
         image = augment.move(image, rng, max_mm=1.0)
     return image if early else augment.rician_noise(image, rng, max_sigma=0.04, deep=DEEP_NOISE)
+
+
+def _draw_looks(contrast: str, tissues: Tensor, rng: torch.Generator) -> tuple[float, Tensor]:
+    """Draw the level of white matter, and what tissues (X, Y, Z) look like."""
+    shape = tuple(tissues.shape)
+    levels = _draw_levels(contrast, rng)
+    image = levels[tissues.long()]
+    # Tissue is not even: it changes slowly over the brain, and from place to place.
+    for cells in (10, 30, 70):
+        image = image * (1 + uniform(0, TEXTURE, rng) * smooth_noise(shape, (cells,) * 3, rng)[0])
+    return float(levels[TISSUES.index("white")]), image
 
 
 def _draw_levels(contrast: str, rng: torch.Generator) -> Tensor:

@@ -27,19 +27,14 @@ from cascade_bids.training.answers import (
 from cascade_bids.training.calibration import Calibration
 from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
 from cascade_bids.training.cases import Case
+from cascade_bids.training.config import TrainConfig, known_before, stage_schedules
 from cascade_bids.training.engine import Engine
 from cascade_bids.training.folds import Fold, part
 from cascade_bids.training.held_out import HeldOut
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.train import (
-    SCORES,
-    TrainConfig,
-    describe_engine,
-    known_before,
-    stage_schedules,
-    start_training,
-)
+from cascade_bids.training.sources import describe_engine
+from cascade_bids.training.train import SCORES, start_training
 
 log = logging.getLogger(__name__)
 

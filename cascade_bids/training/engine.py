@@ -38,13 +38,15 @@ class Engine:
     contrasts: tuple[str, ...]
     """Channels, FLAIR among them."""
     heads: tuple[Head, ...]
-    """Anatomies to make up scans from."""
+    """Anatomies to make up scans from, all contrasts of them."""
     donors: tuple[Donor, ...]
     """Whose lesions are painted."""
     real: tuple[RealScan, ...] = ()
     """Labelled scans, with all contrasts."""
     unlabelled: tuple[RealScan, ...] = ()
     """Scans whose lesions nobody outlined, which may lack contrasts."""
+    healthy: tuple[Head, ...] = ()
+    """Anatomies with a T1w, of which the other contrasts are made up."""
 
     def without(self, subjects: Collection[str]) -> "Engine":
         """Leave out the scans and the lesions of participants."""
@@ -53,13 +55,15 @@ class Engine:
             for scans in (self.real, self.unlabelled)
         )
         donors = tuple(one for one in self.donors if one.subject not in subjects)
-        return replace(self, donors=donors, real=real, unlabelled=unlabelled)
+        labels = {f"sub-{subject}" for subject in subjects}
+        healthy = tuple(one for one in self.healthy if one.name.split("_")[0] not in labels)
+        return replace(self, donors=donors, real=real, unlabelled=unlabelled, healthy=healthy)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """What kinds of samples there are."""
         there = {
-            Kind.MADE_UP: self.heads,
+            Kind.MADE_UP: self.heads + self.healthy,
             Kind.LABELLED: self.real,
             Kind.UNLABELLED: self.unlabelled,
         }
@@ -67,23 +71,22 @@ class Engine:
 
     def to_learn(self) -> "Engine":
         """Leave out the heads that are kept for checking; of fewer than `CHECKED`, none is."""
-        if len(self.heads) < CHECKED:
-            return self
-        kept = {head.name for head in self.to_check().heads}
-        return replace(self, heads=tuple(head for head in self.heads if head.name not in kept))
+        return replace(self, heads=_split(self.heads)[0], healthy=_split(self.healthy)[0])
 
     def to_check(self) -> "Engine":
         """Take only the heads that are kept for checking; of fewer than `CHECKED`, all."""
-        return replace(self, heads=self.heads[::CHECKED]) if len(self.heads) >= CHECKED else self
+        return replace(self, heads=_split(self.heads)[1], healthy=_split(self.healthy)[1])
 
     def describe(self) -> dict[str, list[str]]:
         """Say as cards do what samples are drawn from, and what heads are kept for checking."""
-        learned, kept = (
-            [head.name for head in e.heads] for e in (self.to_learn(), self.to_check())
-        )
+        learned, kept = self.to_learn(), self.to_check()
+        heads = [head.name for head in learned.heads]
+        healthy = [head.name for head in learned.healthy]
+        checked = [head.name for head in kept.heads + kept.healthy]
         return {
-            "heads": learned,
-            "heads_to_check": [name for name in kept if name not in learned],
+            "heads": heads,
+            "healthy_scans": healthy,
+            "heads_to_check": [name for name in checked if name not in heads + healthy],
             "lesion_donors": [f"sub-{donor.subject}" for donor in self.donors],
             "unlabelled_scans": [one.case.label for one in self.unlabelled],
         }
@@ -91,11 +94,21 @@ class Engine:
     def draw(self, rng: torch.Generator, kind: Kind) -> Sample:
         """Draw a sample of one of its `kinds`."""
         if kind is Kind.MADE_UP:
-            head = self.heads[_draw_index(len(self.heads), rng)]
+            # Both count alike, however many there are of each.
+            groups = [heads for heads in (self.heads, self.healthy) if heads]
+            heads = groups[_draw_index(len(groups), rng)] if len(groups) > 1 else groups[0]
+            head = heads[_draw_index(len(heads), rng)]
             return make_up_scan(head, self.donors, self.contrasts, rng)
         scans = self.real if kind is Kind.LABELLED else self.unlabelled
         chosen = scans[_draw_index(len(scans), rng)]
         return change_scan(chosen, self.donors, self.contrasts, rng)
+
+
+def _split(heads: tuple[Head, ...]) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
+    """Give the heads to learn from and those to check with."""
+    if len(heads) < CHECKED:
+        return heads, heads
+    return tuple(head for n, head in enumerate(heads) if n % CHECKED), heads[::CHECKED]
 
 
 def _draw_index(count: int, rng: torch.Generator) -> int:
@@ -105,12 +118,13 @@ def _draw_index(count: int, rng: torch.Generator) -> int:
 def make_up_scan(
     head: Head, donors: Sequence[Donor], contrasts: Sequence[str], rng: torch.Generator
 ) -> Sample:
-    """Make up a scan from a label map.
+    """Make up a scan from a label map, or those contrasts that a T1w of its head leaves open.
 
     Parameters
     ----------
     head
-        The anatomy, which is moved, scaled, mirrored and deformed at random.
+        The anatomy, which is moved, scaled, mirrored and deformed at random, with its T1w if it
+        has one. Lesions are painted into the T1w too.
     donors
         Whose lesions it may get.
     contrasts
@@ -133,9 +147,16 @@ def make_up_scan(
     tissues = grow_plexus(tissues, points, rng)
     painted = place_lesions(find_host(tissues), points, donors, rng)
     look_alikes = place_look_alikes(tissues, depth, points, rng).outside(painted.share)
-    present = draw_contrasts(contrasts, rng)
+    scanned = {}
+    if head.t1w is not None:
+        scanned["T1w"] = augment.sample(head.t1w.float(), grid, "bilinear")
+    present = draw_contrasts(contrasts, rng) | scanned.keys()
     images = {
-        contrast: scan(contrast, render(contrast, tissues, painted, look_alikes, rng), rng)
+        contrast: scan(
+            contrast,
+            render(contrast, tissues, painted, look_alikes, rng, scanned=scanned.get(contrast)),
+            rng,
+        )
         for contrast in contrasts
         if contrast in present
     }

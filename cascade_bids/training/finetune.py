@@ -15,10 +15,11 @@ from cascade_bids.network.architectures import ARCHITECTURES, PatchClassifier
 from cascade_bids.network.cascade import Stage, load_stages
 from cascade_bids.network.weights import load_card
 from cascade_bids.training.cascade import save_cascade
+from cascade_bids.training.config import TrainConfig, stage_schedules
 from cascade_bids.training.patches import draw_voxels, fit_patches
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import RECIPES, Recipe
-from cascade_bids.training.train import TrainConfig, stage_schedules, start_training
+from cascade_bids.training.train import start_training
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,15 @@
 """Label maps of heads and masks of lesions, from which scans are made up."""
 
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from torch import Tensor
 
@@ -16,6 +20,8 @@ from cascade_bids.preprocess.registration import align_to_template
 from cascade_bids.preprocess.steps import network_grid, resample
 from cascade_bids.training.cases import is_prediction
 from cascade_bids.training.tissues import LABELS, LEVELS, OUTSIDE, TISSUES
+
+log = logging.getLogger(__name__)
 
 FAR_MM = 12.0
 """Depths are cut off there, and heads that far from the brain."""
@@ -35,6 +41,9 @@ class Head:
     """(X, Y, Z) float16, distance to the rim of the brain, positive within."""
     to_template: Tensor
     """(4, 4) float32, voxel to template, RAS+ mm."""
+    t1w: Tensor | None = None
+    """(X, Y, Z) float16, the scan that the tissues are of, white matter at 1; None for a label map
+    alone."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +91,36 @@ def load_heads(folder: Path, cache: Path) -> list[Head]:
     UsageError
         When the folder holds none.
     """
-    heads = []
-    for path in find_maps(folder):
-        name = path.name.split("_")[0]
-        kept = cache / f"{name}.npz"
-        if not kept.exists():
-            laid = lay_on_grid(load_image(path))
-            with appearing(kept) as part:
-                np.savez(
-                    part,
-                    tissues=laid["tissues"],
-                    depth_mm=laid["depth_mm"],
-                    to_template=laid["to_template"],
-                )
-        arrays = {key: torch.from_numpy(value) for key, value in np.load(kept).items()}
-        heads.append(Head(name, **arrays))
-    return heads
+    return [
+        keep_head(path.name.split("_")[0], cache, partial(lay_on_grid, path))
+        for path in find_maps(folder)
+    ]
+
+
+def keep_head(name: str, cache: Path, lay: Callable[[], Mapping[str, np.ndarray]]) -> Head:
+    """Give a head that a folder keeps, laid on the grid first if it is not there yet.
+
+    Parameters
+    ----------
+    name
+        Of the head.
+    cache
+        The folder.
+    lay
+        Gives the arrays of a `Head`.
+
+    Returns
+    -------
+    Head
+        Its arrays are mapped, not read: those of a hundred take gigabytes.
+    """
+    kept = cache / f"{name}.safetensors"
+    if not kept.exists():
+        log.info("preparing %s", name)
+        arrays = lay()
+        with appearing(kept) as part:
+            save_file({key: torch.from_numpy(value.copy()) for key, value in arrays.items()}, part)
+    return Head(name, **load_file(kept))
 
 
 def load_donors(folder: Path) -> list[Donor]:
@@ -128,21 +151,16 @@ def load_donors(folder: Path) -> list[Donor]:
     return found
 
 
-def lay_on_grid(image: nib.Nifti1Image) -> dict[str, np.ndarray]:
-    """Align a label map with the template and bring it to the network grid.
-
-    Parameters
-    ----------
-    image
-        (X, Y, Z) labels.
+def lay_on_grid(path: Path) -> dict[str, np.ndarray]:
+    """Align a label map (X, Y, Z) with the template and bring it to the network grid.
 
     Returns
     -------
     dict
         ``tissues``, ``depth_mm`` and ``to_template`` of a `Head`.
     """
-    canonical = nib.as_closest_canonical(image)
-    tissues = merge_labels(np.asanyarray(canonical.dataobj))
+    canonical = nib.as_closest_canonical(load_image(path))
+    tissues = merge_labels(np.asanyarray(canonical.dataobj), LABELS)
     brain = tissue_of_brain(tissues)
     # The template is a T1w.
     levels = np.array([LEVELS["T1w"].get(name, 0.0) for name in TISSUES], np.float32)
@@ -151,25 +169,51 @@ def lay_on_grid(image: nib.Nifti1Image) -> dict[str, np.ndarray]:
     rigid, affine = align_to_template(looks, mask, seed=0)
     shape, grid = network_grid()
     labels = nib.Nifti1Image(tissues, canonical.affine)
-    laid = np.asarray(resample(labels, shape, grid, rigid, order=0).dataobj).astype(np.uint8)
-    inside = _close_sulci(tissue_of_brain(laid))
+    laid = np.asarray(resample(labels, shape, grid, rigid, order=0).dataobj)
+    return cut({"tissues": laid.astype(np.uint8)}, np.linalg.inv(affine) @ rigid @ grid)
+
+
+def cut(arrays: Mapping[str, np.ndarray], to_template: np.ndarray) -> dict[str, np.ndarray]:
+    """Cut a head to the brain and what is near, and measure its depths.
+
+    Parameters
+    ----------
+    arrays
+        (X, Y, Z) each, on the network grid; ``tissues`` among them.
+    to_template
+        (4, 4) from there to the template.
+
+    Returns
+    -------
+    dict
+        The same of the part, with ``depth_mm`` and ``to_template`` of a `Head`.
+    """
+    inside = _close_sulci(tissue_of_brain(arrays["tissues"]))
     depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     box = ndimage.find_objects((depth > -FAR_MM).astype(np.uint8))[0]
     start = np.eye(4)
     start[:3, 3] = [part.start for part in box]
     return {
-        "tissues": laid[box],
+        **{name: values[box] for name, values in arrays.items()},
         "depth_mm": np.clip(depth[box], -FAR_MM, FAR_MM).astype(np.float16),
-        "to_template": (np.linalg.inv(affine) @ rigid @ grid @ start).astype(np.float32),
+        "to_template": (to_template @ start).astype(np.float32),
     }
 
 
-def merge_labels(labels: np.ndarray) -> np.ndarray:
-    """Merge the labels of a head map (X, Y, Z) into uint8 places in `TISSUES`."""
+def merge_labels(labels: np.ndarray, naming: Mapping[str, tuple[int, ...]]) -> np.ndarray:
+    """Merge the labels of a head (X, Y, Z) into uint8 places in `TISSUES`.
+
+    Parameters
+    ----------
+    labels
+        Whole numbers.
+    naming
+        Tissue to labels; what is not there is vessel, or from `OUTSIDE` on soft tissue.
+    """
     table = np.full(int(labels.max()) + 1, TISSUES.index("vessel"), np.uint8)
     table[OUTSIDE:] = TISSUES.index("soft tissue")
     table[0] = TISSUES.index("air")
-    for tissue, members in LABELS.items():
+    for tissue, members in naming.items():
         table[[label for label in members if label < len(table)]] = TISSUES.index(tissue)
     return table[labels.astype(np.int64)]
 

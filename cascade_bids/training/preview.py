@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
+from cascade_bids.training.config import TrainConfig
 from cascade_bids.training.sample import Sample
-from cascade_bids.training.train import TrainConfig, start_training
+from cascade_bids.training.train import start_training
 
 log = logging.getLogger(__name__)
 

@@ -48,6 +48,22 @@ LABELS = {
 What these maps call lesions (25, 57, 77) is white matter here: lesions are painted.
 """
 
+MUSE = {
+    "white": tuple(range(81, 96)),
+    "cortex": tuple(range(100, 208)),
+    "deep grey": (23, 30, 36, 37, 57, 58, 75, 76),
+    "thalamus": (59, 60),
+    "pallidum": (55, 56),
+    "ventricle": (49, 50, 51, 52),
+    "lower ventricle": (4, 11),
+    "fluid": (1,),
+    "cerebellar white": (40, 41),
+    "cerebellar cortex": (38, 39, 71, 72, 73),
+    "brainstem": (35, 61, 62),
+    "limbic": (31, 32, 47, 48),
+}
+"""Tissue to the labels of MUSE (Doshi et al. 2016, doi 10.1016/j.neuroimage.2015.11.073)."""
+
 OUTSIDE = 500
 """First label outside the skull's inner side."""
 

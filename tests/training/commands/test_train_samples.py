@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,8 @@ from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.network import cascade as network_cascade
 from cascade_bids.network.cascade import load_stages, run_cascade
-from cascade_bids.training import answers, samples, train, unlabelled
+from cascade_bids.training import answers, healthy, samples, sources, train, unlabelled
+from cascade_bids.training.config import known_participants
 from cascade_bids.training.rules import THRESHOLDS
 from cascade_bids.training.workflow import find_unlabelled, prepare_cases
 
@@ -21,6 +23,7 @@ from ...tiny_heads import (
     run,
     stand_ins,
 )
+from ..healthy_scans import LEVEL, make_labels, make_t1w, write_scan
 from ..tiny_engine import make_head
 from .labelled import command
 
@@ -35,10 +38,13 @@ def test_samples_can_be_looked_at(labelled, tmp_path):
     done = command("preview-training", labelled, tmp_path, *one, "-w", tmp_path / "work2")
     assert done.code == 2
     assert "valverde2017 learns from scans as they are" in done.text
-    heads = ("--heads", tmp_path, "-w", tmp_path / "work3")
+    heads = ("--heads", labelled, "-w", tmp_path / "work3")
     done = command("train", labelled, tmp_path, *heads)
     assert done.code == 2
     assert "--heads: valverde2017 learns from real scans only" in done.text
+    done = command("train", labelled, tmp_path, "--healthy", labelled)
+    assert done.code == 2
+    assert "--healthy: valverde2017 learns from real scans only" in done.text
     done = command("train", labelled, tmp_path, "--unlabelled", labelled)
     assert done.code == 2
     assert "--unlabelled: valverde2017 needs labelled scans" in done.text
@@ -88,15 +94,17 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     small = make_head()
     # In the template it is as large as those of the scans, so that their lesions lie in it.
     large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
-    monkeypatch.setattr(train, "load_heads", lambda *_: [replace(small, to_template=large)])
-    label_map = tmp_path / "head01_dseg.nii.gz"
+    monkeypatch.setattr(sources, "load_heads", lambda *_: [replace(small, to_template=large)])
+    label_map = tmp_path / "heads" / "head01_dseg.nii.gz"
+    label_map.parent.mkdir()
     label_map.write_bytes(b"as it was")
-    monkeypatch.setattr(train, "find_maps", lambda _: [label_map])
+    monkeypatch.setattr(sources, "find_maps", lambda _: [label_map])
     monkeypatch.setattr(train, "SAMPLES_TO_CALIBRATE", 20)
     # Networks that learned for an epoch suspect everything.
     monkeypatch.setattr(unlabelled, "SUSPECTED", 0.99)
     monkeypatch.setattr(samples, "SAMPLES", 4)
-    options = ("--method", "cascade", "--heads", tmp_path, "--participant-label", "01", "03")
+    heads = ("--heads", label_map.parent)
+    options = ("--method", "cascade", *heads, "--participant-label", "01", "03")
     options = (*options, "--unlabelled", labelled)
     done = command("crossval", labelled, tmp_path, *options, out="scores")
     assert done.code == 0, done.text
@@ -120,6 +128,44 @@ def test_a_method_of_real_and_made_up_scans_is_calibrated(labelled, tmp_path, mo
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 2
     assert "belongs to a training with other head maps" in done.text
+
+
+@pytest.fixture
+def healthy_dataset(tmp_path, monkeypatch):
+    """A healthy scan, which lies on the network grid already."""
+    head = make_head()
+    arrays = {
+        "tissues": head.tissues.numpy(),
+        "depth_mm": head.depth_mm.numpy(),
+        # In the template it is as large as those of the scans, so that their lesions lie in it.
+        "to_template": (np.diag([6.0, 6, 6, 1]) @ head.to_template.numpy()).astype(np.float32),
+        "t1w": (np.asarray(make_t1w().dataobj) / LEVEL).astype(np.float16),
+    }
+    monkeypatch.setattr(healthy, "lay_scan", lambda _: arrays)
+    write_scan(tmp_path / "healthy", "sub-9", make_t1w(), make_labels())
+    return tmp_path / "healthy"
+
+
+def test_lesions_are_painted_into_healthy_scans(labelled, tmp_path, monkeypatch, healthy_dataset):
+    monkeypatch.setattr(train, "SAMPLES_TO_CALIBRATE", 20)
+    monkeypatch.setattr(samples, "SAMPLES", 4)
+    options = ("--method", "cascade", "--participant-label", "01", "--healthy", healthy_dataset)
+    shown = command("preview-training", labelled, tmp_path, *options, "--samples", 2)
+    assert shown.code == 0, shown.text
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    assert card["healthy_scans"] == ["sub-9"]
+    assert card["heads"] == []
+    # It has samples to calibrate with, and two experts to weigh.
+    assert card["load_factor"] > 0
+    assert card["stages"][0]["arguments"]["experts"] == 2
+
+    assert known_participants(card) == {"sub-01", "sub-9"}
+    write_scan(healthy_dataset, "sub-9", make_t1w(), make_t1w())
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 2
+    assert "belongs to a training with other healthy scans" in done.text
 
 
 def test_where_no_scan_is_unlabelled_it_is_said(labelled, tmp_path):
@@ -171,6 +217,9 @@ def test_folders_with_nothing_to_take_are_named_before_anything_is_prepared(labe
     done = command("train", labelled, tmp_path, *cascade, "--heads", tmp_path / "none")
     assert done.code == 2
     assert "--heads: no head*_dseg.nii.gz" in done.text
+    done = command("train", labelled, tmp_path, *cascade, "--healthy", labelled)
+    assert done.code == 2
+    assert "--healthy: no sub-*/anat/sub-*_T1w.nii.gz" in done.text
     assert not (tmp_path / "work").exists()
 
 

@@ -1,0 +1,238 @@
+"""Healthy T1w: they and their labels come to one grid, and lesions into them."""
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy.stats import pearsonr
+
+from cascade_bids.errors import ScanError, UsageError
+from cascade_bids.preprocess.steps import resample
+from cascade_bids.training import contrasts, engine, heads, healthy, painting
+from cascade_bids.training.engine import Engine, make_up_scan
+from cascade_bids.training.heads import merge_labels
+from cascade_bids.training.healthy import find_healthy, load_healthy
+from cascade_bids.training.sample import Kind
+from cascade_bids.training.tissues import LEVELS, MUSE, TISSUES
+
+from .healthy_scans import LABEL, make_labels, make_t1w, write_scan
+from .tiny_engine import SHAPE, make_donor, make_head
+
+CONTRASTS = ("FLAIR", "T1w")
+GRID = (44, 48, 40), nib.affines.from_matvec(np.eye(3), [-21.5, -23.5, -19.5])
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, pose):
+    """No bias, a registration that knows how the scan lies, and a grid around the small head."""
+    monkeypatch.setattr(healthy, "correct_bias", lambda image: image)
+    monkeypatch.setattr(healthy, "align_to_template", lambda *_, **__: (pose, pose))
+    monkeypatch.setattr(healthy, "network_grid", lambda: GRID)
+    monkeypatch.setattr(heads, "FAR_MM", 3.0)
+    monkeypatch.setattr(engine, "WINDOW", (48, 48, 48))
+
+
+@pytest.fixture
+def pose():
+    """How a scan lies against the template."""
+    return np.eye(4)
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def load(folder, t1w, labels):
+    (head,) = load_healthy([write_scan(folder, "sub-1", t1w, labels)], folder / "cache")
+    return head
+
+
+def names_of(head):
+    return {TISSUES[number] for number in head.tissues.unique()}
+
+
+class TestEveryOrientation:
+    @pytest.fixture
+    def pose(self, turned):
+        return turned
+
+    def test_the_t1w_lies_on_its_tissues(self, tmp_path, reorient):
+        head = load(tmp_path, reorient(make_t1w()), reorient(make_labels()))
+        assert head.tissues.shape == head.t1w.shape == head.depth_mm.shape
+        assert names_of(head) == {"air", *LABEL}
+        for name in ("ventricle", "white", "cortex"):
+            seen = head.t1w.float()[head.tissues == TISSUES.index(name)].median()
+            assert seen == pytest.approx(LEVELS["T1w"][name], abs=0.03)
+        # The middle of the head lies in the middle of the template.
+        middle = (head.depth_mm > 0).nonzero().float().mean(0)
+        place = head.to_template[:3, :3] @ middle + head.to_template[:3, 3]
+        assert place.abs().max() < 1
+
+
+def test_a_head_is_prepared_once(tmp_path):
+    first = load(tmp_path, make_t1w(), make_labels())
+    for path in tmp_path.rglob("*.nii.gz"):
+        path.unlink()
+    scan = write_scan(tmp_path, "sub-1", None, None)
+    (again,) = load_healthy([scan], tmp_path / "cache")
+    assert torch.equal(first.t1w, again.t1w)
+    assert torch.equal(first.tissues, again.tissues)
+
+
+def test_large_voxels_make_better_borders_than_blocks():
+    fine = make_head().tissues.numpy()
+    coarse = fine[::2, ::2, ::2]
+    affine = GRID[1] @ np.diag([2.0, 2, 2, 1])
+    smooth = healthy._resample_tissues(coarse, affine, np.eye(4))
+    image = nib.Nifti1Image(coarse, affine)
+    blocks = np.asarray(resample(image, *GRID, np.eye(4), order=0).dataobj)
+    wrong, before = ((each[:40, :44, :36] != fine).mean() for each in (smooth, blocks))
+    assert wrong < 0.8 * before
+
+
+def test_cortex_that_is_as_dark_as_fluid_is_a_sulcus(tmp_path):
+    tissues = make_head().tissues.numpy()
+    sulcus = np.zeros(SHAPE, bool)
+    sulcus[20:22, :, 18:24] = True
+    sulcus &= tissues == TISSUES.index("cortex")
+    t1w = make_t1w()
+    data = np.asarray(t1w.dataobj).copy()
+    data[sulcus] = 40
+    head = load(tmp_path, nib.Nifti1Image(data, t1w.affine), make_labels())
+    before = load(tmp_path / "before", t1w, make_labels())
+    changed = head.tissues != before.tissues
+    assert changed.sum() > 0.6 * sulcus.sum()
+    assert (before.tissues[changed] == TISSUES.index("cortex")).all()
+    assert (head.tissues[changed] == TISSUES.index("fluid")).all()
+
+
+def test_muse_labels_are_tissues():
+    labels = np.array([0, 1, 4, 11, 35, 37, 38, 41, 47, 52, 55, 59, 81, 95, 100, 207])
+    found = [TISSUES[number] for number in merge_labels(labels, MUSE)]
+    assert found == [
+        "air",
+        "fluid",
+        "lower ventricle",
+        "lower ventricle",
+        "brainstem",
+        "deep grey",
+        "cerebellar cortex",
+        "cerebellar white",
+        "limbic",
+        "ventricle",
+        "pallidum",
+        "thalamus",
+        "white",
+        "white",
+        "cortex",
+        "cortex",
+    ]
+
+
+def test_scans_are_found_with_their_labels_and_others_named(tmp_path, caplog):
+    caplog.set_level("INFO", "cascade_bids")
+    t1w, labels = make_t1w(), make_labels()
+    expected = [write_scan(tmp_path, label, t1w, labels) for label in ("sub-1_ses-2", "sub-2")]
+    write_scan(tmp_path, "sub-3", t1w, None)
+    assert find_healthy(tmp_path) == expected
+    assert "sub-3 is passed over: there is no " in caplog.text
+    with pytest.raises(UsageError, match=r"no sub-.* with MUSE labels"):
+        find_healthy(tmp_path / "derivatives")
+
+
+def test_what_cannot_be_used_is_named(tmp_path):
+    labels = np.asarray(make_labels().dataobj)
+    other = nib.Nifti1Image(labels, np.diag([2.0, 1, 1, 1]))
+    with pytest.raises(ScanError, match=r"dseg.nii.gz lies on another grid than .*T1w.nii.gz"):
+        load(tmp_path / "grid", make_t1w(), other)
+    fluid = nib.Nifti1Image((labels > 0).astype(np.int16), make_t1w().affine)
+    with pytest.raises(ScanError, match=r"dseg.nii.gz holds no white matter"):
+        load(tmp_path / "white", make_t1w(), fluid)
+    scan = write_scan(tmp_path / "cut", "sub-1", make_t1w(), make_labels())
+    scan.t1w.write_bytes(scan.t1w.read_bytes()[:2000])
+    with pytest.raises(ScanError, match=r"sub-1_T1w\.nii\.gz"):
+        load_healthy([scan], tmp_path / "cut" / "cache")
+    assert not list(tmp_path.glob("*/cache/*"))
+
+
+@pytest.fixture
+def head(tmp_path):
+    return load(tmp_path, make_t1w(), make_labels())
+
+
+def test_a_sample_shows_the_t1w_and_always_has_it(head, monkeypatch):
+    monkeypatch.setattr(painting, "HEALTHY", 1.0)
+    texture = np.random.default_rng(1).normal(0, 0.15, head.t1w.shape).astype(np.float32)
+    textured = replace(head, t1w=(head.t1w.float() + torch.from_numpy(texture)).half())
+
+    # Same seed, same faults of the scanner: only what was scanned differs.
+    def difference(seed):
+        one, other = (
+            make_up_scan(each, [make_donor()], CONTRASTS, rng(seed)) for each in (textured, head)
+        )
+        assert torch.equal(one.brain, other.brain)
+        assert torch.equal(one.volume[0], other.volume[0])
+        assert one.volume[1].any()
+        return (one.volume[1] - other.volume[1])[one.brain]
+
+    changes = [difference(seed) for seed in range(8)]
+    assert all(change.std() > 0.05 for change in changes)
+
+
+def test_lesions_are_dark_on_the_t1w_and_bright_on_the_flair(head, monkeypatch):
+    monkeypatch.setattr(painting, "HEALTHY", 0.0)
+    seen = {"FLAIR": [], "T1w": []}
+    for seed in range(30):
+        sample = make_up_scan(head, [make_donor()], CONTRASTS, rng(seed))
+        if sample.lesions.sum() < 20:
+            continue
+        near = torch.nn.functional.max_pool3d(sample.lesions[None].float(), 7, 1, 3)[0] > 0
+        around = near & ~sample.lesions & sample.brain
+        for name, image in zip(CONTRASTS, sample.volume, strict=True):
+            seen[name].append(float(image[sample.lesions].mean() - image[around].mean()))
+    assert len(seen["T1w"]) > 8
+    assert np.mean(np.array(seen["FLAIR"]) > 0) > 0.85
+    assert np.median(seen["T1w"]) < -0.1
+
+
+def test_the_scan_is_as_it_was_where_nothing_is_painted(head):
+    shape = head.tissues.shape
+    nothing = painting.Painted(
+        torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    )
+    unlike = painting.Bright(torch.zeros(shape), torch.zeros(shape))
+    scanned = head.t1w.float()
+    image = contrasts.render("T1w", head.tissues, nothing, unlike, rng(0), scanned=scanned)
+    torch.testing.assert_close(image, scanned)
+    drawn = contrasts.render("T1w", head.tissues, nothing, unlike, rng(0))
+    inside = head.depth_mm > 0
+    assert pearsonr(drawn[inside], scanned[inside]).statistic > 0.5
+
+
+def test_heads_with_and_without_t1w_count_alike(head, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(engine, "make_up_scan", lambda head, *_: drawn.append(head.t1w is not None))
+    maps = tuple(replace(make_head(), name=f"head{n}") for n in range(3))
+    people = tuple(replace(head, name=f"sub-{n}_ses-1") for n in range(12))
+    source = Engine(CONTRASTS, maps, (make_donor(),), healthy=people)
+    assert source.kinds == (Kind.MADE_UP,)
+    for seed in range(60):
+        source.draw(rng(seed), Kind.MADE_UP)
+    assert 0.3 < np.mean(drawn) < 0.7
+    alone = replace(source, heads=())
+    assert alone.kinds == (Kind.MADE_UP,)
+    drawn.clear()
+    alone.draw(rng(0), Kind.MADE_UP)
+    assert drawn == [True]
+
+
+def test_healthy_scans_are_kept_for_checking_and_left_out_by_name(head):
+    people = tuple(replace(head, name=f"sub-{n}_ses-1") for n in range(6))
+    source = Engine(CONTRASTS, (), (make_donor(),), healthy=people)
+    about = source.describe()
+    assert about["healthy_scans"] == [f"sub-{n}_ses-1" for n in (1, 2, 3, 4)]
+    assert about["heads_to_check"] == ["sub-0_ses-1", "sub-5_ses-1"]
+    assert len(source.without({"3"}).healthy) == 5
+    assert len(source.without({"1_ses-1", "sub-2"}).healthy) == 6

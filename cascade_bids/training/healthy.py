@@ -116,7 +116,11 @@ def lay_scan(scan: HealthyScan) -> dict[str, np.ndarray]:
         "tissues": _open_sulci(_resample_tissues(tissues, image.affine, rigid), t1w),
         "t1w": np.clip(t1w, 0, BRIGHTEST).astype(np.float16),
     }
-    return cut(laid, np.linalg.inv(affine) @ rigid @ grid)
+    head = cut(laid, np.linalg.inv(affine) @ rigid @ grid)
+    # Cisterns have no label.
+    unnamed = (head["tissues"] == TISSUES.index("air")) & (head["depth_mm"] > 0)
+    head["tissues"][unnamed] = TISSUES.index("fluid")
+    return head
 
 
 def _resample_tissues(tissues: np.ndarray, affine: np.ndarray, rigid: np.ndarray) -> np.ndarray:

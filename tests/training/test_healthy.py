@@ -108,6 +108,16 @@ def test_cortex_that_is_as_dark_as_fluid_is_a_sulcus(tmp_path):
     assert (head.tissues[changed] == TISSUES.index("fluid")).all()
 
 
+def test_a_cistern_without_a_label_is_fluid(tmp_path):
+    labels = np.asarray(make_labels().dataobj).copy()
+    labels[19:22, 21:24, 16:19] = 0
+    head = load(tmp_path, make_t1w(), nib.Nifti1Image(labels, make_labels().affine))
+    before = load(tmp_path / "before", make_t1w(), make_labels())
+    changed = head.tissues != before.tissues
+    assert changed.sum() >= 27
+    assert (head.tissues[changed] == TISSUES.index("fluid")).all()
+
+
 def test_muse_labels_are_tissues():
     labels = np.array([0, 1, 4, 11, 35, 37, 38, 41, 47, 52, 55, 59, 81, 95, 100, 207])
     found = [TISSUES[number] for number in merge_labels(labels, MUSE)]

@@ -207,7 +207,7 @@ def main() -> None:
     show("Left-out scans", score_left_out(cases, folds, options.card))
     alone = score_left_out(cases, folds, options.card, made_up=True)
     show("Left-out scans, experts of made-up scans alone", alone)
-    heads = tuple(load_heads(options.heads, options.work / "heads"))
+    heads = tuple(load_heads(options.heads, options.work / "prepared" / "heads"))
     engine = Engine(cases[0].contrasts, heads, tuple(load_donors(options.dataset)))
     show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))
     kept = options.out / weights_id(str(last))[:12]

@@ -62,7 +62,7 @@ def ask_about_samples(
         Cropped; none without heads.
     """
     checking = engine.to_check()
-    heads = checking.heads or checking.healthy
+    heads = checking.label_maps or checking.healthy
     found = []
     for number in range(count if heads else 0):
         path = folder / f"{number}.npz"

@@ -26,6 +26,7 @@ from cascade_bids.training.sample import (
     finish,
     world_points,
 )
+from cascade_bids.training.tissues import LEVELS
 
 CHECKED = 5
 """Every so many-th head is kept for checking, and nothing is learned from it."""
@@ -38,15 +39,13 @@ class Engine:
     contrasts: tuple[str, ...]
     """Channels, FLAIR among them."""
     heads: tuple[Head, ...]
-    """Anatomies to make up scans from, all contrasts of them."""
+    """Anatomies to make up scans from: label maps, and healthy ones with a T1w."""
     donors: tuple[Donor, ...]
     """Whose lesions are painted."""
     real: tuple[RealScan, ...] = ()
     """Labelled scans, with all contrasts."""
     unlabelled: tuple[RealScan, ...] = ()
     """Scans whose lesions nobody outlined, which may lack contrasts."""
-    healthy: tuple[Head, ...] = ()
-    """Anatomies with a T1w, of which the other contrasts are made up."""
 
     def without(self, subjects: Collection[str]) -> "Engine":
         """Leave out the scans and the lesions of participants."""
@@ -55,38 +54,52 @@ class Engine:
             for scans in (self.real, self.unlabelled)
         )
         donors = tuple(one for one in self.donors if one.subject not in subjects)
-        labels = {f"sub-{subject}" for subject in subjects}
-        healthy = tuple(one for one in self.healthy if one.name.split("_")[0] not in labels)
-        return replace(self, donors=donors, real=real, unlabelled=unlabelled, healthy=healthy)
+        heads = tuple(one for one in self.heads if one.owner.removeprefix("sub-") not in subjects)
+        return replace(self, heads=heads, donors=donors, real=real, unlabelled=unlabelled)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """What kinds of samples there are."""
         there = {
-            Kind.MADE_UP: self.heads + self.healthy,
+            Kind.MADE_UP: self.heads,
             Kind.LABELLED: self.real,
             Kind.UNLABELLED: self.unlabelled,
         }
         return tuple(kind for kind, sources in there.items() if sources)
 
+    @property
+    def label_maps(self) -> tuple[Head, ...]:
+        """Heads without a T1w."""
+        return tuple(head for head in self.heads if head.t1w is None)
+
+    @property
+    def healthy(self) -> tuple[Head, ...]:
+        """Heads with a T1w."""
+        return tuple(head for head in self.heads if head.t1w is not None)
+
     def to_learn(self) -> "Engine":
         """Leave out the heads that are kept for checking; of fewer than `CHECKED`, none is."""
-        return replace(self, heads=_split(self.heads)[0], healthy=_split(self.healthy)[0])
+        kept = {*_keep(self.label_maps), *_keep(self.healthy)}
+        return replace(self, heads=tuple(head for head in self.heads if head.owner not in kept))
 
     def to_check(self) -> "Engine":
         """Take only the heads that are kept for checking; of fewer than `CHECKED`, all."""
-        return replace(self, heads=_split(self.heads)[1], healthy=_split(self.healthy)[1])
+
+        def check(heads: Sequence[Head]) -> list[Head]:
+            kept = _keep(heads)
+            return [head for head in heads if not kept or head.owner in kept]
+
+        return replace(self, heads=(*check(self.label_maps), *check(self.healthy)))
 
     def describe(self) -> dict[str, list[str]]:
         """Say as cards do what samples are drawn from, and what heads are kept for checking."""
-        learned, kept = self.to_learn(), self.to_check()
-        heads = [head.name for head in learned.heads]
-        healthy = [head.name for head in learned.healthy]
-        checked = [head.name for head in kept.heads + kept.healthy]
+        learned = self.to_learn()
+        names = [head.name for head in learned.heads]
+        checked = [head.name for head in self.to_check().heads]
         return {
-            "heads": heads,
-            "healthy_scans": healthy,
-            "heads_to_check": [name for name in checked if name not in heads + healthy],
+            "heads": [head.name for head in learned.label_maps],
+            "healthy_scans": [head.name for head in learned.healthy],
+            "heads_to_check": [name for name in checked if name not in names],
             "lesion_donors": [f"sub-{donor.subject}" for donor in self.donors],
             "unlabelled_scans": [one.case.label for one in self.unlabelled],
         }
@@ -95,7 +108,7 @@ class Engine:
         """Draw a sample of one of its `kinds`."""
         if kind is Kind.MADE_UP:
             # Both count alike, however many there are of each.
-            groups = [heads for heads in (self.heads, self.healthy) if heads]
+            groups = [heads for heads in (self.label_maps, self.healthy) if heads]
             heads = groups[_draw_index(len(groups), rng)] if len(groups) > 1 else groups[0]
             head = heads[_draw_index(len(heads), rng)]
             return make_up_scan(head, self.donors, self.contrasts, rng)
@@ -104,11 +117,10 @@ class Engine:
         return change_scan(chosen, self.donors, self.contrasts, rng)
 
 
-def _split(heads: tuple[Head, ...]) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
-    """Give the heads to learn from and those to check with."""
-    if len(heads) < CHECKED:
-        return heads, heads
-    return tuple(head for n, head in enumerate(heads) if n % CHECKED), heads[::CHECKED]
+def _keep(heads: Sequence[Head]) -> list[str]:
+    """Say whose heads are kept for checking; all sessions of a participant go together."""
+    owners = list(dict.fromkeys(head.owner for head in heads))
+    return owners[::CHECKED] if len(owners) >= CHECKED else []
 
 
 def _draw_index(count: int, rng: torch.Generator) -> int:
@@ -144,12 +156,13 @@ def make_up_scan(
     # Beyond the head it is as far from the brain as depths go.
     depth = augment.sample(head.depth_mm.float() + FAR_MM, grid, "bilinear") - FAR_MM
     points = world_points(grid, shape, head.to_template)
-    tissues = grow_plexus(tissues, points, rng)
+    bare, tissues = tissues, grow_plexus(tissues, points, rng)
     painted = place_lesions(find_host(tissues), points, donors, rng)
     look_alikes = place_look_alikes(tissues, depth, points, rng).outside(painted.share)
     scanned = {}
     if head.t1w is not None:
-        scanned["T1w"] = augment.sample(head.t1w.float(), grid, "bilinear")
+        t1w = augment.sample(head.t1w.float(), grid, "bilinear")
+        scanned["T1w"] = torch.where(tissues == bare, t1w, LEVELS["T1w"]["choroid plexus"])
     present = draw_contrasts(contrasts, rng) | scanned.keys()
     images = {
         contrast: scan(

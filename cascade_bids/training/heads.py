@@ -1,7 +1,7 @@
 """Label maps of heads and masks of lesions, from which scans are made up."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,17 +9,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from scipy import ndimage
 from torch import Tensor
 
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import CascadeBidsError, ScanError, UsageError
 from cascade_bids.files import appearing
 from cascade_bids.preprocess.load import load_image, load_mask
 from cascade_bids.preprocess.registration import align_to_template
 from cascade_bids.preprocess.steps import network_grid, resample
 from cascade_bids.training.cases import is_prediction
-from cascade_bids.training.tissues import LABELS, LEVELS, OUTSIDE, TISSUES
+from cascade_bids.training.tissues import FREESURFER, LEVELS, OUTSIDE, TISSUES
+from cascade_bids.training.work_folder import digest_files
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,11 @@ class Head:
     t1w: Tensor | None = None
     """(X, Y, Z) float16, the scan that the tissues are of, white matter at 1; None for a label map
     alone."""
+
+    @property
+    def owner(self) -> str:
+        """Whose head it is: the participant, or the name of a label map."""
+        return self.name.split("_")[0]
 
 
 @dataclass(frozen=True)
@@ -92,18 +99,22 @@ def load_heads(folder: Path, cache: Path) -> list[Head]:
         When the folder holds none.
     """
     return [
-        keep_head(path.name.split("_")[0], cache, partial(lay_on_grid, path))
+        keep_head(path.name.split("_")[0], [path], cache, partial(lay_on_grid, path))
         for path in find_maps(folder)
     ]
 
 
-def keep_head(name: str, cache: Path, lay: Callable[[], Mapping[str, np.ndarray]]) -> Head:
+def keep_head(
+    name: str, sources: Sequence[Path], cache: Path, lay: Callable[[], Mapping[str, np.ndarray]]
+) -> Head:
     """Give a head that a folder keeps, laid on the grid first if it is not there yet.
 
     Parameters
     ----------
     name
         Of the head.
+    sources
+        Files that it is made of; with others it is another head.
     cache
         The folder.
     lay
@@ -113,14 +124,24 @@ def keep_head(name: str, cache: Path, lay: Callable[[], Mapping[str, np.ndarray]
     -------
     Head
         Its arrays are mapped, not read: those of a hundred take gigabytes.
+
+    Raises
+    ------
+    ScanError
+        When the head cannot be laid on the grid.
+    CascadeBidsError
+        When what the folder keeps is damaged, or cannot be written.
     """
-    kept = cache / f"{name}.safetensors"
+    kept = cache / f"{name}_{digest_files(sources)[:12]}.safetensors"
     if not kept.exists():
         log.info("preparing %s", name)
-        arrays = lay()
+        arrays = {key: torch.from_numpy(values.copy()) for key, values in lay().items()}
         with appearing(kept) as part:
-            save_file({key: torch.from_numpy(value.copy()) for key, value in arrays.items()}, part)
-    return Head(name, **load_file(kept))
+            part.write_bytes(save(arrays))
+    try:
+        return Head(name, **load_file(kept))
+    except SafetensorError as error:
+        raise CascadeBidsError(f"{kept} is damaged ({error}); remove it and run again") from error
 
 
 def load_donors(folder: Path) -> list[Donor]:
@@ -160,7 +181,7 @@ def lay_on_grid(path: Path) -> dict[str, np.ndarray]:
         ``tissues``, ``depth_mm`` and ``to_template`` of a `Head`.
     """
     canonical = nib.as_closest_canonical(load_image(path))
-    tissues = merge_labels(np.asanyarray(canonical.dataobj), LABELS)
+    tissues = merge_labels(np.asanyarray(canonical.dataobj), FREESURFER)
     brain = tissue_of_brain(tissues)
     # The template is a T1w.
     levels = np.array([LEVELS["T1w"].get(name, 0.0) for name in TISSUES], np.float32)
@@ -219,14 +240,22 @@ def merge_labels(labels: np.ndarray, naming: Mapping[str, tuple[int, ...]]) -> n
 
 
 def tissue_of_brain(tissues: np.ndarray) -> np.ndarray:
-    """Take the brain (X, Y, Z) bool: all inside the skull but the fluid around it."""
+    """Take the brain (X, Y, Z) bool: all inside the skull but the fluid around it.
+
+    Raises
+    ------
+    ScanError
+        When there is none.
+    """
     outside = [TISSUES.index(name) for name in ("air", "fluid", "bone", "soft tissue")]
     cerebellum = [TISSUES.index(name) for name in ("cerebellar white", "cerebellar cortex")]
     inside = ~np.isin(tissues, outside)
     heights = np.nonzero(np.isin(tissues, cerebellum))[2]
     if len(heights):
         inside[:, :, : max(0, int(np.percentile(heights, 0.5)) - 4)] = False
-    pieces, _ = ndimage.label(ndimage.binary_opening(inside))
+    pieces, count = ndimage.label(ndimage.binary_opening(inside))
+    if not count:
+        raise ScanError("the labels show no brain on the grid")
     return pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
 
 

@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from cascade_bids.errors import ScanError, UsageError
+from cascade_bids.errors import ScanError, StartError, UsageError
 from cascade_bids.preprocess.load import load_image
 from cascade_bids.preprocess.registration import align_to_template
 from cascade_bids.preprocess.steps import conform, correct_bias, network_grid, resample
@@ -18,8 +21,9 @@ from cascade_bids.training.tissues import MUSE, TISSUES
 
 log = logging.getLogger(__name__)
 
-BRIGHTEST = 2.0
-"""In parts of white matter; what is brighter is no brain."""
+BRIGHTEST = 1.2
+"""In parts of white matter; what is brighter is no brain, and the scanner's faults would be as much
+stronger."""
 
 
 class HealthyScan(NamedTuple):
@@ -38,32 +42,60 @@ def find_healthy(dataset: Path) -> list[HealthyScan]:
     Returns
     -------
     list of HealthyScan
-        By name.
+        By name; those without labels are passed over, with a warning.
 
     Raises
     ------
     UsageError
         When there is none.
     """
-    found = []
-    for t1w in sorted(dataset.glob("sub-*/**/anat/sub-*_T1w.nii.gz")):
-        label = t1w.name.removesuffix("_T1w.nii.gz")
-        folder = dataset / "derivatives" / "dlmuse" / t1w.parent.relative_to(dataset)
-        labels = folder / f"{label}_desc-dlmuse_dseg.nii.gz"
-        if labels.exists():
-            found.append(HealthyScan(label, t1w, labels))
-        else:
-            log.info("%s is passed over: there is no %s", label, labels)
+    if not dataset.is_dir():
+        raise UsageError(f"{dataset} is not a folder")
+    found, missing = [], []
+    for pattern in ("sub-*/anat/sub-*_T1w.nii*", "sub-*/ses-*/anat/sub-*_T1w.nii*"):
+        for t1w in dataset.glob(pattern):
+            label = t1w.name.split("_T1w.nii")[0]
+            folder = dataset / "derivatives" / "dlmuse" / t1w.parent.relative_to(dataset)
+            labels = sorted(folder.glob(f"{label}_desc-dlmuse_dseg.nii*"))
+            if labels:
+                found.append(HealthyScan(label, t1w, labels[0]))
+            else:
+                missing.append(label)
     if not found:
         raise UsageError(
             f"no sub-*/anat/sub-*_T1w.nii.gz in {dataset} with MUSE labels "
             "derivatives/dlmuse/sub-*/anat/sub-*_desc-dlmuse_dseg.nii.gz"
         )
-    return found
+    if missing:
+        log.warning(
+            "%d T1w in %s have no MUSE labels and are passed over, such as %s",
+            len(missing),
+            dataset,
+            min(missing),
+        )
+    return sorted(found)
 
 
-def load_healthy(scans: Sequence[HealthyScan], cache: Path) -> list[Head]:
-    """Read T1w of healthy heads and their labels, and lay them on the network grid.
+def check_healthy(scans: Sequence[HealthyScan]) -> None:
+    """Read all scans once, since to prepare them takes long.
+
+    Raises
+    ------
+    StartError
+        When some cannot be used; the message names each.
+    """
+    causes = []
+    for scan in scans:
+        try:
+            _read(scan)
+        except ScanError as error:
+            causes.append(f"  {scan.label}: {error}")
+    if causes:
+        raise StartError("some healthy scans can't be learned from:\n" + "\n".join(causes))
+
+
+def load_healthy(scans: Sequence[HealthyScan], cache: Path, *, nprocs: int = 1) -> list[Head]:
+    """Lay T1w of healthy heads and their labels on the network grid.
 
     Parameters
     ----------
@@ -71,6 +103,8 @@ def load_healthy(scans: Sequence[HealthyScan], cache: Path) -> list[Head]:
         From `find_healthy`.
     cache
         Keeps the heads, since each takes a minute.
+    nprocs
+        How many are prepared side by side.
 
     Returns
     -------
@@ -80,9 +114,23 @@ def load_healthy(scans: Sequence[HealthyScan], cache: Path) -> list[Head]:
     Raises
     ------
     ScanError
-        When an image cannot be used, or labels lie on another grid than their T1w.
+        When a scan cannot be used.
     """
-    return [keep_head(scan.label, cache, partial(lay_scan, scan)) for scan in scans]
+    if nprocs > 1:
+        # Threads of this process would be lost in forked ones.
+        with ProcessPoolExecutor(nprocs, get_context("spawn")) as pool:
+            for _ in pool.map(partial(_prepare, cache=cache), scans):
+                pass
+    return [_keep(scan, cache) for scan in scans]
+
+
+def _prepare(scan: HealthyScan, cache: Path) -> None:
+    """Keep a head, but send none to another process."""
+    _keep(scan, cache)
+
+
+def _keep(scan: HealthyScan, cache: Path) -> Head:
+    return keep_head(scan.label, [scan.t1w, scan.labels], cache, partial(lay_scan, scan))
 
 
 def lay_scan(scan: HealthyScan) -> dict[str, np.ndarray]:
@@ -96,22 +144,14 @@ def lay_scan(scan: HealthyScan) -> dict[str, np.ndarray]:
     Raises
     ------
     ScanError
-        When an image cannot be used, or the labels lie on another grid, or hold no white matter.
+        When the scan cannot be used.
     """
-    image = conform(load_image(scan.t1w), str(scan.t1w))
-    labels = conform(load_image(scan.labels), str(scan.labels))
-    if labels.shape != image.shape or not np.allclose(labels.affine, image.affine, atol=1e-3):
-        raise ScanError(f"{scan.labels} lies on another grid than {scan.t1w}; resample it")
-    tissues = merge_labels(np.rint(np.asarray(labels.dataobj)).astype(np.int64), MUSE)
-    white = tissues == TISSUES.index("white")
-    if not white.any():
-        raise ScanError(f"{scan.labels} holds no white matter of MUSE (81 to 95)")
+    image, tissues, brain = _read(scan)
     corrected = correct_bias(image)
-    brain = nib.Nifti1Image(tissue_of_brain(tissues).astype(np.uint8), image.affine)
     rigid, affine = align_to_template(corrected, brain, seed=0)
     shape, grid = network_grid()
     t1w = np.asarray(resample(corrected, shape, grid, rigid, order=3).dataobj)
-    t1w = t1w / float(np.median(np.asarray(corrected.dataobj)[white]))
+    t1w = t1w / _level(corrected, tissues)
     laid = {
         "tissues": _open_sulci(_resample_tissues(tissues, image.affine, rigid), t1w),
         "t1w": np.clip(t1w, 0, BRIGHTEST).astype(np.float16),
@@ -121,6 +161,34 @@ def lay_scan(scan: HealthyScan) -> dict[str, np.ndarray]:
     unnamed = (head["tissues"] == TISSUES.index("air")) & (head["depth_mm"] > 0)
     head["tissues"][unnamed] = TISSUES.index("fluid")
     return head
+
+
+def _read(scan: HealthyScan) -> tuple[nib.Nifti1Image, np.ndarray, nib.Nifti1Image]:
+    """Give a T1w, its tissues (X, Y, Z) and its brain, all RAS+, or say what is wrong with them."""
+    image = conform(load_image(scan.t1w), str(scan.t1w))
+    named = conform(load_image(scan.labels), str(scan.labels))
+    if named.shape != image.shape or not np.allclose(named.affine, image.affine, atol=1e-3):
+        raise ScanError(f"{scan.labels} lies on another grid than {scan.t1w}; resample it")
+    labels = np.rint(np.asarray(named.dataobj)).astype(np.int64)
+    unknown = sorted(set(np.unique(labels)) - {0, *chain.from_iterable(MUSE.values())})
+    if unknown:
+        raise ScanError(
+            f"{scan.labels} holds {', '.join(map(str, unknown[:5]))}, no labels of MUSE"
+        )
+    tissues = merge_labels(labels, MUSE)
+    try:
+        brain = tissue_of_brain(tissues)
+    except ScanError as error:
+        raise ScanError(f"{scan.labels}: {error}") from error
+    if not _level(image, tissues) > 0:
+        raise ScanError(f"{scan.labels} shows no white matter where {scan.t1w} shows anything")
+    return image, tissues, nib.Nifti1Image(brain.astype(np.uint8), image.affine)
+
+
+def _level(image: nib.Nifti1Image, tissues: np.ndarray) -> float:
+    """Measure white matter, 0 if there is none."""
+    white = np.asarray(image.dataobj)[tissues == TISSUES.index("white")]
+    return float(np.median(white)) if white.size else 0.0
 
 
 def _resample_tissues(tissues: np.ndarray, affine: np.ndarray, rigid: np.ndarray) -> np.ndarray:

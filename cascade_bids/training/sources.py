@@ -1,27 +1,27 @@
 """Gather what samples are drawn from."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.network.weights import load_card
 from cascade_bids.training.cases import Case
 from cascade_bids.training.config import TrainConfig, known_participants
 from cascade_bids.training.engine import Engine
-from cascade_bids.training.heads import Donor, Head, find_maps, load_donors, load_heads
-from cascade_bids.training.healthy import HealthyScan, find_healthy, load_healthy
+from cascade_bids.training.heads import Donor, find_maps, load_donors, load_heads
+from cascade_bids.training.healthy import HealthyScan, check_healthy, find_healthy, load_healthy
 from cascade_bids.training.progress import say
 from cascade_bids.training.real import RealScan, prepare_real
 from cascade_bids.training.sample import Kind
-from cascade_bids.training.work_folder import claim, digest, fingerprint
+from cascade_bids.training.work_folder import claim, digest, digest_files, fingerprint
 from cascade_bids.training.workflow import find_unlabelled, prepare_unlabelled
 
 log = logging.getLogger(__name__)
-
-Found = TypeVar("Found")
 
 
 class Sources(NamedTuple):
@@ -32,6 +32,15 @@ class Sources(NamedTuple):
     healthy: list[HealthyScan]
     unlabelled: list[Case]
 
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Tell the files that heads are made of from others."""
+        return {
+            "head maps": {path.name: digest_files([path]) for path in self.maps},
+            "healthy scans": {
+                one.label: digest_files([one.t1w, one.labels]) for one in self.healthy
+            },
+        }
+
 
 def find_sources(config: TrainConfig) -> Sources:
     """Find what samples are drawn from, before anything is prepared, which takes long.
@@ -40,28 +49,58 @@ def find_sources(config: TrainConfig) -> Sources:
     ------
     UsageError
         When a folder that was given holds nothing to take; the message names its option.
+    StartError
+        When a healthy scan cannot be used.
     """
-    work_dir = config.work_dir / "unlabelled"
+    maps: list[Path] = []
+    healthy: list[HealthyScan] = []
+    unlabelled: list[Case] = []
+    if config.heads_dir is not None:
+        with _named("--heads"):
+            maps = find_maps(config.heads_dir)
+    if config.healthy_dir is not None:
+        with _named("--healthy"):
+            healthy = _leave_out_patients(find_healthy(config.healthy_dir), config)
+        check_healthy(healthy)
+    if config.unlabelled_dir is not None:
+        with _named("--unlabelled"):
+            unlabelled = find_unlabelled(
+                config.unlabelled_dir,
+                config.contrasts,
+                masks_dirs=[path for path in (config.unlabelled_dir, config.masks_dir) if path],
+                work_dir=_prepared(config) / "unlabelled",
+            )
+    return Sources(maps, healthy, unlabelled)
 
-    def find(unlabelled: Path) -> list[Case]:
-        masks = [folder for folder in (unlabelled, config.masks_dir) if folder]
-        return find_unlabelled(unlabelled, config.contrasts, masks_dirs=masks, work_dir=work_dir)
 
-    return Sources(
-        _name_option("--heads", find_maps, config.heads_dir),
-        _name_option("--healthy", find_healthy, config.healthy_dir),
-        _name_option("--unlabelled", find, config.unlabelled_dir),
-    )
-
-
-def _name_option(
-    option: str, find: Callable[[Path], list[Found]], folder: Path | None
-) -> list[Found]:
-    """Find what is in a folder, if one was given; complaints name the option."""
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Let complaints name an option."""
     try:
-        return [] if folder is None else find(folder)
+        yield
     except UsageError as error:
         raise UsageError(f"{option}: {error}") from error
+
+
+def _prepared(config: TrainConfig) -> Path:
+    """Give the folder of what is prepared, which no input has the name of."""
+    return config.work_dir / "prepared"
+
+
+def _leave_out_patients(scans: Sequence[HealthyScan], config: TrainConfig) -> list[HealthyScan]:
+    """Leave out participants of whom there is a lesion mask, healthy or not: they are labelled."""
+    folders = [config.masks_dir or config.inputs.bids_dir, config.healthy_dir]
+    masks = chain.from_iterable(
+        folder.rglob("sub-*_label-lesion_mask.nii*") for folder in folders if folder
+    )
+    patients = {mask.name.split("_")[0] for mask in masks}
+    healthy = [one for one in scans if one.label.split("_")[0] not in patients]
+    if len(healthy) < len(scans):
+        left_out = sorted({one.label.split("_")[0] for one in scans} & patients)
+        log.warning("of %s there is a lesion mask; not taken for healthy", ", ".join(left_out))
+    if not healthy:
+        raise UsageError("there is a lesion mask of everyone in it")
+    return healthy
 
 
 def start_engine(config: TrainConfig, cases: Sequence[Case], sources: Sources) -> Engine:
@@ -75,43 +114,33 @@ def start_engine(config: TrainConfig, cases: Sequence[Case], sources: Sources) -
         When a scan cannot be prepared, or its T1w shows no tissues.
     """
     say("preparing what samples are drawn from")
-    heads: list[Head] = []
-    if config.heads_dir:
-        heads = load_heads(config.heads_dir, config.work_dir / "heads")
+    folder, resources = _prepared(config), config.resources
+    heads = load_heads(config.heads_dir, folder / "heads") if config.heads_dir else []
     if sources.healthy:
-        say("preparing %d healthy scans", len(sources.healthy))
-    healthy = load_healthy(sources.healthy, config.work_dir / "healthy")
+        say("preparing healthy scans (%d), a minute or two each", len(sources.healthy))
+    heads += load_healthy(sources.healthy, folder / "healthy", nprocs=resources.nprocs)
     real = [_prepare(case) for case in cases]
     if sources.unlabelled:
         prepare_unlabelled(
             sources.unlabelled,
-            resources=config.resources,
+            resources=resources,
             seed=config.preprocess.random_seed,
-            work_dir=config.work_dir / "unlabelled",
+            work_dir=folder / "unlabelled",
         )
     others = [replace(_prepare(case), kind=Kind.UNLABELLED) for case in sources.unlabelled]
     donors = _gather_donors(config, real)
-    log.info(
-        "%d heads, %d healthy scans, %d labelled scans, %d donors",
-        *(len(part) for part in (heads, healthy, real, donors)),
-    )
+    log.info("%d heads, %d labelled scans, %d donors", len(heads), len(real), len(donors))
     claim(
         config.work_dir,
         {
-            "head maps": {path.name: digest(path.read_bytes()) for path in sources.maps},
-            "healthy scans": {
-                one.label: digest(one.t1w.read_bytes() + one.labels.read_bytes())
-                for one in sources.healthy
-            },
+            **sources.digests(),
             "donors of lesions": {
                 one.subject: digest(one.mask.numpy().tobytes()) for one in donors
             },
             "unlabelled scans": {case.label: fingerprint(case) for case in sources.unlabelled},
         },
     )
-    return Engine(
-        config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(others), tuple(healthy)
-    )
+    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(others))
 
 
 def _gather_donors(config: TrainConfig, real: Sequence[RealScan]) -> list[Donor]:

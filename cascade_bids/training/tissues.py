@@ -26,7 +26,7 @@ TISSUES = (
 )
 """What a head is made of; a voxel of a `Head` holds a place in this list."""
 
-LABELS = {
+FREESURFER = {
     "white": (2, 41, 25, 57, 77, 85, 251, 252, 253, 254, 255),
     "cortex": (3, 42),
     "deep grey": (11, 50, 12, 51, 26, 58),
@@ -49,20 +49,21 @@ What these maps call lesions (25, 57, 77) is white matter here: lesions are pain
 """
 
 MUSE = {
-    "white": tuple(range(81, 96)),
+    "white": (*range(81, 96), 69),
     "cortex": tuple(range(100, 208)),
     "deep grey": (23, 30, 36, 37, 57, 58, 75, 76),
     "thalamus": (59, 60),
     "pallidum": (55, 56),
     "ventricle": (49, 50, 51, 52),
     "lower ventricle": (4, 11),
-    "fluid": (1,),
+    "fluid": (1, 46),
     "cerebellar white": (40, 41),
     "cerebellar cortex": (38, 39, 71, 72, 73),
     "brainstem": (35, 61, 62),
     "limbic": (31, 32, 47, 48),
 }
-"""Tissue to the labels of MUSE (Doshi et al. 2016, doi 10.1016/j.neuroimage.2015.11.073)."""
+"""Tissue to the labels of MUSE (Doshi et al. 2016, doi 10.1016/j.neuroimage.2015.11.073), and those
+that DLMUSE adds: fluid around the brain (1) and in it (46), and the optic chiasm (69)."""
 
 OUTSIDE = 500
 """First label outside the skull's inner side."""

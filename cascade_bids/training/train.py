@@ -172,7 +172,7 @@ def start_training(
         settings["context"] = weights_id("context")
     sources = find_sources(config)
     # Before the scans are prepared, since they would take the place of the other training's.
-    require_same(config.work_dir, settings)
+    require_same(config.work_dir, {**settings, **sources.digests()})
     cases = prepare_cases(
         config.inputs,
         config.contrasts,

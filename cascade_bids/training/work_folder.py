@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cascade_bids.errors import UsageError
@@ -44,6 +44,11 @@ def claim(work_dir: Path, settings: Mapping[str, object]) -> None:
 def digest(content: bytes) -> str:
     """Tell one mask, or file, from another."""
     return hashlib.sha256(content).hexdigest()
+
+
+def digest_files(paths: Sequence[Path]) -> str:
+    """Tell files, one after the other, from others."""
+    return digest(b"".join(path.read_bytes() for path in paths))
 
 
 def fingerprint(case: Case) -> str:

@@ -258,3 +258,18 @@ def test_boilerplate_knows_every_published_method(recipe):
     text = boilerplate(recipe.architecture, len(recipe.stages), card={"source": recipe.source})
     assert "networks after" not in text
     assert recipe.source in text
+
+
+@pytest.mark.parametrize(
+    ("learned_from", "told"),
+    [
+        ({"training_scans": ["sub-1"]}, "changed labelled scans;"),
+        ({"healthy_scans": ["sub-9"]}, "healthy T1w images with lesions painted into them and the"),
+        ({"heads": ["head01"]}, "scans made up from label maps;"),
+        ({}, "scans made up from label maps;"),
+    ],
+)
+def test_boilerplate_tells_what_was_learned_from(learned_from, told):
+    text = boilerplate("JetNetwork", card=learned_from)
+    assert f"trained on {told}" in text
+    assert ("label maps" in text) == told.endswith("label maps;")

@@ -7,7 +7,7 @@ import pytest
 from cascade_bids.errors import UsageError
 from cascade_bids.training import heads
 from cascade_bids.training.heads import load_donors, load_heads, merge_labels
-from cascade_bids.training.tissues import LABELS, TISSUES
+from cascade_bids.training.tissues import FREESURFER, TISSUES
 
 from .tiny_engine import SHAPE, make_donor, make_head
 
@@ -47,7 +47,7 @@ def aligned(monkeypatch):
 
 def test_labels_become_tissues_and_unknown_ones_are_vessel_or_soft():
     labels = np.array([0, 2, 77, 24, 515, 511, 999, 60, 21])
-    found = [TISSUES[number] for number in merge_labels(labels, LABELS)]
+    found = [TISSUES[number] for number in merge_labels(labels, FREESURFER)]
     expected = ["air", "white", "white", "fluid", "bone"]
     assert found == [*expected, "soft tissue", "soft tissue", "brainstem", "vessel"]
 

@@ -1,5 +1,6 @@
 """Healthy T1w: they and their labels come to one grid, and lesions into them."""
 
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -8,12 +9,13 @@ import pytest
 import torch
 from scipy.stats import pearsonr
 
-from cascade_bids.errors import ScanError, UsageError
+from cascade_bids.errors import CascadeBidsError, ScanError, StartError, UsageError
 from cascade_bids.preprocess.steps import resample
-from cascade_bids.training import contrasts, engine, heads, healthy, painting
+from cascade_bids.training import answers, contrasts, engine, heads, healthy, painting
+from cascade_bids.training.answers import ask_about_samples
 from cascade_bids.training.engine import Engine, make_up_scan
 from cascade_bids.training.heads import merge_labels
-from cascade_bids.training.healthy import find_healthy, load_healthy
+from cascade_bids.training.healthy import check_healthy, find_healthy, load_healthy
 from cascade_bids.training.sample import Kind
 from cascade_bids.training.tissues import LEVELS, MUSE, TISSUES
 
@@ -24,14 +26,29 @@ CONTRASTS = ("FLAIR", "T1w")
 GRID = (44, 48, 40), nib.affines.from_matvec(np.eye(3), [-21.5, -23.5, -19.5])
 
 
+SHADE = 2.0
+"""What the stand-in for N4 divides by; nothing that is compared depends on it."""
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch, pose):
-    """No bias, a registration that knows how the scan lies, and a grid around the small head."""
-    monkeypatch.setattr(healthy, "correct_bias", lambda image: image)
-    monkeypatch.setattr(healthy, "align_to_template", lambda *_, **__: (pose, pose))
+    """A registration that knows how the scan lies, and a grid around the small head.
+
+    The head is smaller than that of the template.
+    """
+    calls = []
+
+    def correct(image):
+        calls.append(1)
+        return nib.Nifti1Image(np.asarray(image.dataobj) / SHADE, image.affine)
+
+    monkeypatch.setattr(healthy, "correct_bias", correct)
+    smaller = pose @ np.diag([0.8, 0.8, 0.8, 1])
+    monkeypatch.setattr(healthy, "align_to_template", lambda *_, **__: (pose, smaller))
     monkeypatch.setattr(healthy, "network_grid", lambda: GRID)
     monkeypatch.setattr(heads, "FAR_MM", 3.0)
     monkeypatch.setattr(engine, "WINDOW", (48, 48, 48))
+    return calls
 
 
 @pytest.fixture
@@ -65,20 +82,38 @@ class TestEveryOrientation:
         for name in ("ventricle", "white", "cortex"):
             seen = head.t1w.float()[head.tissues == TISSUES.index(name)].median()
             assert seen == pytest.approx(LEVELS["T1w"][name], abs=0.03)
-        # The middle of the head lies in the middle of the template.
+        # The middle of the head lies in the middle of the template, which is larger.
         middle = (head.depth_mm > 0).nonzero().float().mean(0)
         place = head.to_template[:3, :3] @ middle + head.to_template[:3, 3]
         assert place.abs().max() < 1
+        assert np.linalg.det(head.to_template[:3, :3]) == pytest.approx(0.8**-3, rel=1e-3)
 
 
-def test_a_head_is_prepared_once(tmp_path):
+def test_a_head_is_prepared_once_and_another_of_its_name_again(tmp_path, small):
     first = load(tmp_path, make_t1w(), make_labels())
-    for path in tmp_path.rglob("*.nii.gz"):
-        path.unlink()
-    scan = write_scan(tmp_path, "sub-1", None, None)
-    (again,) = load_healthy([scan], tmp_path / "cache")
+    again = load(tmp_path, make_t1w(), make_labels())
+    assert len(small) == 1
     assert torch.equal(first.t1w, again.t1w)
     assert torch.equal(first.tissues, again.tissues)
+    t1w = make_t1w()
+    brighter = nib.Nifti1Image(np.asarray(t1w.dataobj) * 1.1, t1w.affine)
+    load(tmp_path, brighter, make_labels())
+    assert len(small) == 2
+    (kept, _) = sorted((tmp_path / "cache").iterdir(), key=lambda path: path.stat().st_mtime)
+    kept.write_bytes(b"damaged")
+    with pytest.raises(CascadeBidsError, match=r"\.safetensors is damaged .* remove it"):
+        load(tmp_path, make_t1w(), make_labels())
+
+
+def test_what_is_brighter_than_brain_is_cut_off(tmp_path):
+    head = load(tmp_path, make_t1w(), make_labels())
+    assert head.t1w.max() <= healthy.BRIGHTEST
+    assert head.t1w.min() >= 0
+    t1w = make_t1w()
+    data = np.asarray(t1w.dataobj).copy()
+    data[make_head().tissues.numpy() == TISSUES.index("bone")] = 10 * data.max()
+    bright = load(tmp_path / "fat", nib.Nifti1Image(data, t1w.affine), make_labels())
+    assert bright.t1w.max() == pytest.approx(healthy.BRIGHTEST, abs=1e-3)
 
 
 def test_large_voxels_make_better_borders_than_blocks():
@@ -119,10 +154,11 @@ def test_a_cistern_without_a_label_is_fluid(tmp_path):
 
 
 def test_muse_labels_are_tissues():
-    labels = np.array([0, 1, 4, 11, 35, 37, 38, 41, 47, 52, 55, 59, 81, 95, 100, 207])
+    labels = np.array([0, 1, 46, 4, 11, 35, 37, 38, 41, 47, 52, 55, 59, 69, 81, 95, 100, 207])
     found = [TISSUES[number] for number in merge_labels(labels, MUSE)]
     assert found == [
         "air",
+        "fluid",
         "fluid",
         "lower ventricle",
         "lower ventricle",
@@ -136,35 +172,63 @@ def test_muse_labels_are_tissues():
         "thalamus",
         "white",
         "white",
+        "white",
         "cortex",
         "cortex",
     ]
 
 
 def test_scans_are_found_with_their_labels_and_others_named(tmp_path, caplog):
-    caplog.set_level("INFO", "cascade_bids")
     t1w, labels = make_t1w(), make_labels()
     expected = [write_scan(tmp_path, label, t1w, labels) for label in ("sub-1_ses-2", "sub-2")]
     write_scan(tmp_path, "sub-3", t1w, None)
     assert find_healthy(tmp_path) == expected
-    assert "sub-3 is passed over: there is no " in caplog.text
+    assert "1 T1w in " in caplog.text
+    assert "no MUSE labels and are passed over, such as sub-3" in caplog.text
     with pytest.raises(UsageError, match=r"no sub-.* with MUSE labels"):
         find_healthy(tmp_path / "derivatives")
+    with pytest.raises(UsageError, match="none is not a folder"):
+        find_healthy(tmp_path / "none")
 
 
-def test_what_cannot_be_used_is_named(tmp_path):
-    labels = np.asarray(make_labels().dataobj)
-    other = nib.Nifti1Image(labels, np.diag([2.0, 1, 1, 1]))
-    with pytest.raises(ScanError, match=r"dseg.nii.gz lies on another grid than .*T1w.nii.gz"):
-        load(tmp_path / "grid", make_t1w(), other)
-    fluid = nib.Nifti1Image((labels > 0).astype(np.int16), make_t1w().affine)
-    with pytest.raises(ScanError, match=r"dseg.nii.gz holds no white matter"):
-        load(tmp_path / "white", make_t1w(), fluid)
-    scan = write_scan(tmp_path / "cut", "sub-1", make_t1w(), make_labels())
+def test_all_that_cannot_be_used_is_named_before_anything_is_prepared(tmp_path, small):
+    t1w, labels = make_t1w(), make_labels()
+    values = np.asarray(labels.dataobj)
+
+    def changed(values):
+        return nib.Nifti1Image(values.astype(np.int16), labels.affine)
+
+    write_scan(tmp_path, "sub-0", t1w, labels)
+    write_scan(tmp_path, "sub-1", t1w, nib.Nifti1Image(values, np.diag([2.0, 1, 1, 1])))
+    write_scan(tmp_path, "sub-2", t1w, changed(values > 0))
+    write_scan(tmp_path, "sub-3", t1w, changed(np.where(values == 81, 2, values)))
+    write_scan(tmp_path, "sub-4", t1w, changed(np.where(values == 0, -1, values)))
+    hollow = np.where(values == 81, 0, np.asarray(t1w.dataobj)).astype(np.float32)
+    write_scan(tmp_path, "sub-5", nib.Nifti1Image(hollow, t1w.affine), labels)
+    cut = write_scan(tmp_path, "sub-6", t1w, labels).t1w
+    cut.write_bytes(cut.read_bytes()[:2000])
+    with pytest.raises(StartError) as caught:
+        check_healthy(find_healthy(tmp_path))
+    _, *lines = str(caught.value).splitlines()
+    expected = {
+        "sub-1": r"dseg\.nii\.gz lies on another grid than .*sub-1_T1w\.nii\.gz",
+        "sub-2": r"dseg\.nii\.gz: the labels show no brain",
+        "sub-3": r"dseg\.nii\.gz holds 2, no labels of MUSE",
+        "sub-4": r"dseg\.nii\.gz holds -1, no labels of MUSE",
+        "sub-5": r"shows no white matter where .*sub-5_T1w\.nii\.gz shows anything",
+        "sub-6": r"sub-6_T1w\.nii\.gz",
+    }
+    assert [line.split(":")[0].strip() for line in lines] == list(expected)
+    assert all(re.search(text, line) for text, line in zip(expected.values(), lines, strict=True))
+    assert not small
+
+
+def test_a_damaged_scan_leaves_nothing_behind(tmp_path):
+    scan = write_scan(tmp_path, "sub-1", make_t1w(), make_labels())
     scan.t1w.write_bytes(scan.t1w.read_bytes()[:2000])
     with pytest.raises(ScanError, match=r"sub-1_T1w\.nii\.gz"):
-        load_healthy([scan], tmp_path / "cut" / "cache")
-    assert not list(tmp_path.glob("*/cache/*"))
+        load_healthy([scan], tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.fixture
@@ -216,6 +280,11 @@ def test_the_scan_is_as_it_was_where_nothing_is_painted(head):
     scanned = head.t1w.float()
     image = contrasts.render("T1w", head.tissues, nothing, unlike, rng(0), scanned=scanned)
     torch.testing.assert_close(image, scanned)
+    # What is no lesion and would show on a T1w shows there.
+    alike = painting.Bright(torch.zeros(shape), torch.ones(shape))
+    changed = contrasts.render("T1w", head.tissues, nothing, alike, rng(0), scanned=scanned)
+    assert (changed <= scanned).all()
+    assert (changed < scanned)[scanned > 0.1].all()
     drawn = contrasts.render("T1w", head.tissues, nothing, unlike, rng(0))
     inside = head.depth_mm > 0
     assert pearsonr(drawn[inside], scanned[inside]).statistic > 0.5
@@ -226,23 +295,62 @@ def test_heads_with_and_without_t1w_count_alike(head, monkeypatch):
     monkeypatch.setattr(engine, "make_up_scan", lambda head, *_: drawn.append(head.t1w is not None))
     maps = tuple(replace(make_head(), name=f"head{n}") for n in range(3))
     people = tuple(replace(head, name=f"sub-{n}_ses-1") for n in range(12))
-    source = Engine(CONTRASTS, maps, (make_donor(),), healthy=people)
+    source = Engine(CONTRASTS, maps + people, (make_donor(),))
     assert source.kinds == (Kind.MADE_UP,)
     for seed in range(60):
         source.draw(rng(seed), Kind.MADE_UP)
     assert 0.3 < np.mean(drawn) < 0.7
-    alone = replace(source, heads=())
+    alone = replace(source, heads=people)
     assert alone.kinds == (Kind.MADE_UP,)
     drawn.clear()
     alone.draw(rng(0), Kind.MADE_UP)
     assert drawn == [True]
 
 
-def test_healthy_scans_are_kept_for_checking_and_left_out_by_name(head):
-    people = tuple(replace(head, name=f"sub-{n}_ses-1") for n in range(6))
-    source = Engine(CONTRASTS, (), (make_donor(),), healthy=people)
+def test_healthy_participants_are_kept_for_checking_and_left_out_by_name(head):
+    people = tuple(replace(head, name=f"sub-{n}_ses-{m}") for n in range(6) for m in (1, 2))
+    maps = (make_head(),)
+    source = Engine(CONTRASTS, maps + people, (make_donor(),))
     about = source.describe()
-    assert about["healthy_scans"] == [f"sub-{n}_ses-1" for n in (1, 2, 3, 4)]
-    assert about["heads_to_check"] == ["sub-0_ses-1", "sub-5_ses-1"]
-    assert len(source.without({"3"}).healthy) == 5
-    assert len(source.without({"1_ses-1", "sub-2"}).healthy) == 6
+    assert about["heads"] == ["head01"]
+    assert about["healthy_scans"] == [one.name for one in people if one.name[4] in "1234"]
+    # Both sessions of a participant.
+    assert about["heads_to_check"] == [one.name for one in people if one.name[4] in "05"]
+    assert len(source.to_check().heads) == 5
+    assert len(source.without({"3"}).healthy) == 10
+    assert len(source.without({"1_ses-1", "sub-2"}).healthy) == 12
+
+
+def test_plexus_that_is_drawn_is_on_the_t1w_too(head, monkeypatch):
+    shown = {}
+
+    def keep(contrast, tissues, painted, bright, rng, *, scanned=None):
+        if scanned is not None:
+            shown["level"] = scanned[tissues == TISSUES.index("choroid plexus")]
+        return torch.ones(tissues.shape)
+
+    def grow(tissues, *_):
+        plexus = torch.tensor(TISSUES.index("choroid plexus"), dtype=tissues.dtype)
+        return torch.where(tissues == TISSUES.index("ventricle"), plexus, tissues)
+
+    monkeypatch.setattr(engine, "render", keep)
+    monkeypatch.setattr(engine, "grow_plexus", grow)
+    make_up_scan(head, [make_donor()], CONTRASTS, rng(0))
+    assert len(shown["level"]) > 20
+    assert shown["level"].numpy() == pytest.approx(LEVELS["T1w"]["choroid plexus"])
+
+
+def test_methods_are_asked_about_label_maps_where_there_are_some(head, tmp_path, monkeypatch):
+    asked = []
+
+    def make_up(head, *_):
+        asked.append(head.name)
+        raise StopIteration
+
+    monkeypatch.setattr(answers, "make_up_scan", make_up)
+    people = (replace(head, name="sub-1"),)
+    for heads_there in ((make_head(), *people), people):
+        source = Engine(CONTRASTS, heads_there, (make_donor(),))
+        with pytest.raises(StopIteration):
+            ask_about_samples([], source, tmp_path, combination="last", seed=0)
+    assert asked == ["head01", "sub-1"]

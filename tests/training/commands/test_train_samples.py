@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -61,7 +62,9 @@ def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
         one = ("--skip-bids-validation", "--participant-label", "04", "--method", card)
         done = run(labelled, tmp_path / "derivatives", *one)
     assert done.code == 0, done.text
-    assert "T1w where there was one" in (done.out / "logs" / "CITATION.md").read_text()
+    text = (done.out / "logs" / "CITATION.md").read_text()
+    assert "T1w where there was one" in text
+    assert "trained on changed labelled scans; the first" in text
 
 
 def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
@@ -162,10 +165,52 @@ def test_lesions_are_painted_into_healthy_scans(labelled, tmp_path, monkeypatch,
     assert card["stages"][0]["arguments"]["experts"] == 2
 
     assert known_participants(card) == {"sub-01", "sub-9"}
-    write_scan(healthy_dataset, "sub-9", make_t1w(), make_t1w())
+    bids = tmp_path / "healthy"
+    for inside in (("-w", bids), ("-w", bids / "work")):
+        done = command("train", labelled, tmp_path, *options, *inside)
+        assert done.code == 2
+        assert "lies inside the input" in done.text
+    t1w = make_t1w()
+    brighter = nib.Nifti1Image(np.asarray(t1w.dataobj) + 1, t1w.affine)
+    write_scan(healthy_dataset, "sub-9", brighter, make_labels())
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 2
     assert "belongs to a training with other healthy scans" in done.text
+    without = [*options[:-2], "--unlabelled", labelled]
+    done = command("train", labelled, tmp_path, *without)
+    assert done.code == 2
+    assert "belongs to a training with other healthy" in done.text
+
+
+def test_patients_are_not_taken_for_healthy(labelled, tmp_path, healthy_dataset, caplog):
+    options = ("--method", "cascade", "--participant-label", "01", "--healthy", healthy_dataset)
+    # A patient of whom there is a mask, though it is not asked for.
+    write_scan(healthy_dataset, "sub-03", make_t1w(), make_labels())
+    done = command("preview-training", labelled, tmp_path, *options, "--samples", 1)
+    assert done.code == 0, done.text
+    assert "of sub-03 there is a lesion mask; not taken for healthy" in caplog.text
+    assert [path.name[:6] for path in (tmp_path / "work/prepared/healthy").iterdir()] == ["sub-9_"]
+    shutil.rmtree(healthy_dataset / "sub-9")
+    done = command("preview-training", labelled, tmp_path, *options, "-w", tmp_path / "work2")
+    assert done.code == 2
+    assert "--healthy: there is a lesion mask of everyone in it" in done.text
+
+
+def test_healthy_scans_alone_can_teach(labelled, tmp_path, healthy_dataset, monkeypatch):
+    monkeypatch.setattr(train, "SAMPLES_TO_CALIBRATE", 20)
+    monkeypatch.setattr(samples, "SAMPLES", 4)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    mask = next(labelled.rglob("sub-01_label-lesion_mask.nii.gz"))
+    mask.rename(masks / "sub-01_space-MNI152NLin6Asym_label-lesion_mask.nii.gz")
+    for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
+        path.unlink()
+    options = ("--method", "cascade", "--healthy", healthy_dataset, "--masks", masks)
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    assert (card["training_scans"], card["healthy_scans"]) == ([], ["sub-9"])
+    assert card["stages"][0]["arguments"]["experts"] == 1
 
 
 def test_where_no_scan_is_unlabelled_it_is_said(labelled, tmp_path):

@@ -135,7 +135,10 @@ def keep_head(
     kept = cache / f"{name}_{digest_files(sources)[:12]}.safetensors"
     if not kept.exists():
         log.info("preparing %s", name)
-        arrays = {key: torch.from_numpy(values.copy()) for key, values in lay().items()}
+        try:
+            arrays = {key: torch.from_numpy(values.copy()) for key, values in lay().items()}
+        except ScanError as error:
+            raise ScanError(f"{name}: {error}") from error
         with appearing(kept) as part:
             part.write_bytes(save(arrays))
     try:
@@ -230,7 +233,14 @@ def merge_labels(labels: np.ndarray, naming: Mapping[str, tuple[int, ...]]) -> n
         Whole numbers.
     naming
         Tissue to labels; what is not there is vessel, or from `OUTSIDE` on soft tissue.
+
+    Raises
+    ------
+    ScanError
+        When a label is negative.
     """
+    if labels.min() < 0:
+        raise ScanError(f"there is a label {labels.min()}, but none is below 0")
     table = np.full(int(labels.max()) + 1, TISSUES.index("vessel"), np.uint8)
     table[OUTSIDE:] = TISSUES.index("soft tissue")
     table[0] = TISSUES.index("air")

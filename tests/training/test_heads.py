@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.training import heads
 from cascade_bids.training.heads import load_donors, load_heads, merge_labels
 from cascade_bids.training.tissues import FREESURFER, TISSUES
@@ -64,6 +64,21 @@ def test_heads_lie_on_the_grid_and_are_aligned_once(label_map, aligned, tmp_path
     place = head.to_template[:3, :3] @ middle + head.to_template[:3, 3]
     assert place[:2].abs().max() < 1
     assert np.linalg.det(head.to_template[:3, :3]) == pytest.approx(1.1**-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("label", "why"), [(0, "the labels show no brain"), (-1, "there is a label -1")]
+)
+def test_a_map_without_a_brain_or_with_senseless_labels_is_named(
+    label_map, aligned, tmp_path, label, why
+):
+    path = label_map / "head01_dseg.nii.gz"
+    image = nib.load(path)
+    labels = np.full(SHAPE, label, np.int16)
+    nib.save(nib.Nifti1Image(labels, image.affine), path)
+    with pytest.raises(ScanError, match=f"head01: {why}"):
+        load_heads(label_map, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_folder_without_heads_is_named(tmp_path):

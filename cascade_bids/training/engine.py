@@ -163,7 +163,7 @@ def make_up_scan(
     if head.t1w is not None:
         t1w = augment.sample(head.t1w.float(), grid, "bilinear")
         scanned["T1w"] = torch.where(tissues == bare, t1w, LEVELS["T1w"]["choroid plexus"])
-    present = draw_contrasts(contrasts, rng) | scanned.keys()
+    present = draw_contrasts(contrasts, rng)
     images = {
         contrast: scan(
             contrast,

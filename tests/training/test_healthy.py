@@ -236,23 +236,23 @@ def head(tmp_path):
     return load(tmp_path, make_t1w(), make_labels())
 
 
-def test_a_sample_shows_the_t1w_and_always_has_it(head, monkeypatch):
+def test_a_sample_shows_the_t1w_but_for_those_that_lack_it(head, monkeypatch):
     monkeypatch.setattr(painting, "HEALTHY", 1.0)
     texture = np.random.default_rng(1).normal(0, 0.15, head.t1w.shape).astype(np.float32)
     textured = replace(head, t1w=(head.t1w.float() + torch.from_numpy(texture)).half())
 
     # Same seed, same faults of the scanner: only what was scanned differs.
-    def difference(seed):
+    changes = []
+    for seed in range(12):
         one, other = (
             make_up_scan(each, [make_donor()], CONTRASTS, rng(seed)) for each in (textured, head)
         )
         assert torch.equal(one.brain, other.brain)
         assert torch.equal(one.volume[0], other.volume[0])
-        assert one.volume[1].any()
-        return (one.volume[1] - other.volume[1])[one.brain]
-
-    changes = [difference(seed) for seed in range(8)]
-    assert all(change.std() > 0.05 for change in changes)
+        changes.append(float((one.volume[1] - other.volume[1])[one.brain].std()))
+    there = [change for change in changes if change]
+    assert 4 <= len(there) < 12
+    assert min(there) > 0.05
 
 
 def test_lesions_are_dark_on_the_t1w_and_bright_on_the_flair(head, monkeypatch):
@@ -260,7 +260,7 @@ def test_lesions_are_dark_on_the_t1w_and_bright_on_the_flair(head, monkeypatch):
     seen = {"FLAIR": [], "T1w": []}
     for seed in range(30):
         sample = make_up_scan(head, [make_donor()], CONTRASTS, rng(seed))
-        if sample.lesions.sum() < 20:
+        if sample.lesions.sum() < 20 or not sample.volume[1].any():
             continue
         near = torch.nn.functional.max_pool3d(sample.lesions[None].float(), 7, 1, 3)[0] > 0
         around = near & ~sample.lesions & sample.brain

@@ -1,10 +1,10 @@
-# make env, make demo, make test, make lint: each needs only Python 3.11 and this file.
+# make env, make demo, make test, make test-slow, make lint: each needs only Python 3.11 and this file.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: env demo test test-container test-apptainer test-slurm test-package lint clean
+.PHONY: env demo test test-slow test-container test-apptainer test-slurm test-package lint clean
 
 env: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt version
@@ -31,8 +31,15 @@ demo: env
 	$(BIN)/cascade-bids compare-loads demo/bids demo/out
 	@echo "Report of the cohort: $$PWD/demo/out/group.html"
 
+# A process for each core, which takes whole files, since the tests of a file share what they set up.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile --durations 10
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# What runs networks on whole heads, trains, or copies the program.
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
 
 # These install and start a lot, mostly as root on Debian; each skips with a reason where it can't run.
 # ONLY takes options of pytest, such as -k.

@@ -9,4 +9,4 @@ python = str(Path(__file__).resolve().parent / ".venv/bin/python")
 if sys.prefix == sys.base_prefix and Path(python).exists():
     os.execv(python, [python, *sys.argv])
 if __name__ == "__main__":
-    __import__("cascade_bids.cli", fromlist=["console"]).console()
+    __import__("cascade_bids.cli.main", fromlist=["console"]).console()

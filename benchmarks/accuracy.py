@@ -16,8 +16,8 @@ from nibabel.affines import apply_affine
 
 from cascade_bids.bids.outputs import find_stats, output_path
 from cascade_bids.bids.scan import Scan
-from cascade_bids.lesions.metrics import dice, mean_displacement_mm
-from cascade_bids.network.weights import load_card
+from cascade_bids.metrics.overlap import dice, mean_displacement_mm
+from cascade_bids.models.card import load_card
 from cascade_bids.transforms import read_transform
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     ]
     rows = [compare_scan(scan, options.output_dir, reference) for scan in scans]
     print(pd.DataFrame(rows).round(3).to_string(index=False))
-    scores = pd.DataFrame(load_card("valverde2017")["cross_validation"]["scans"]).T
+    scores = pd.DataFrame(load_card("valverde2017").entries()["cross_validation"]["scans"]).T
     print("\nvalverde2017, leave-one-out scores of its card:\n" + scores.to_string())
 
 

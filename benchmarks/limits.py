@@ -4,8 +4,8 @@ Usage: python benchmarks/limits.py WORK [--folds DIR]
 
 WORK as for benchmarks/weights.py. Prints for each patient how far masks can agree that differ by a
 layer of voxels, the DSC of the threshold that would be best for the very scan, which lesions are
-found, and where the voxels lie that are wrong. With T1w and FLAIR, by the weights and the rule that
-learned nothing from the patient.
+found, and where the voxels lie that are wrong. With T1w and FLAIR, by the weights and the
+operating point that learned nothing from the patient.
 """
 
 import argparse
@@ -15,32 +15,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from weights import CPU, ask_case, conditions, read_cases, rule_of, show
+from weights import CPU, conditions, predict_case, read_cases, show
 
-from cascade_bids.lesions.metrics import dice
-from cascade_bids.lesions.postprocess import CONNECTED
-from cascade_bids.network.cascade import load_stages
-from cascade_bids.network.weights import load_card
-from cascade_bids.training.cases import Case
-from cascade_bids.training.config import known_participants
-from cascade_bids.training.held_out import HeldOut
+from cascade_bids.lesions.label import CONNECTED
+from cascade_bids.metrics.overlap import dice
+from cascade_bids.models.card import MethodCard, load_card
+from cascade_bids.models.cases import Case
+from cascade_bids.models.predict import load_stages
+from cascade_bids.training.calibration.out_of_fold import Prediction
 
 GIVEN = "T1w+FLAIR"
 THRESHOLDS = np.arange(0.05, 1, 0.05)
 SIZES_MM3 = (0, 10, 50, 250, np.inf)
 
 
-def find_card(folds: Path, case: Case) -> Path:
+def find_card(folds: Path, case: Case) -> MethodCard:
     """Find the card of the fold that left a scan's participant out."""
-    return next(
-        card
-        for card in sorted(folds.glob("*/weights/*.json"))
-        if f"sub-{case.scan.subject}" not in known_participants(load_card(str(card)))
-    )
+    cards = (load_card(str(path)) for path in sorted(folds.glob("*/weights/*.json")))
+    return next(card for card in cards if f"sub-{case.scan.subject}" not in card.participants)
 
 
 def compare_with_itself(reference: np.ndarray) -> dict[str, float]:
-    """Give the DSC of a mask with itself, changed by one voxel of 1 mm."""
+    """Compute the DSC of a mask with itself, changed by one voxel of 1 mm."""
     return {
         "a layer more": dice(reference, ndimage.binary_dilation(reference)),
         "a layer less": dice(reference, ndimage.binary_erosion(reference)),
@@ -48,15 +44,15 @@ def compare_with_itself(reference: np.ndarray) -> dict[str, float]:
     }
 
 
-def find_best_threshold(found: HeldOut) -> dict[str, float]:
-    """Give the threshold with the highest DSC on the scan itself."""
+def find_best_threshold(found: Prediction) -> dict[str, float]:
+    """Find the threshold with the highest DSC on the scan itself."""
     scores = [dice(found.probability >= threshold, found.lesions) for threshold in THRESHOLDS]
     best = int(np.argmax(scores))
     return {"best threshold": THRESHOLDS[best], "its DSC": scores[best]}
 
 
 def count_by_size(mask: np.ndarray, reference: np.ndarray) -> list[dict[str, object]]:
-    """Say of lesions of each size how many are found, and their part of the load."""
+    """Count of lesions of each size how many are found, and their part of the load."""
     labels, count = ndimage.label(reference, structure=CONNECTED)
     volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     found = np.isin(np.arange(1, count + 1), labels[mask])
@@ -70,7 +66,7 @@ def count_by_size(mask: np.ndarray, reference: np.ndarray) -> list[dict[str, obj
 
 
 def divide_errors(mask: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Say how much of a mask is wrong, ml: at lesions of the other mask, and far from any."""
+    """Compute how much of a mask is wrong, ml: at lesions of the other mask, and far from any."""
     volumes = {"right": (mask & reference).sum() / 1000}
     for name, one, other in (("false", mask, reference), ("missed", reference, mask)):
         labels, _ = ndimage.label(one, structure=CONNECTED)
@@ -90,11 +86,9 @@ def main() -> None:
     limits, sizes = [], []
     for case in read_cases(options.work):
         card = find_card(folds, case)
-        stages, rule = load_stages(str(card), device=CPU), rule_of(card)
-        condition = conditions(case)[GIVEN]
-        asked = ask_case(stages, case, condition, load_card(str(card)))
-        found = asked.scale(rule.temperature)
-        mask = found.label(rule) > 0
+        stages, condition = load_stages(card, device=CPU), conditions(case)[GIVEN]
+        found = predict_case(stages, case, condition, card).scale(card.temperature)
+        mask = found.label(card.operating_point) > 0
         own = {"scan": case.label, "DSC": dice(mask, found.lesions), **find_best_threshold(found)}
         errors = divide_errors(mask, found.lesions)
         limits.append({**own, **compare_with_itself(found.lesions), **errors})

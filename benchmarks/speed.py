@@ -14,15 +14,16 @@ import numpy as np
 import psutil
 import torch
 
-from cascade_bids.network.cascade import load_stages
-from cascade_bids.network.dense import evaluate_dense, evaluate_patches
+from cascade_bids.models.architectures.patch_classifier import evaluate_dense, evaluate_patches
+from cascade_bids.models.card import load_card
+from cascade_bids.models.predict import load_stages
 
 SIDE = 48
 """Voxels along each side of the volume on which both evaluations are timed."""
 
 
 def run_session(bids_dir: Path, participant: str, session: str | None) -> tuple[float, float]:
-    """Run one session from raw images to finished outputs; give seconds and peak memory in GB.
+    """Run one session from raw images to finished outputs; return seconds and peak memory in GB.
 
     Memory is the proportional set size of all processes of the run, sampled four times a second.
     """
@@ -52,8 +53,8 @@ def _memory(run: psutil.Popen) -> int:
 
 
 def time_evaluations() -> tuple[float, float]:
-    """Give the seconds of dense and of patch-by-patch evaluation of one network and volume."""
-    network = load_stages("valverde2017", device=torch.device("cpu"))[0].network
+    """Measure the seconds of dense and of patch-by-patch evaluation of one network and volume."""
+    network = load_stages(load_card("valverde2017"), device=torch.device("cpu"))[0].network
     volume = torch.randn(2, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     everywhere = np.ones((SIDE, SIDE, SIDE), dtype=bool)
     seconds, results = [], []

@@ -19,7 +19,7 @@ import pandas as pd
 from nibabel.processing import resample_from_to
 from scipy.spatial.transform import Rotation
 
-from cascade_bids.lesions.metrics import dice
+from cascade_bids.metrics.overlap import dice
 from cascade_bids.transforms import read_transform
 
 SHIFTS = 5

@@ -1,23 +1,22 @@
 """How right the weights of `cascade` are on what they have not learned from.
 
-Usage: python benchmarks/weights.py WORK DATASET HEADS --out DIR [--card CARD …] [--folds DIR]
+Usage: python benchmarks/weights.py WORK DATASET LABEL_MAPS --out DIR [--card CARD …] [--folds DIR]
 
 WORK is the work folder of a training or cross-validation of DATASET, whose prepared scans are
-taken. The weights of every fold that lies there are asked about the scans that it left out, and
-each further card about all scans of participants whom it does not know: with all contrasts, with
-fewer, with thick slices, and about the mirrored head too (`--tta`). Folds are scored by the rule
-that they got without their scans, and by that of the last card, in which these had a part; a second
-table has their experts of made-up scans alone (docs/weights.md says what labelled scans have a part
-in there). The last card is asked about healthy heads, and about the coverage of its intervals, on
-scans made up from the heads (HEADS) that no training learned from.
+taken. The weights of every fold that lies there predict the scans that it left out, and each
+further card all scans of participants that it does not know: with all contrasts, with fewer, with
+thick slices, and with the mirrored head too (`--tta`). Folds are scored at the operating point that
+they got without their scans, and at that of the last card, in which these had a part; a second
+table has their experts of synthetic scans alone (docs/experiments tells what labelled scans have a
+part in there). The last card also predicts healthy heads, and the coverage of its intervals is
+checked on synthetic scans of label maps that no training learned from.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,38 +25,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascade_bids.bids.scan import Scan
-from cascade_bids.lesions.curves import average_precision, count_at_thresholds
-from cascade_bids.lesions.metrics import count_lesions, dice
-from cascade_bids.network.cascade import Stage, load_stages, run_cascade
-from cascade_bids.network.jets import JetNetwork
-from cascade_bids.network.weights import load_card, weights_id
-from cascade_bids.training.answers import ask, ask_about_samples
-from cascade_bids.training.calibration import Calibration, describe
-from cascade_bids.training.cases import Case
-from cascade_bids.training.config import known_participants
-from cascade_bids.training.engine import Engine, make_up_scan
-from cascade_bids.training.heads import load_donors, load_heads
-from cascade_bids.training.held_out import HeldOut
+from cascade_bids.metrics.curves import average_precision, count_at_thresholds
+from cascade_bids.metrics.overlap import count_lesions, dice
+from cascade_bids.models.card import MethodCard, load_card
+from cascade_bids.models.cases import Case
+from cascade_bids.models.predict import Stage, load_stages, predict_lesions, predict_stages
+from cascade_bids.training.calibration.calibrate import Calibration, check_calibration
+from cascade_bids.training.calibration.out_of_fold import Prediction, predict_synthetic
+from cascade_bids.training.data.donors import load_donors
+from cascade_bids.training.data.label_maps import load_label_maps
+from cascade_bids.training.synthesis.generator import ScanGenerator, make_synthetic_scan
 
 CPU = torch.device("cpu")
 HEALTHY = 16
-"""Healthy heads that are made up."""
+"""Synthetic healthy heads."""
 COVERED = 20
-"""Samples on which the interval of the load is checked."""
+"""Synthetic scans on which the interval of the load is checked."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How a method is asked about a scan."""
+    """What a method is given of a scan."""
 
     change: Callable[[Tensor], Tensor]
     """What is done to the contrasts, (C, X, Y, Z) float32, before."""
     mirrored: bool = False
-    """Whether it is asked about the mirrored head too."""
+    """Whether it sees the mirrored head too."""
 
 
 def read_cases(work_dir: Path) -> list[Case]:
-    """Give the prepared scans of a training."""
+    """Load the prepared scans of a training."""
     settings = json.loads((work_dir / "settings.json").read_text())
     cases = []
     for label in settings["cases"]:
@@ -81,7 +78,7 @@ def slice_thickly(volume: Tensor) -> Tensor:
 
 
 def conditions(case: Case) -> dict[str, Condition]:
-    """Name the conditions under which a method is asked about a scan."""
+    """Return the conditions under which a method predicts a scan."""
     both = keep_contrasts(case, "FLAIR", "T1w")
     return {
         "all contrasts": Condition(lambda volume: volume),
@@ -92,35 +89,31 @@ def conditions(case: Case) -> dict[str, Condition]:
     }
 
 
-def ask_case(
-    stages: Sequence[Stage], case: Case, condition: Condition, card: Mapping[str, Any]
-) -> HeldOut:
-    """Ask the method of a card about a scan under a condition."""
+def predict_case(
+    stages: Sequence[Stage], case: Case, condition: Condition, card: MethodCard
+) -> Prediction:
+    """Predict a scan under a condition, without calibration."""
     brain = np.array(case.brain)
-    volume = condition.change(case.volume) * torch.from_numpy(brain)
-    maps = run_cascade(
+    channels = condition.change(case.channels) * torch.from_numpy(brain)
+    maps = predict_lesions(
         stages,
-        dict(zip(case.contrasts, volume.numpy(), strict=True)),
+        replace(card, temperature=1.0),
+        dict(zip(case.contrasts, channels.numpy(), strict=True)),
         brain,
-        card["contrasts"],
-        combination=card["combination"],
         affine=case.affine,
         mirrored=condition.mirrored,
     )
-    return HeldOut(maps.probability, np.array(case.reference))
+    return Prediction(maps.probability, np.array(case.reference))
 
 
-def rule_of(card: Path) -> Calibration:
-    """Read the calibration of a card."""
-    entries = load_card(str(card))
-    given = {name: entries[name] for name in Calibration.__dataclass_fields__ if name in entries}
-    return Calibration(**{"temperature": 1.0, "peak": entries["threshold"], **given})
+def calibration_of(card: MethodCard) -> Calibration:
+    """Return the calibration of a card."""
+    return Calibration(card.temperature, card.operating_point, card.load_factor, card.confidence)
 
 
-def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
-    """Score the mask that a rule makes of an answer."""
-    scaled = found.scale(rule.temperature)
-    mask = scaled.label(rule) > 0
+def score(found: Prediction, calibration: Calibration) -> dict[str, float]:
+    """Score the mask that a calibration makes of a prediction."""
+    mask = found.scale(calibration.temperature).label(calibration.operating_point) > 0
     counts = count_lesions(mask, found.lesions)
     return {
         "DSC": dice(mask, found.lesions),
@@ -132,54 +125,53 @@ def score(found: HeldOut, rule: Calibration) -> dict[str, float]:
     }
 
 
-def load_made_up(card: Path) -> list[Stage]:
-    """Load the stages of a method, with the experts of made-up scans alone."""
-    stages = load_stages(str(card), device=CPU)
+def load_synthetic_experts(card: MethodCard) -> list[Stage]:
+    """Load the stages of a method, with the experts of synthetic scans alone."""
+    stages = load_stages(card, device=CPU)
     for stage in stages:
-        if isinstance(stage.network, JetNetwork):
+        if "experts" in stage.network.arguments:
             stage.network.experts = stage.network.experts[:1]
     return stages
 
 
 def score_left_out(
-    cases: Sequence[Case], folds: Path, cards: Sequence[Path], *, made_up: bool = False
+    cases: Sequence[Case], folds: Path, cards: Sequence[Path], *, synthetic: bool = False
 ) -> list[dict[str, object]]:
     """Score the weights of folds and further cards on scans that they have not learned from."""
     rows = []
-    for card in [*sorted(folds.glob("*/weights/*.json")), *([] if made_up else cards)]:
-        entries = load_card(str(card))
-        known = known_participants(entries)
-        stages = load_made_up(card) if made_up else load_stages(str(card), device=CPU)
-        rules = {"own": rule_of(card)}
-        name = card.stem
-        if folds in card.parents:
-            name = f"without {card.parent.parent.name}"
-            rules["last"] = rule_of(cards[-1])
+    for path in [*sorted(folds.glob("*/weights/*.json")), *([] if synthetic else cards)]:
+        card = load_card(str(path))
+        stages = load_synthetic_experts(card) if synthetic else load_stages(card, device=CPU)
+        calibrations = {"own": calibration_of(card)}
+        name = path.stem
+        if folds in path.parents:
+            name = f"without {path.parent.parent.name}"
+            calibrations["last"] = calibration_of(load_card(str(cards[-1])))
         for case in cases:
-            if f"sub-{case.scan.subject}" in known:
+            if f"sub-{case.scan.subject}" in card.participants:
                 continue
             for given, condition in conditions(case).items():
-                found = ask_case(stages, case, condition, entries)
-                # No rule has a part in it.
+                found = predict_case(stages, case, condition, card)
+                # No operating point has a part in it.
                 ap = average_precision(count_at_thresholds(found.probability, found.lesions))
-                for which, rule in rules.items():
-                    row = {"weights": name, "scan": case.label, "given": given, "rule": which}
-                    rows.append({**row, "AP": ap, **score(found, rule)})
+                for which, calibration in calibrations.items():
+                    row = {"weights": name, "scan": case.label, "given": given, "point": which}
+                    rows.append({**row, "AP": ap, **score(found, calibration)})
     return rows
 
 
-def measure_healthy(card: Path, engine: Engine) -> list[dict[str, object]]:
+def measure_healthy(card: MethodCard, generator: ScanGenerator) -> list[dict[str, object]]:
     """Measure what is found in healthy heads, whose contrasts are drawn."""
-    stages, rule = load_stages(str(card), device=CPU), rule_of(card)
-    combination = load_card(str(card))["combination"]
-    heads = engine.to_check().heads
+    stages, contrasts = load_stages(card, device=CPU), generator.contrasts
+    anatomies = generator.to_check().anatomies
     rows: list[dict[str, object]] = []
     for number in range(HEALTHY):
         rng = torch.Generator().manual_seed(2 * 10**9 + number)
-        sample = make_up_scan(heads[number % len(heads)], [], engine.contrasts, rng)
-        channels = zip(engine.contrasts, sample.volume, strict=True)
-        scaled = ask(stages, sample, engine.contrasts, combination).scale(rule.temperature)
-        labels = scaled.label(rule)
+        sample = make_synthetic_scan(anatomies[number % len(anatomies)], [], contrasts, rng)
+        channels = zip(contrasts, sample.channels, strict=True)
+        maps = predict_stages(stages, sample.to_volume(contrasts), card.combination)
+        found = Prediction(maps.probability, sample.lesions.numpy()).scale(card.temperature)
+        labels = found.label(card.operating_point)
         row = {"contrasts": "+".join(name for name, image in channels if image.any())}
         rows.append({**row, "load_ml": (labels > 0).sum() / 1000, "lesions": int(labels.max())})
     means = pd.DataFrame(rows).mean(numeric_only=True)
@@ -197,27 +189,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("heads", type=Path)
+    parser.add_argument("label_maps", type=Path)
     parser.add_argument("--card", type=Path, nargs="+", required=True)
     parser.add_argument("--folds", type=Path, help="weights of folds that lie elsewhere")
     parser.add_argument("--out", type=Path, required=True, help="keeps what was drawn and found")
     options = parser.parse_args()
-    cases, last = read_cases(options.work), options.card[-1]
+    cases, last = read_cases(options.work), load_card(str(options.card[-1]))
     folds = options.folds or options.work / "folds"
     show("Left-out scans", score_left_out(cases, folds, options.card))
-    alone = score_left_out(cases, folds, options.card, made_up=True)
-    show("Left-out scans, experts of made-up scans alone", alone)
-    heads = tuple(load_heads(options.heads, options.work / "prepared" / "heads"))
-    engine = Engine(cases[0].contrasts, heads, tuple(load_donors(options.dataset)))
-    show(f"Healthy heads, {last.stem}", measure_healthy(last, engine))
-    kept = options.out / weights_id(str(last))[:12]
-    stages = load_stages(str(last), device=CPU)
-    combination = load_card(str(last))["combination"]
-    samples = ask_about_samples(
-        stages, engine, kept, combination=combination, seed=2 * 10**6, count=COVERED
+    alone = score_left_out(cases, folds, options.card, synthetic=True)
+    show("Left-out scans, experts of synthetic scans alone", alone)
+    maps = load_label_maps(options.label_maps, options.work / "prepared" / "label-maps")
+    donors = tuple(load_donors(options.dataset))
+    generator = ScanGenerator(cases[0].contrasts, tuple(maps), donors)
+    show(f"Healthy heads, {last.name}", measure_healthy(last, generator))
+    found = predict_synthetic(
+        load_stages(last, device=CPU),
+        generator,
+        options.out / last.sha256[:12],
+        combination=last.combination,
+        seed=2 * 10**6,
+        count=COVERED,
     )
-    checked = describe(samples, rule_of(last))
-    show(f"Calibration of {last.stem} on {COVERED} samples", [dict(checked)])
+    checked = check_calibration(found, calibration_of(last))
+    show(f"Calibration of {last.name} on {COVERED} synthetic scans", [dict(checked)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run was asked to do, as frozen dataclasses: one for each room."""
+"""Settings of a run, as frozen dataclasses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ CONTRASTS = ("FLAIR", "T1w", "T2w", "PDw")
 """BIDS suffixes of the images that a scan may have; FLAIR is the reference image."""
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
-"""The template that nilearn carries; the network grid is aligned to it."""
+"""The template, from nilearn; the network grid is aligned to it."""
 
 VERSION = version("cascade_bids")
-"""The version of the product, read from the installed package."""
+"""Version of the installed package."""
 
 
 @dataclass(frozen=True)
 class InputConfig:
-    """Which images of which dataset are read."""
+    """Dataset and images to read."""
 
     bids_dir: Path
     """Root of the raw BIDS dataset; never written to."""
@@ -31,17 +31,17 @@ class InputConfig:
     derivatives: Mapping[str, Path] = field(default_factory=dict)
     """Name to path of other pipelines' derivatives that may hold a brain mask."""
     database_dir: Path | None = None
-    """Folder of a pybids database to make or use again."""
+    """Folder of a pybids database to create or reuse."""
     validate: bool = True
-    """Whether files with names that BIDS does not know are passed over."""
+    """Whether files with names that are not valid in BIDS are ignored."""
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How a scan is brought to the network grid."""
+    """Preprocessing of a scan."""
 
     skull_strip: str = "auto"
-    """``auto`` extracts the brain, ``skip`` takes the images as already extracted."""
+    """``auto`` extracts the brain, ``skip`` uses images that are already brain-extracted."""
     random_seed: int = 0
     """Seed of the voxels that registration samples; not negative."""
     output_spaces: tuple[str, ...] = ()
@@ -50,47 +50,47 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Which networks find the lesions."""
+    """Networks that find the lesions."""
 
     method: str = "cascade"
     """Name of a method in the weights folder, or the path of a card."""
     separate_lesions: bool = False
     """Whether confluent lesions are split at the peaks of the method's sphere map."""
     tta: bool = False
-    """Whether the networks are asked about the mirrored head too (test-time augmentation)."""
+    """Whether the networks also predict the mirrored head (test-time augmentation)."""
 
 
 @dataclass(frozen=True)
 class ResourceConfig:
-    """What the run may use of the machine."""
+    """Resources of the machine that the run may use."""
 
     work_dir: Path | None = None
-    """Folder for intermediate files; the same folder continues a broken run; None is temporary."""
+    """Folder for intermediate files, from which a run can resume; None for a temporary folder."""
     clean_work_dir: bool = False
-    """Whether the intermediate files go when the run is over."""
+    """Whether the intermediate files are removed after the run."""
     device: str = "auto"
-    """``cpu``, ``cuda`` or ``auto`` (a GPU where there is one)."""
+    """``cpu``, ``cuda`` or ``auto`` (a GPU if there is one)."""
     nprocs: int = 1
-    """Steps that run at the same time."""
+    """Number of steps that run at the same time."""
     omp_nthreads: int = 1
-    """Threads inside one step."""
+    """Number of threads of one step."""
     stop_on_first_crash: bool = False
     """Whether the first failing scan ends the run."""
     plugin: Mapping[str, Any] | None = None
-    """Nipype's ``plugin`` and ``plugin_args`` for the steps; None runs them here."""
+    """Nipype's ``plugin`` and ``plugin_args`` for the steps; None runs them on this machine."""
 
 
 @dataclass(frozen=True)
 class ParticipantConfig:
-    """All that the participant level needs to know."""
+    """All settings of the participant level."""
 
     output_dir: Path
     """Root of the derivatives."""
     inputs: InputConfig
-    """Which images are read."""
+    """Images to read."""
     preprocess: PreprocessConfig
-    """How they are prepared."""
+    """Their preprocessing."""
     method: MethodConfig
-    """What finds the lesions."""
+    """Method that finds the lesions."""
     resources: ResourceConfig
-    """What the run may use."""
+    """Resources of the run."""

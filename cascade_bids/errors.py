@@ -1,23 +1,23 @@
-"""The errors that a user may see, each with the exit code that it leads to."""
+"""Errors for the user, with their exit codes."""
 
 
 class CascadeBidsError(Exception):
-    """Root of all errors that cascade_bids raises on purpose.
+    """Base class of all errors that cascade_bids raises on purpose.
 
-    The message says what is wrong, in which file, and what to do about it.
+    The message states the problem, the file and the remedy.
     """
 
     exit_code = 1
 
 
 class ScanError(CascadeBidsError):
-    """One scan cannot be processed; the others go on."""
+    """One scan cannot be processed; the others can."""
 
     exit_code = 1
 
 
 class UsageError(CascadeBidsError):
-    """The command was called wrongly: a bad flag, missing input, output inside input."""
+    """The command was called wrongly: invalid option, missing input, output inside the input."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""How a file comes to its place: whole, or not at all."""
+"""Write files completely, or not at all."""
 
 import contextlib
 import uuid
@@ -10,24 +10,25 @@ from cascade_bids.errors import CascadeBidsError
 
 @contextlib.contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """Lend a hidden path beside the target, and move it there when it is complete.
+    """Provide a hidden temporary path, and move the file to the target when it is complete.
 
     Parameters
     ----------
     target
-        The file; its folder is made when missing, and what it held before is replaced.
+        The file; its folder is created when missing, and an existing file is replaced.
 
     Yields
     ------
     Path
-        Where to write; no other process uses this path, and it ends as the target does.
+        Path to write to, in the folder of the target and with the same suffix; no other process
+        uses it.
 
     Raises
     ------
     CascadeBidsError
-        If the file can't be written; the target is as it was before.
+        If the file cannot be written; the target is unchanged.
     """
-    # Not the process's number, which repeats across containers that share a folder.
+    # The process id is not unique across containers that share a folder.
     part = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,3 +41,28 @@ def appearing(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, completely or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is created when missing.
+    text
+        Its content, written as UTF-8 with line feeds.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    CascadeBidsError
+        If the file cannot be written; an existing file is unchanged.
+    """
+    with appearing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+    return path

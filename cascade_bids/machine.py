@@ -1,4 +1,4 @@
-"""What of the machine a run may use: a container or a batch job may be given less than there is."""
+"""Memory and cores that a run may use, which containers and batch jobs may limit."""
 
 import math
 import os
@@ -10,12 +10,12 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_memory(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
-    """Say how many bytes of memory this process may use: those of the machine, or its limit.
+    """Return the memory that this process may use: that of the machine, or its limit.
 
     Parameters
     ----------
     cgroups, membership
-        Where Linux tells the limits of control groups, and to which this process belongs.
+        Files of Linux with the limits of control groups, and with the groups of this process.
 
     Returns
     -------
@@ -32,8 +32,8 @@ def usable_memory(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int
 
 
 def usable_cores(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
-    """Say how many cores this process may use, at least 1; parameters as of `usable_memory`."""
-    # Where nobody can tell (macOS), all.
+    """Return how many cores this process may use, at least 1; parameters as of `usable_memory`."""
+    # All cores where the affinity is not available (macOS).
     affine = hasattr(os, "sched_getaffinity")
     count = len(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
     for folder in _groups(cgroups, membership, "cpu"):
@@ -46,8 +46,8 @@ def usable_cores(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
 
 
 def _groups(cgroups: Path, membership: Path, controller: str) -> Iterator[Path]:
-    """Give the folders of the groups that this process is in, and of those around them."""
-    # In a container the membership may be told as seen from outside; then the root is its group.
+    """Yield the folders of the control groups of this process, and of their parents."""
+    # In a container the membership may be the one outside of it; then the root is its group.
     yield from (cgroups, cgroups / controller)
     if not membership.exists():
         return
@@ -63,7 +63,7 @@ def _groups(cgroups: Path, membership: Path, controller: str) -> Iterator[Path]:
 
 
 def _numbers(path: Path) -> list[int]:
-    """Read the numbers of a file; none when it is missing or says that there is no limit."""
+    """Read the numbers in a file; none if it is missing or sets no limit."""
     try:
         words = path.read_text().split()
     except OSError:

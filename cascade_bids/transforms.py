@@ -1,8 +1,8 @@
 """Linear transforms as matrices and as ITK text files.
 
 A transform is a (4, 4) float64 matrix that maps world coordinates (RAS+, mm) of the fixed image to
-those of the moving one. That is the direction in which images are resampled and which ITK stores;
-ITK counts x and y the other way (LPS).
+those of the moving one. This is the direction in which images are resampled and which ITK stores;
+ITK uses LPS+ coordinates.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def from_itk(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Make a transform of the parameters of ITK's MatrixOffsetTransformBase.
+    """Build a transform from the parameters of ITK's MatrixOffsetTransformBase.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def write_transform(transform: np.ndarray, path: Path) -> None:
     transform
         (4, 4) fixed to moving, RAS+ mm.
     path
-        File to write, ``.txt``.
+        The file, ``.txt``.
     """
     itk = _LPS @ transform @ _LPS
     numbers = " ".join(repr(float(n)) for n in [*itk[:3, :3].ravel(), *itk[:3, 3]])

@@ -33,7 +33,7 @@ def steps_run_here() -> Iterator[None]:
     """Run steps in the process of the test, where stand-ins are, unless it asks for several."""
     from nipype.pipeline.plugins import LinearPlugin
 
-    from cascade_bids import execution
+    from cascade_bids.workflows import execution
 
     workers = execution.WorkersPlugin
 

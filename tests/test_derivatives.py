@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from bids import BIDSLayout
 
-from cascade_bids.lesions.metrics import dice
+from cascade_bids.metrics.overlap import dice
 
 from .tiny_heads import (
     AFFINE,

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cascade_bids.lesions.metrics import dice, mean_displacement_mm
-from cascade_bids.phantom import PlantedScan, write_phantom
+from cascade_bids.metrics.overlap import dice, mean_displacement_mm
+from cascade_bids.phantom import PhantomScan, write_phantom
 from cascade_bids.transforms import read_transform
 
 from .tiny_heads import assert_tidy, contents, validator_errors
+
+pytestmark = pytest.mark.slow
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 EXPECTED = Path(__file__).with_name("expected")
@@ -76,18 +78,19 @@ def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def planted(phantom_dir: Path) -> PlantedScan:
+def planted(phantom_dir: Path) -> PhantomScan:
     return write_phantom(phantom_dir / "bids")[0]
 
 
 @pytest.fixture(scope="session")
-def phantom(phantom_dir: Path, planted: PlantedScan) -> Processed:
+def phantom(phantom_dir: Path, planted: PhantomScan) -> Processed:
     watched = {name: phantom_dir / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     for folder in watched.values():
         folder.mkdir()
     watched |= {"input": phantom_dir / "bids", "program": RUN_PY.parent / "cascade_bids"}
     before = {name: contents(folder) for name, folder in watched.items()}
     environment = {name: str(path) for name, path in watched.items() if name.isupper()}
+    environment |= note_opened_cards(phantom_dir)
     processed = process(
         phantom_dir / "bids",
         phantom_dir / "out",
@@ -100,6 +103,29 @@ def phantom(phantom_dir: Path, planted: PlantedScan) -> Processed:
     return processed
 
 
+def note_opened_cards(folder: Path) -> dict[str, str]:
+    """Let every process that has this environment note which cards it opens."""
+    hook = folder / "hook" / "sitecustomize.py"
+    hook.parent.mkdir()
+    hook.write_text(
+        "import sys\n"
+        "def note(event, arguments):\n"
+        "    name = str(arguments[0]) if event == 'open' else ''\n"
+        "    if '/data/weights/' in name and name.endswith('.json'):\n"
+        f"        with open({str(folder / 'opened')!r}, 'a') as log:\n"
+        "            log.write(name.rsplit('/', 1)[1] + '\\n')\n"
+        "sys.addaudithook(note)\n"
+    )
+    return {"PYTHONPATH": str(hook.parent)}
+
+
+def test_every_card_is_opened_once_by_all_processes_together(
+    phantom: Processed, phantom_dir: Path
+) -> None:
+    opened = (phantom_dir / "opened").read_text().split()
+    assert sorted(opened) == ["brain.json", "cascade.json"]
+
+
 def test_the_run_says_what_it_did(phantom: Processed) -> None:
     assert "1 complete, 0 failed" in phantom.done.stdout
     assert str(phantom.out) in phantom.done.stdout
@@ -107,7 +133,7 @@ def test_the_run_says_what_it_did(phantom: Processed) -> None:
 
 
 def test_every_output_lies_on_the_grid_of_the_flair(
-    phantom: Processed, planted: PlantedScan
+    phantom: Processed, planted: PhantomScan
 ) -> None:
     flair = nib.load(planted.flair)
     images = sorted(phantom.out.rglob("*_space-FLAIR_*.nii.gz"))
@@ -118,7 +144,7 @@ def test_every_output_lies_on_the_grid_of_the_flair(
         np.testing.assert_allclose(image.affine, flair.affine, atol=1e-3)
 
 
-def test_the_brain_is_that_of_the_phantom(phantom: Processed, planted: PlantedScan) -> None:
+def test_the_brain_is_that_of_the_phantom(phantom: Processed, planted: PhantomScan) -> None:
     truth = np.asarray(nib.load(planted.brain_mask).dataobj)
     found = phantom.voxels("space-FLAIR_desc-brain_mask.nii.gz")
     assert dice(found, truth) > 0.85
@@ -126,7 +152,7 @@ def test_the_brain_is_that_of_the_phantom(phantom: Processed, planted: PlantedSc
 
 
 def test_the_registration_finds_how_the_head_moved(
-    phantom: Processed, planted: PlantedScan
+    phantom: Processed, planted: PhantomScan
 ) -> None:
     found = read_transform(phantom.path("from-T1w_to-FLAIR_mode-image_xfm.txt"))
     points = brain_points(planted.brain_mask)

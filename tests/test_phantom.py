@@ -20,7 +20,7 @@ from cascade_bids.lesions.location import load_atlas, locate_lesions
 from cascade_bids.phantom import compare_loads, make_head, write_phantom
 from cascade_bids.phantom import dataset as dataset_module
 from cascade_bids.phantom.anatomy import Anatomy, build_anatomy
-from cascade_bids.phantom.lesions import PLANS, LesionPlan, measure, plant
+from cascade_bids.phantom.lesions import PLANS, LesionPlan, draw_lesion, measure
 from cascade_bids.phantom.scanner import acquire, as_image, centred_grid, random_rigid
 
 SEED = 3
@@ -86,8 +86,8 @@ def test_mask_holds_each_lesion_of_the_table(scan):
     assert affine == pytest.approx(load(scan.flair)[1], abs=1e-4)
 
     centroids = apply_affine(affine, ndimage.center_of_mass(mask, labels, range(1, count + 1)))
-    planted = np.array([lesion.centroid_mm for lesion in scan.lesions])
-    distances = np.linalg.norm(planted[:, None] - centroids, axis=2)
+    true = np.array([lesion.centroid_mm for lesion in scan.lesions])
+    distances = np.linalg.norm(true[:, None] - centroids, axis=2)
     assert distances.min(axis=1).max() < 1.5
     assert sorted(distances.argmin(axis=1)) == list(range(count))
 
@@ -166,7 +166,7 @@ def test_lesions_lie_where_the_atlas_says(subject, session):
     anatomy = build_anatomy()
     labels = np.zeros(anatomy.brain.shape, dtype=np.uint8)
     for index, plan in enumerate(PLANS[subject, session], 1):
-        lesion = plant(plan, anatomy)
+        lesion = draw_lesion(plan, anatomy)
         labels[lesion.box][lesion.share >= 0.5] = index
     found = locate_lesions(labels, anatomy.affine, atlas=load_atlas(), world_to_atlas=np.eye(4))
     assert list(found.values()) == [plan.location for plan in PLANS[subject, session]]
@@ -250,7 +250,7 @@ def test_a_lesion_within_tissue_is_an_ellipsoid(volume_ml, centre, stretch):
     shape = (40, 40, 40)
     full, none = np.full(shape, 255, np.uint8), np.zeros(shape, np.uint8)
     tissue = Anatomy({"white": full, "grey": none}, full > 0, np.eye(4))
-    lesion = plant(LesionPlan("deep_white_matter", centre, volume_ml, stretch), tissue)
+    lesion = draw_lesion(LesionPlan("deep_white_matter", centre, volume_ml, stretch), tissue)
     volume_mm3, centroid = measure(lesion, tissue)
     assert volume_mm3 == pytest.approx(1000 * volume_ml, rel=0.06)
     np.testing.assert_allclose(centroid, centre, atol=0.1)
@@ -290,7 +290,7 @@ def test_stored_axes_do_not_move_the_scan(axes):
     np.testing.assert_allclose(apply_affine(image.get_qform(), stored), expected, atol=1e-4)
 
 
-def test_table_is_what_was_planted(scan):
+def test_table_holds_the_true_lesions(scan):
     table = pd.read_csv(scan.lesion_mask.with_name(f"{scan.label}_desc-lesions_dseg.tsv"), sep="\t")
     assert table["volume_mm3"].tolist() == [one.volume_mm3 for one in scan.lesions]
     assert table["location"].tolist() == [one.location for one in scan.lesions]

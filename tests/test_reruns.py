@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from cascade_bids import batch
-from cascade_bids.config import VERSION
+from cascade_bids.app import participant
 from cascade_bids.preprocess import registration
 from cascade_bids.report import panels
+from cascade_bids.workflows.execution import STEPS
 
 from .tiny_heads import (
     assert_tidy,
@@ -140,7 +140,7 @@ def test_a_scan_that_was_not_reached_is_not_called_complete(
 
 def test_an_error_of_nipype_itself_fails_its_scan_only(quick: Counter[str], tmp_path: Path) -> None:
     bids = make_dataset(tmp_path / "bids", "sub-01", "sub-02")
-    in_the_way = tmp_path / f"work/version-{VERSION}/cascade_bids/sub_01/conform_FLAIR"
+    in_the_way = tmp_path / f"work/{STEPS}/cascade_bids/sub_01/conform_FLAIR"
     in_the_way.parent.mkdir(parents=True)
     in_the_way.touch()
     done = run(bids, tmp_path / "out", "-w", tmp_path / "work")
@@ -157,7 +157,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 
     bids = make_dataset(tmp_path / "bids", "sub-01")
     assert run(bids, tmp_path / "out").code == 0
-    monkeypatch.setattr(batch, "init_participant_wf", interrupt)
+    monkeypatch.setattr(participant, "init_participant_wf", interrupt)
     done = run(bids, tmp_path / "out")
     assert done.code == 130
     assert "interrupted" in done.text
@@ -219,4 +219,4 @@ def test_the_work_of_another_run_is_left_when_the_folder_is_emptied(
     before = contents(tmp_path / "work")
     assert run(bids, *options, "01", "--clean-workdir").code == 0
     assert contents(tmp_path / "work") == before
-    assert not (tmp_path / f"work/version-{VERSION}/cascade_bids/sub_01").exists()
+    assert not (tmp_path / f"work/{STEPS}/cascade_bids/sub_01").exists()

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from cascade_bids.config import CONTRASTS
-from cascade_bids.network import nodes, weights
+from cascade_bids.interfaces import models
+from cascade_bids.models.card import WEIGHTS_DIR
 
 from .tiny_heads import METHOD, call, contents, image_path, make_dataset, make_head, run, stats
 
@@ -19,7 +20,7 @@ from .tiny_heads import METHOD, call, contents, image_path, make_dataset, make_h
 @pytest.fixture
 def card(tmp_path: Path) -> Path:
     """A method with a sphere head: one without, with a card that says so."""
-    folder = shutil.copytree(weights.WEIGHTS_DIR, tmp_path / "methods")
+    folder = shutil.copytree(WEIGHTS_DIR, tmp_path / "methods")
     path = folder / "valverde2017.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sphere_head": True}))
     return path
@@ -28,9 +29,9 @@ def card(tmp_path: Path) -> Path:
 @pytest.fixture
 def with_spheres(quick: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the stand-in for the networks also see a sphere at each end of what it finds."""
-    find = nodes.FindLesions._run_interface
+    find = models.FindLesions._run_interface
 
-    def find_with_spheres(self: nodes.FindLesions, runtime: object) -> object:
+    def find_with_spheres(self: models.FindLesions, runtime: object) -> object:
         runtime = find(self, runtime)
         found = nib.load(self._results["out_file"])
         inside = np.argwhere(np.asarray(found.dataobj) > 0.5)
@@ -42,7 +43,7 @@ def with_spheres(quick: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self._results["spheres"] = str(path)
         return runtime
 
-    monkeypatch.setattr(nodes.FindLesions, "_run_interface", find_with_spheres)
+    monkeypatch.setattr(models.FindLesions, "_run_interface", find_with_spheres)
 
 
 def table(out: Path, label: str) -> pd.DataFrame:

@@ -20,10 +20,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cascade_bids.cli import main
-from cascade_bids.network import brain, cascade
-from cascade_bids.network.evaluate import LesionMaps
-from cascade_bids.preprocess import registration, steps
+from cascade_bids.cli.main import main
+from cascade_bids.models import brain_extraction, predict
+from cascade_bids.models.network import LesionMaps
+from cascade_bids.preprocess import bias, registration, template
 
 SHAPE = (24, 28, 20)
 AFFINE = nib.affines.from_matvec(np.diag([8.0, 8.0, 8.0]), [-92, -126, -71])
@@ -80,31 +80,28 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
 
     def find_bright(
         stages: object,
+        card: object,
         images: dict,
         inside: np.ndarray,
-        _: object,
         *,
-        combination: str,
-        anatomy: object,
         affine: object,
-        temperature: float,
+        anatomy: object,
         mirrored: bool,
-        cascades: int,
     ) -> LesionMaps:
         found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
         return LesionMaps(found, None)
 
-    def extract(image: nib.Nifti1Image, device: object) -> nib.Nifti1Image:
+    def extract(image: nib.Nifti1Image, card: object, device: object) -> nib.Nifti1Image:
         bright = (np.asarray(image.dataobj) > 150).astype(np.float32)
-        return brain.brain_mask(nib.Nifti1Image(bright, image.affine))
+        return brain_extraction.brain_mask(nib.Nifti1Image(bright, image.affine))
 
     quick: dict[tuple[object, str], Callable] = {
-        (steps, "correct_bias"): lambda image: image,
+        (bias, "correct_bias"): lambda image: image,
         (registration, "register_rigid"): lambda *_, **__: motion,
         (registration, "align_to_template"): lambda *_, **__: (pose, pose),
-        (steps, "network_grid"): lambda: NETWORK_GRID,
-        (brain, "extract_brain"): extract,
-        (cascade, "run_cascade"): find_bright,
+        (template, "network_grid"): lambda: NETWORK_GRID,
+        (brain_extraction, "extract_brain"): extract,
+        (predict, "predict_lesions"): find_bright,
     }
     with pytest.MonkeyPatch.context() as patch:
         for (module, name), function in quick.items():

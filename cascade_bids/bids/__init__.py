@@ -1,1 +1,1 @@
-"""BIDS in and out: which images a scan has, where its derivatives go."""
+"""BIDS input and output: the images of a scan, and the paths of its derivatives."""

@@ -1,4 +1,4 @@
-"""A BIDS dataset on disk: its description, its index, the URIs of its files."""
+"""BIDS datasets: description, index, and URIs of files."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     path
         The file.
     what
-        What it is, for the message.
+        What the file is, for error messages.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If the file cannot be read, is not JSON or holds something else.
+        If the file cannot be read, is not JSON or holds no object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 
 def bids_uri(dataset: str, root: Path, path: Path) -> str:
-    """Write the BIDS URI of a file.
+    """Build the BIDS URI of a file.
 
     Parameters
     ----------
@@ -111,18 +111,18 @@ def bids_uri(dataset: str, root: Path, path: Path) -> str:
 
 
 def parse_entities(relative: PurePath) -> dict[str, str]:
-    """Read the BIDS entities from a path inside a dataset.
+    """Parse the BIDS entities of a path inside a dataset.
 
     Parameters
     ----------
     relative
-        Path relative to the root of the dataset. Only this part is read, since a folder above
+        Path relative to the root of the dataset. Only this part is parsed, since a folder above
         the dataset may look like an entity (``/scratch/run-3/dataset``).
 
     Returns
     -------
     dict
-        Long name of each entity to its value, zero padding kept.
+        Long name of each entity to its value, with zero padding.
 
     Examples
     --------
@@ -135,7 +135,13 @@ def parse_entities(relative: PurePath) -> dict[str, str]:
 
 @cache
 def known_entities() -> tuple[Any, ...]:
-    """Return the entities that pybids knows, each with the pattern that finds it in a path."""
+    """Return the entities that pybids knows.
+
+    Returns
+    -------
+    tuple of bids.layout.models.Entity
+        Each with the pattern that finds it in a path.
+    """
     configs = [Config.load(name) for name in ("bids", "derivatives")]
     return tuple({name: e for config in configs for name, e in config.entities.items()}.values())
 
@@ -165,22 +171,22 @@ def index_images(
 ) -> list[Image]:
     """List the anatomical images in a dataset.
 
-    Only images in ``anat/`` are looked at: sidecars, other datatypes and unwanted participants
-    cost time in big datasets.
+    Only images in ``anat/`` are indexed: sidecars, other datatypes and other participants would
+    cost time in large datasets.
 
     Parameters
     ----------
     root
         Root of the dataset, absolute.
     subjects
-        Participants to look at; None for all. A database always holds all of them, since later
-        runs use it too.
+        Participants to index; None for all. A database always holds all of them, since later runs
+        use it too.
     validate
-        Whether files with names that BIDS does not know are passed over.
+        Whether files with names that are not valid in BIDS are ignored.
     database_dir
-        Folder of the pybids database to make or use again, if any.
+        Folder of the pybids database to create or reuse, if any.
     suffixes
-        Which images: the four contrasts, or masks too.
+        Suffixes of the images: the four contrasts, or those of masks.
 
     Returns
     -------
@@ -215,7 +221,7 @@ def index_images(
 def _open_layout(
     root: Path, validate: bool, indexer: BIDSLayoutIndexer, database_dir: Path | None
 ) -> BIDSLayout:
-    """Open the index of a dataset: in memory, or in a database that is made when missing."""
+    """Open the index of a dataset: in memory, or in a database that is created when missing."""
     if database_dir is None:
         return BIDSLayout(root, validate=validate, indexer=indexer)
     if database_dir.resolve().is_relative_to(root.resolve()):
@@ -227,7 +233,7 @@ def _open_layout(
     try:
         if not database.exists():
             database_dir.mkdir(parents=True, exist_ok=True)
-            # Array jobs may share the folder, so the database appears there when it is whole.
+            # Array jobs may share the folder, so the database is moved there once it is complete.
             with tempfile.TemporaryDirectory(dir=database_dir) as scratch:
                 made = BIDSLayout(root, validate=validate, indexer=indexer, database_path=scratch)
                 made.connection_manager.session.close()

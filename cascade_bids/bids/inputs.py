@@ -1,4 +1,4 @@
-"""From a BIDS dataset to scans: which images each one has, and what stands in its way."""
+"""Find the scans of a BIDS dataset: their images, and why a scan cannot be processed."""
 
 import logging
 import math
@@ -30,26 +30,26 @@ logger = logging.getLogger(__name__)
 
 _QUERIES = tuple(contrast.lower() for contrast in CONTRASTS)
 _MASK_SPACES = {"FLAIR": "FLAIR", "T1w": "T1w", None: "T1w"}
-"""Space entity of a brain mask to the contrast on which it lies; fMRIPrep omits T1w."""
+"""Space entity of a brain mask to the contrast it is aligned with; fMRIPrep omits T1w."""
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
-"""What nibabel may raise on a damaged header."""
+"""Errors that nibabel may raise on a damaged header."""
 
 
 def find_scans(config: InputConfig) -> list[Scan]:
     """Find the scans of a BIDS dataset and choose one image for each contrast.
 
     A scan is a participant's session that has any of the four contrasts. FLAIR is required: a
-    scan without it is returned with a ``problem``; so is a participant who has no image at all,
-    unless only some sessions were asked for, of anyone. Of several images of one contrast the one
-    with the smallest voxels is taken, then the first by name. Images made with a contrast agent,
-    phase images and images with a magnetisation-transfer pulse are never taken. Of several images,
-    one with an unreadable header is passed over; a contrast's only image is kept unseen, so that
-    the scan fails with the reader's message and the others go on.
+    scan without it is returned with a ``problem``; so is a participant without any image, unless
+    the settings select sessions but no participants. Of several images of one contrast the one with
+    the smallest voxels is used, then the first by name. Images made with a contrast agent, phase
+    images and images with a magnetisation-transfer pulse are never used. Of several images, one
+    with an unreadable header is ignored; the only image of a contrast is not read here, so that
+    the scan fails later with the reader's message and the other scans are processed.
 
     Parameters
     ----------
     config
-        The dataset and what to take from it.
+        The dataset, and which of its images are used.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def find_scans(config: InputConfig) -> list[Scan]:
     images = index_images(
         root,
         subjects=subjects if config.participant_labels else None,
-        # The validator of names knows raw datasets only.
+        # Only names of raw datasets can be validated.
         validate=config.validate and description.get("DatasetType", "raw") == "raw",
         database_dir=config.database_dir,
     )
@@ -91,17 +91,17 @@ def find_scans(config: InputConfig) -> list[Scan]:
         if (
             subject in subjects
             and (not config.session_labels or session in sessions)
-            and _matches(image.entities, session_filter)  # one that picks sessions picks scans
+            and _matches(image.entities, session_filter)  # a filter of sessions selects scans
         ):
             groups.setdefault((subject, session), []).append(image)
     scans = [_make_scan(config, *key, found) for key, found in groups.items()]
 
     absent = sorted(set(subjects) - {scan.subject for scan in scans}, key=subjects.index)
-    hint = _why_nothing(config)
+    hint = _hint_no_image(config)
     if not (scans or config.participant_labels):
         raise StartError(f"No scan in {root} can be processed. {hint}")
     if not config.participant_labels and (config.session_labels or session_filter):
-        # They need not have the sessions that were asked for.
+        # Participants need not have the selected sessions.
         if absent:
             logger.warning("No image is found for participant %s. %s", _shorten(absent), hint)
         return scans
@@ -113,16 +113,16 @@ def find_scans(config: InputConfig) -> list[Scan]:
                 "files, with letters and digits only."
             )
         scans.append(Scan(subject, None, None, problem=problem))
-    place = {subject: number for number, subject in enumerate(subjects)}
-    return sorted(scans, key=lambda scan: place[scan.subject])
+    order = {subject: number for number, subject in enumerate(subjects)}
+    return sorted(scans, key=lambda scan: order[scan.subject])
 
 
 def load_filters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a filter file in the form of fMRIPrep's ``--bids-filter-file``.
+    """Load a filter file in the format of fMRIPrep's ``--bids-filter-file``.
 
     Each key is a contrast in lower case, each value maps BIDS entities (by their long names, as
-    in pybids) to the value that an image must have, or a list of such. ``null`` means that the
-    entity must be absent, ``"*"`` that it must be there with any value.
+    in pybids) to the value that an image must have, or a list of allowed values. ``null`` means
+    that the entity must be absent, ``"*"`` that it must be present with any value.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def load_filters(path: Path) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        Contrast in lower case to entities to wanted values.
+        Contrast in lower case to entities to required values.
 
     Raises
     ------
     UsageError
-        If the file is not JSON of that form, or names a query or entity that does not exist.
+        If the file is not JSON of that format, or names a query or entity that does not exist.
     """
     content = read_json(path, "filter file")
     unknown = sorted(set(content) - set(_QUERIES))
@@ -166,13 +166,13 @@ def load_filters(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _select(
-    what: str, prefix: str, asked: Sequence[str], folders: Iterable[Path], where: Path
+    what: str, prefix: str, labels: Sequence[str], folders: Iterable[Path], where: Path
 ) -> list[str]:
-    """Labels that were asked for, or all of them; with or without the prefix."""
+    """Return the selected labels, given with or without the prefix, or all labels."""
     known = natural_sort({path.name.removeprefix(prefix) for path in folders if path.is_dir()})
-    if not asked:
+    if not labels:
         return known
-    wanted = list(dict.fromkeys(label.removeprefix(prefix) for label in asked))
+    wanted = list(dict.fromkeys(label.removeprefix(prefix) for label in labels))
     unknown = [label for label in wanted if label not in known]
     if unknown:
         has = _shorten(known) if known else f"no {what} at all"
@@ -181,7 +181,7 @@ def _select(
 
 
 def _shorten(labels: Sequence[str], most: int = 20) -> str:
-    """List labels for a message, the first ones if they are many."""
+    """Format labels for a message, only the first ones if there are many."""
     rest = f", … ({len(labels)} in all)" if len(labels) > most else ""
     return ", ".join(labels[:most]) + rest
 
@@ -197,8 +197,8 @@ def _check_derivatives(derivatives: Mapping[str, Path]) -> None:
             raise UsageError(f"The derivatives folder {path} (--derivatives {name}) is missing.")
 
 
-def _why_nothing(config: InputConfig) -> str:
-    """Say what to do when a participant or a whole dataset has no image."""
+def _hint_no_image(config: InputConfig) -> str:
+    """Return advice for a participant or a dataset without images."""
     hint = f"A scan needs an anat/ folder with {', '.join(CONTRASTS)} images, FLAIR at least."
     if config.session_labels or config.filters:
         hint += " The session labels and the filter file narrow what is taken."
@@ -251,7 +251,7 @@ def _make_scan(
 
 
 def _choose(images: Sequence[Image], filters: Mapping[str, Any]) -> tuple[Image | None, list[str]]:
-    """Choose among the images of one contrast, and say by which rule."""
+    """Choose among the images of one contrast; return it, and the reasons as sentences."""
     sentences: list[str] = []
     fitting: list[Image] = []
     for image in images:
@@ -283,7 +283,7 @@ def _choose(images: Sequence[Image], filters: Mapping[str, Any]) -> tuple[Image 
 
 
 def _reason_against(image: Image, filters: Mapping[str, Any]) -> str | None:
-    """Why an image is not one of its contrast's plain images, if so."""
+    """Return why an image is not a plain image of its contrast, or None."""
     if "ceagent" in image.entities:
         return "it was made with a contrast agent"
     if image.entities.get("part", "mag") != "mag":
@@ -296,7 +296,7 @@ def _reason_against(image: Image, filters: Mapping[str, Any]) -> str | None:
 
 
 def _matches(entities: Mapping[str, str], filters: Mapping[str, Any]) -> bool:
-    """Whether entities fit a filter: None means absent, ``*`` any value, a list one of these."""
+    """Return whether entities match a filter: None is absent, ``*`` any value, a list any of it."""
 
     def fits(name: str, option: Any) -> bool:
         value = entities.get(name)
@@ -311,14 +311,14 @@ def _matches(entities: Mapping[str, str], filters: Mapping[str, Any]) -> bool:
 
 
 def _normal(name: str, value: str) -> str:
-    """Write a value as pybids compares it: runs by number, extensions with their dot."""
+    """Normalise a value as pybids compares it: runs by number, extensions with a dot."""
     if name == "run":
         return value.lstrip("0")
     return f".{value.lstrip('.')}" if name == "extension" else value
 
 
 def _voxel_mm3(path: Path) -> float:
-    """Volume of a voxel in mm³ from the header alone, to 6 digits so that equal ones tie."""
+    """Read the volume of a voxel, mm³, from the header, to 6 digits so that equal volumes tie."""
     zooms = cast(SpatialImage, nib.load(path)).header.get_zooms()[:3]
     volume = math.prod(abs(float(zoom)) for zoom in zooms)
     if not (math.isfinite(volume) and volume > 0):
@@ -328,7 +328,7 @@ def _voxel_mm3(path: Path) -> float:
 
 @dataclass(frozen=True)
 class _Mask:
-    """A brain mask, the derivatives that it is from, and the contrast that it lies on."""
+    """A brain mask, the name of its derivatives, and the contrast it is aligned with."""
 
     path: Path
     derivatives: str
@@ -340,8 +340,8 @@ def _find_brain_mask(
 ) -> _Mask | None:
     """Find a brain mask aligned with one of the chosen images, FLAIR before T1w.
 
-    A mask whose name tells of an acquisition, reconstruction or run must agree with the image's.
-    A mask outside the session's own folder is not taken: fMRIPrep puts a mask there that lies on
+    An acquisition, reconstruction or run in the name of a mask must be that of the image. A mask
+    outside the session's own folder is not used: fMRIPrep writes a mask there that is aligned with
     the average over the sessions.
     """
     found: list[_Mask] = []
@@ -356,7 +356,7 @@ def _find_brain_mask(
 
 
 def _are_of_one_image(mask: Mapping[str, str], image: Image | None) -> bool:
-    """Whether the entities of a mask do not speak against its being of an image."""
+    """Return whether the entities of a mask are compatible with those of an image."""
     names = ("acquisition", "reconstruction", "run")
     return image is not None and all(
         mask.get(name) in (None, image.entities.get(name)) for name in names

@@ -1,4 +1,4 @@
-"""Where each derivative goes, what stands beside it, and how it gets there whole."""
+"""Paths and sidecars of derivatives, and how they are written."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def output_path(root: Path, scan: Scan, name: str, **entities: str) -> Path:
     root
         Root of the derivatives.
     scan
-        The scan, whose participant, session and run the name keeps.
+        The scan; its participant, session and run are part of the path.
     name
         An output of ``data/io_spec.json``: ``lesion_mask``, ``lesion_probseg``, ``lesion_dseg``,
         ``lesion_table``, ``brain_mask``, ``preproc``, ``xfm``, ``stats``, ``figure`` or
         ``report``.
     **entities
         Further BIDS entities: ``contrast`` for ``preproc``, ``from_`` and ``to`` for ``xfm``,
-        ``desc`` for ``figure``, and ``space`` where it is not FLAIR.
+        ``desc`` for ``figure``, and ``space`` unless it is FLAIR.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def output_path(root: Path, scan: Scan, name: str, **entities: str) -> Path:
     Raises
     ------
     ValueError
-        If there is no such output, or the entities don't fit it.
+        If there is no such output, or the entities do not fit it.
 
     Examples
     --------
@@ -57,8 +57,8 @@ def output_path(root: Path, scan: Scan, name: str, **entities: str) -> Path:
     spec = _output_spec(name)
     source = {k: v for k, v in scan.entities.items() if k in spec.get("source", scan.entities)}
     renamed = {"contrast": "suffix", "from_": "from"}
-    asked = {renamed.get(entity, entity): value for entity, value in entities.items()}
-    path = build_path({**source, **spec["entities"], **asked}, _spec()["patterns"], strict=True)
+    given = {renamed.get(entity, entity): value for entity, value in entities.items()}
+    path = build_path({**source, **spec["entities"], **given}, _spec()["patterns"], strict=True)
     if path is None:
         raise ValueError(f"No pattern of io_spec.json fits {name} with {entities}.")
     if scan.stem is not None:
@@ -76,25 +76,25 @@ def sidecar(
 ) -> dict[str, Any]:
     """Build the JSON sidecar of an image or table.
 
-    The numbered lesions and their table share one sidecar, as they share one name.
+    The label map of the lesions and the lesion table share one sidecar, as they share one name.
 
     Parameters
     ----------
     name
         An output, as in `output_path`.
     scan
-        The scan that it is of.
+        The scan that the output belongs to.
     inputs
-        Where the raw dataset and the other derivatives are.
+        The raw dataset and the other derivatives.
     space
-        The space of the image: a contrast of the scan, or the template.
+        Space of the image: a contrast of the scan, or the template.
     contrast
-        The contrast that a ``preproc`` image is made from; else all of them are the sources.
+        Contrast from which a ``preproc`` image was computed; otherwise all images are sources.
 
     Returns
     -------
     dict
-        Description, SpatialReference, Sources and what else belongs to the output.
+        Description, SpatialReference, Sources and further entries of the output.
     """
     spec = _output_spec(name)["sidecar"]
     fixed = _spec()["sidecars"][spec] if isinstance(spec, str) else spec
@@ -107,19 +107,19 @@ def sidecar(
 
 
 def image_uris(scan: Scan, inputs: InputConfig) -> dict[str, str]:
-    """Name each image of a scan: by its BIDS URI, or by its file when it has none.
+    """Return the BIDS URI of each image of a scan, or its file name outside BIDS.
 
     Parameters
     ----------
     scan
         The scan.
     inputs
-        Where the raw dataset is.
+        The raw dataset.
 
     Returns
     -------
     dict
-        Contrast to URI.
+        Contrast to URI or file name.
     """
     if scan.stem is not None:
         return {contrast: path.name for contrast, path in scan.images.items()}
@@ -131,16 +131,16 @@ def write_dataset_description(
 ) -> None:
     """Write dataset_description.json and .bidsignore at the root of the derivatives.
 
-    Links that an earlier run wrote stay, since the BIDS URIs of its sidecars use them.
+    Links of earlier runs are kept, since the BIDS URIs of their sidecars use them.
 
     Parameters
     ----------
     root
-        Root of the derivatives; made when missing.
+        Root of the derivatives; created when missing.
     bids_dir
         Root of the raw dataset, ``raw`` in BIDS URIs.
     derivatives
-        Name to root of the other derivatives that were used.
+        Name to root of the other derivatives used.
     version
         Version of cascade_bids.
 
@@ -170,17 +170,17 @@ def write_dataset_description(
 
 
 def save(work_file: Path, target: Path, metadata: Mapping[str, Any] | None = None) -> Path:
-    """Put a finished file at its final place, whole or not at all.
+    """Copy a finished file to its final path, completely or not at all.
 
     Parameters
     ----------
     work_file
-        The finished file, which stays where it is.
+        The finished file; it is kept.
     target
-        Its final path, from `output_path`; its folder is made when missing.
+        The final path, from `output_path`; its folder is created when missing.
     metadata
         Content of the JSON sidecar, from `sidecar`; written first, so that no image is ever
-        seen without it.
+        without it.
 
     Returns
     -------
@@ -195,14 +195,14 @@ def save(work_file: Path, target: Path, metadata: Mapping[str, Any] | None = Non
 
 
 def write_json(target: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all, with keys in the order given.
+    """Write a JSON file, completely or not at all, with keys in the given order.
 
     Parameters
     ----------
     target
-        The file; its folder is made when missing.
+        The file; its folder is created when missing.
     content
-        What to write.
+        The object to write.
 
     Raises
     ------
@@ -225,10 +225,10 @@ def find_stats(root: Path) -> list[tuple[dict[str, str], Path]]:
     Returns
     -------
     list of (dict, Path)
-        For each scan its ``subject``, ``session`` and ``run``, those that it has, and its
+        For each scan its ``subject`` and, if it has them, ``session`` and ``run``, and its
         ``_desc-lesions_stats.json``; in natural order.
     """
-    # Only the folders that it can be in are looked into.
+    # Only the folders that can hold statistics are searched.
     anyone = (Scan("*", None, None), Scan("*", "*", None))
     patterns = [output_path(Path(), scan, "stats").as_posix() for scan in anyone]
     found = natural_sort(path for pattern in patterns for path in root.glob(pattern))
@@ -242,7 +242,7 @@ def _scan_entities(relative: Path) -> dict[str, str]:
 
 @cache
 def _spec() -> dict[str, Any]:
-    """Names and sidecars of the outputs."""
+    """Load the names and sidecars of the outputs."""
     text = (files("cascade_bids") / "data" / "io_spec.json").read_text(encoding="utf-8")
     spec: dict[str, Any] = json.loads(text)
     return spec
@@ -257,7 +257,7 @@ def _output_spec(name: str) -> dict[str, Any]:
 
 
 def _derivative_uri(path: Path, derivatives: Mapping[str, Path]) -> str:
-    """Write the BIDS URI of a file from one of the other derivatives."""
+    """Build the BIDS URI of a file from one of the other derivatives."""
     for name, root in derivatives.items():
         if path.absolute().is_relative_to(root.absolute()):
             return bids_uri(name, root, path)
@@ -265,7 +265,7 @@ def _derivative_uri(path: Path, derivatives: Mapping[str, Path]) -> str:
 
 
 def _link(root: Path, dataset: Path) -> str:
-    """Link to a dataset: relative where one folder holds the other, so that they can move."""
+    """Build a link to a dataset: relative if one folder holds the other, so that both can move."""
     here, there = root.resolve(), dataset.resolve()
     if here.is_relative_to(there) or there.is_relative_to(here):
         return Path(os.path.relpath(there, here)).as_posix()
@@ -273,7 +273,17 @@ def _link(root: Path, dataset: Path) -> str:
 
 
 def read_ours(root: Path) -> dict[str, Any]:
-    """Read the dataset description of earlier derivatives of this program, empty without any.
+    """Read the dataset description of earlier derivatives of this program.
+
+    Parameters
+    ----------
+    root
+        Root of the derivatives.
+
+    Returns
+    -------
+    dict
+        The description; empty if there is none.
 
     Raises
     ------
@@ -281,10 +291,10 @@ def read_ours(root: Path) -> dict[str, Any]:
         If the folder holds another dataset.
     """
     path = root / "dataset_description.json"
-    # Asked once: another task may write the file between two questions.
-    begun = path.exists()
-    earlier = read_json(path, "dataset description") if begun else {}
-    if begun and not is_ours(earlier):
+    # Checked once, since another task may write the file at any time.
+    exists = path.exists()
+    earlier = read_json(path, "dataset description") if exists else {}
+    if exists and not is_ours(earlier):
         raise UsageError(
             f"{root} holds another dataset, not derivatives of cascade_bids. "
             "Give another output folder."
@@ -293,7 +303,7 @@ def read_ours(root: Path) -> dict[str, Any]:
 
 
 def is_ours(description: Mapping[str, Any]) -> bool:
-    """Say whether a dataset_description.json is of derivatives of this program."""
+    """Return whether a dataset_description.json describes derivatives of this program."""
     generators = description.get("GeneratedBy", [])
     named = any(generator.get("Name") == "cascade_bids" for generator in generators)
     return named and description.get("DatasetType") == "derivative"

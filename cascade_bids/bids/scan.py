@@ -1,4 +1,4 @@
-"""A scan: the unit of work, whether it comes from a BIDS dataset or from loose files."""
+"""Scans, from a BIDS dataset or from individual files."""
 
 import re
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ class Scan:
     session: str | None
     """Label of the session, without ``ses-``; None in a dataset without sessions."""
     run: str | None
-    """Run of the chosen FLAIR, exactly as its name writes it (``01`` stays ``01``)."""
+    """Run of the chosen FLAIR, exactly as in its name (``01`` stays ``01``)."""
     images: Mapping[str, Path] = field(default_factory=dict)
-    """Contrast to its chosen image, as an absolute path."""
+    """Contrast to the absolute path of the chosen image."""
     choices: tuple[str, ...] = ()
-    """Sentences: which images were taken or passed over, and by which rule."""
+    """Sentences on which images were used or not, and by which rule."""
     brain_mask: Path | None = None
-    """Brain mask from another pipeline's derivatives, if it has one."""
+    """Brain mask from derivatives of another pipeline, if there is one."""
     problem: str | None = None
-    """Why the scan cannot be processed, if so."""
+    """Why the scan cannot be processed; None if it can."""
     brain_mask_space: str | None = None
     """The contrast with which the brain mask is aligned: ``FLAIR`` or ``T1w``."""
     stem: str | None = None
-    """How its files begin when it comes from no BIDS dataset; None otherwise."""
+    """Start of its output names if it comes from individual files; None in a BIDS dataset."""
 
     @property
     def entities(self) -> dict[str, str]:
-        """BIDS entities that every output of the scan keeps, in the order of BIDS.
+        """BIDS entities of every output of the scan, in the order of BIDS.
 
         Examples
         --------
@@ -45,7 +45,7 @@ class Scan:
 
     @property
     def label(self) -> str:
-        """Name of the scan, as its files begin.
+        """Name of the scan, the start of its output names.
 
         Examples
         --------
@@ -59,20 +59,20 @@ class Scan:
 
 
 def patient_scan(flair: Path, others: Mapping[str, Path]) -> Scan:
-    """Make a scan of loose images, without BIDS.
+    """Build a scan from individual images, without BIDS.
 
     Parameters
     ----------
     flair
-        The FLAIR image; the outputs' names begin as its own does, with dots as underscores since
-        a name's first dot begins its extension.
+        The FLAIR image. Output names start with its name, with underscores for dots, since the
+        extension starts at the first dot of a name.
     others
-        Contrast to image.
+        Other contrasts to their images.
 
     Returns
     -------
     Scan
-        Its stem is set.
+        A scan with a `stem`.
 
     Raises
     ------

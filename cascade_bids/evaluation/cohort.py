@@ -1,4 +1,4 @@
-"""The cohort's numbers: summaries, agreement of the loads, and one method against another."""
+"""Cohort statistics: summaries, agreement of the loads, and comparison of two methods."""
 
 import math
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cascade_bids.lesions.challenges import isbi2015_normalised, isbi2015_score
-from cascade_bids.lesions.curves import (
+from cascade_bids.metrics.challenges import isbi2015_normalised, isbi2015_score
+from cascade_bids.metrics.curves import (
     LESION_THRESHOLDS,
     VOXEL_THRESHOLDS,
     CurveCounts,
@@ -39,19 +39,19 @@ MEASURES = (
     "average_precision",
     "lesion_roc_auc",
 )
-"""Columns of the table of scans that are summed up."""
+"""Columns of the table of scans that are summarised."""
 
 TESTED = tuple(
     name
     for name in MEASURES
-    # The first says the same as the Dice, the others hold the cohort's correlation in every scan.
+    # The first equals the Dice coefficient; the others contain the correlation over the cohort.
     if name not in ("voxel_f1", "isbi2015_score", "isbi2015_normalised")
 )
-"""Measures in which two methods are compared."""
+"""Measures by which two methods are compared."""
 
 
 def add_isbi2015(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the ISBI-2015 scores, whose volume correlation is that of the whole cohort.
+    """Add the ISBI-2015 scores, which include the volume correlation over the cohort.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def add_isbi2015(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The table with ``isbi2015_score`` and ``isbi2015_normalised``; the mean of either over the
-        scans is the challenge's score of the cohort. NaN if the correlation is not defined.
+        The table with ``isbi2015_score`` and ``isbi2015_normalised``; their means over the scans
+        are the challenge's scores of the cohort. NaN if the correlation is not defined.
     """
     correlation = volume_agreement(table)["correlation"]
     names = ["dsc", "ppv", "ltpr", "lfpr"]
@@ -79,8 +79,8 @@ def volume_agreement(table: pd.DataFrame) -> dict[str, float]:
     """Compare predicted and reference loads over the cohort.
 
     The correlation is Pearson's [1]_. The bias is the mean of the differences predicted −
-    reference, and the limits of agreement lie 1.96 of their standard deviations (with n − 1) from
-    it [2]_.
+    reference, and the limits of agreement lie 1.96 standard deviations of the differences (with
+    n − 1) from it [2]_.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def volume_agreement(table: pd.DataFrame) -> dict[str, float]:
     -------
     dict
         ``correlation``, ``bias_ml``, ``sd_ml``, ``lower_limit_ml`` and ``upper_limit_ml``. The
-        correlation is NaN for fewer than two scans or if all loads of one kind are equal; standard
-        deviation and limits are NaN for fewer than two scans.
+        correlation is NaN for fewer than two scans or if all predicted or all reference loads are
+        equal; standard deviation and limits are NaN for fewer than two scans.
 
     References
     ----------
@@ -117,7 +117,7 @@ def volume_agreement(table: pd.DataFrame) -> dict[str, float]:
 
 
 def summarise(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Sum each measure up over the scans in which it is defined.
+    """Summarise each measure over the scans in which it is defined.
 
     Parameters
     ----------
@@ -130,6 +130,7 @@ def summarise(table: pd.DataFrame) -> dict[str, dict[str, float]]:
         For each measure ``n``, ``mean``, ``sd`` (with n − 1), ``median``, ``q1``, ``q3``, ``min``
         and ``max``; NaN where there are too few scans.
     """
+    # DataFrame.describe would change the last digit of some means, deviations and medians.
     summary = {}
     for name in MEASURES:
         values = table[name].dropna()
@@ -147,17 +148,17 @@ def summarise(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def describe_curves(counts: list[CurveCounts]) -> dict[str, Any] | None:
-    """Draw the curves of the cohort, in which the voxels and lesions of all scans are pooled.
+    """Compute the curves of the cohort, with the voxels and lesions of all scans pooled.
 
     Parameters
     ----------
     counts
-        Of the scans that have a probability map.
+        Counts of the scans that have a probability map.
 
     Returns
     -------
     dict or None
-        ``scans`` (how many), ``average_precision``, ``lesion_roc_auc``, and the points of
+        ``scans`` (their number), ``average_precision``, ``lesion_roc_auc``, and the points of
         ``precision_recall`` and ``lesion_roc``; None without any scan or reference lesion.
     """
     if not counts:
@@ -190,16 +191,16 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, dict[str, fl
     Parameters
     ----------
     first, second
-        Scans of each method, with the columns `TESTED`; the index names the scan. Scans that only
-        one method has are left out, and so are values that only one has.
+        Scans of each method, with the columns `TESTED`, indexed by the scan. Scans and values that
+        only one method has are excluded.
 
     Returns
     -------
     dict of str to dict
         For each measure ``n``, ``mean_first``, ``mean_second``, ``mean_difference`` (second −
         first), and the two-sided p-values ``t_test_p`` (paired t-test) and ``wilcoxon_p`` (Wilcoxon
-        signed-rank test [1]_; differences of 0 are left out of the ranks). They are not corrected
-        for the number of measures. Both are 1 if no scan differs and NaN for fewer than two scans;
+        signed-rank test [1]_; differences of 0 are not ranked). They are not corrected for the
+        number of measures. Both are 1 if no scan differs and NaN for fewer than two scans;
         that of the t-test is also NaN if all scans differ by the same amount.
 
     References
@@ -228,7 +229,7 @@ def _p_values(difference: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     if not difference.any():
         return 1.0, 1.0
-    # Differences that are equal but for rounding have no spread to measure the mean with.
+    # Differences that are equal apart from rounding have no standard error.
     spread = np.ptp(difference) > 1e-12 * np.abs(difference).max()
     t_test = float(stats.ttest_1samp(difference, 0).pvalue) if spread else math.nan
     return t_test, float(stats.wilcoxon(difference).pvalue)

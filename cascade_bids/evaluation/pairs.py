@@ -1,4 +1,4 @@
-"""Which predicted mask belongs to which reference mask, and both on one grid."""
+"""Pair the predicted masks with the reference masks, and load both on one grid."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.preprocess.load import load_image
 
 _TOLERATED_VOXELS = 0.1
-"""How far two grids may be apart at their corners to count as one, in edges of a voxel."""
+"""Largest distance of the corners of two grids that count as one, in voxel sizes."""
 
 
 @dataclass(frozen=True)
 class Masks:
-    """The reference masks of a dataset, or the predicted ones beside their probability maps."""
+    """The lesion masks of a dataset, reference or predicted, and their probability maps."""
 
     root: Path
     """Root of the dataset, absolute."""
@@ -32,7 +32,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one scan that are set against each other."""
+    """The files of one scan that are compared."""
 
     scan: Scan
     """The scan, with the participant, session and run of the reference."""
@@ -41,7 +41,7 @@ class Pair:
     prediction: Path
     """Predicted mask."""
     probability: Path | None
-    """Probability map of the prediction, if it has one."""
+    """Probability map of the prediction, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Volumes:
     probability: np.ndarray | None
     """(X, Y, Z) float32 in [0, 1], if there is a map."""
     spacing_mm: tuple[float, float, float]
-    """Edges of a voxel, mm."""
+    """Voxel size along each axis, mm."""
 
 
 def find_masks(root: Path) -> Masks:
@@ -104,7 +104,7 @@ def list_scans(references: Masks) -> list[Scan]:
     Parameters
     ----------
     references
-        The masks of the reference.
+        The reference masks.
 
     Returns
     -------
@@ -117,10 +117,10 @@ def list_scans(references: Masks) -> list[Scan]:
 def pair_scan(scan: Scan, references: Masks, predictions: Masks) -> Pair:
     """Choose the reference and the prediction of a scan.
 
-    Both must be of its participant and session. A run must be the same if both have one; an image
-    without a run fits any. Of several references, those in ``space-FLAIR`` are taken; of several
-    predictions, those in the space of the reference, else those in ``space-FLAIR``; of what is left
-    of both, those without ``desc``.
+    Both must be of its participant and session. If both have a run, it must be the same; an image
+    without a run matches any. Of several references, those in ``space-FLAIR`` are chosen; of
+    several predictions, those in the space of the reference, else those in ``space-FLAIR``; of the
+    remaining ones of both, those without ``desc``.
 
     Parameters
     ----------
@@ -154,12 +154,12 @@ def pair_scan(scan: Scan, references: Masks, predictions: Masks) -> Pair:
 
 
 def unused_scans(scans: Iterable[Scan], predictions: Masks) -> list[str]:
-    """Name the predicted scans that no reference belongs to.
+    """List the predicted scans without a reference.
 
     Parameters
     ----------
     scans
-        The scans of the reference.
+        Scans with a reference.
     predictions
         The predicted masks.
 
@@ -173,7 +173,7 @@ def unused_scans(scans: Iterable[Scan], predictions: Masks) -> list[str]:
 
 
 def read_pair(pair: Pair) -> Volumes:
-    """Read the images of a scan and bring them to RAS+.
+    """Read the images of a scan and reorient them to RAS+.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def read_pair(pair: Pair) -> Volumes:
     Raises
     ------
     ScanError
-        If a file is damaged, is no mask or probability map, or lies on another grid than the
+        If a file is damaged, is not a mask or probability map, or is not on the grid of the
         reference.
     """
     reference = _read(pair.reference)
@@ -219,12 +219,12 @@ def _scan(image: Image) -> Scan:
 
 
 def _stem(image: Image) -> str:
-    """Give the name up to the suffix, which a mask and its probability map share."""
+    """Return the name up to the suffix, which a mask and its probability map share."""
     return image.name.rpartition("_")[0]
 
 
 def _of_scan(scan: Scan, images: Sequence[Image]) -> list[Image]:
-    """Take the images of a scan; those of its own run, if any, before those without one."""
+    """Return the images of a scan: those of its run or, if there are none, those without a run."""
     session = (scan.subject, scan.session)
     found = [image for image in images if (_scan(image).subject, _scan(image).session) == session]
     if scan.run is None:
@@ -235,7 +235,7 @@ def _of_scan(scan: Scan, images: Sequence[Image]) -> list[Image]:
 
 
 def _prefer(images: list[Image], **entity: str | None) -> list[Image]:
-    """Keep the images with this value of an entity (None: without it); all, if there is none."""
+    """Return the images with this value of an entity (None: without it), or all if none has it."""
     ((name, value),) = entity.items()
     return [image for image in images if image.entities.get(name) == value] or images
 

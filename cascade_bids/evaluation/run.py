@@ -1,4 +1,4 @@
-"""The command ``evaluate``: score every scan, sum the cohort up, write the results."""
+"""The command ``evaluate``: score every scan, summarise the cohort, write the results."""
 
 import logging
 import math
@@ -29,16 +29,16 @@ from cascade_bids.evaluation.pairs import (
     unused_scans,
 )
 from cascade_bids.evaluation.scores import score_scan
-from cascade_bids.lesions.curves import CurveCounts
+from cascade_bids.files import write_text
+from cascade_bids.metrics.curves import CurveCounts
 from cascade_bids.report.evaluation import data_dictionary, write_evaluation_report
-from cascade_bids.report.page import write_whole
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of an evaluation."""
+    """Results of an evaluation."""
 
     table: pd.DataFrame
     """The rows of ``evaluation.tsv``."""
@@ -64,24 +64,24 @@ def evaluate(
 
     Writes ``evaluation.tsv`` (a row for each scan, and for each method if there are two),
     ``evaluation.json`` (its BIDS data dictionary), ``cohort.json`` (summaries, agreement of the
-    loads, curves, tests) and ``evaluation.html``. A scan that cannot be scored is named, and the
-    others go on.
+    loads, curves, tests) and ``evaluation.html``. Scans that cannot be scored are reported, and the
+    others are scored.
 
     Parameters
     ----------
     prediction
-        BIDS dataset with the predicted masks and, if there are any, probability maps.
+        BIDS dataset with the predicted masks and, if available, probability maps.
     reference
         BIDS dataset with the reference masks.
     out
-        Folder for the results; made when missing.
+        Folder for the results; created when missing.
     other
         Dataset of a second method to compare with the first.
 
     Returns
     -------
     Evaluation
-        The results, and which scans failed.
+        The results, and the scans that failed.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def evaluate(
 
 
 def _names(roots: list[Path]) -> list[str]:
-    """Call each dataset by its folder, or by its whole path if two folders are named alike."""
+    """Return names of the datasets: their folders, or their paths if two folders have one name."""
     names = [root.resolve().name for root in roots]
     if len({root.resolve() for root in roots}) < len(roots):
         raise UsageError(f"{roots[0]} can't be compared with itself; give another dataset")
@@ -143,7 +143,7 @@ def _names(roots: list[Path]) -> list[str]:
 
 
 def _score(name: str | None, scans: list[Scan], references: Masks, predictions: Masks) -> _Method:
-    """Score all scans of one method, which `name` tells apart from another."""
+    """Score all scans of one method; `name` distinguishes it from another in messages."""
     rows, counts, failures = [], [], []
     for scan in scans:
         logger.info("%s: %s", predictions.root, scan.label)
@@ -178,7 +178,7 @@ def _order_columns(table: pd.DataFrame, *, keep_prediction: bool) -> pd.DataFram
 
 
 def _finite(value: Any) -> Any:
-    """Put None, which JSON can hold, in the place of NaN."""
+    """Replace values that are not finite by None, which JSON can hold."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -187,7 +187,7 @@ def _finite(value: Any) -> Any:
 
 
 def _write(out: Path, table: pd.DataFrame, cohort: Mapping[str, Any]) -> None:
-    write_whole(out / "evaluation.tsv", table.to_csv(sep="\t", na_rep="n/a", index=False))
+    write_text(out / "evaluation.tsv", table.to_csv(sep="\t", na_rep="n/a", index=False))
     described = {name: about for name, about in data_dictionary().items() if name in table}
     write_json(out / "evaluation.json", described)
     write_json(out / "cohort.json", cohort)

@@ -1,30 +1,25 @@
-"""All measures of one scan."""
+"""Scores of one scan."""
 
 import math
 
 from cascade_bids.evaluation.pairs import Volumes
-from cascade_bids.lesions.challenges import (
+from cascade_bids.metrics.challenges import (
     miccai2008_score,
     msseg2016_detection,
     volume_difference_percent,
 )
-from cascade_bids.lesions.curves import (
+from cascade_bids.metrics.curves import (
     CurveCounts,
     average_precision,
     count_at_thresholds,
     lesion_roc_area,
 )
-from cascade_bids.lesions.metrics import (
-    count_lesions,
-    dice,
-    positive_predictive_value,
-    sensitivity,
-)
-from cascade_bids.lesions.surface import surface_distances
+from cascade_bids.metrics.overlap import count_lesions, dice, positive_predictive_value, sensitivity
+from cascade_bids.metrics.surface import surface_distances
 
 
 def score_scan(volumes: Volumes) -> tuple[dict[str, float], CurveCounts | None]:
-    """Measure how well a predicted mask agrees with the reference.
+    """Compute all measures of agreement of a predicted mask with the reference.
 
     Parameters
     ----------
@@ -34,10 +29,10 @@ def score_scan(volumes: Volumes) -> tuple[dict[str, float], CurveCounts | None]:
     Returns
     -------
     scores : dict of str to float
-        The columns of ``evaluation.tsv`` that one scan has by itself; NaN where a measure is not
-        defined. The ISBI-2015 score needs the cohort, so `cohort.add_isbi2015` adds it.
+        The columns of ``evaluation.tsv`` that do not depend on other scans; NaN where a measure is
+        not defined. `cohort.add_isbi2015` adds the ISBI-2015 score, which depends on the cohort.
     counts : CurveCounts or None
-        For the curves, if there is a probability map.
+        Counts for the curves; None without a probability map.
     """
     pred, ref, spacing_mm = volumes.prediction, volumes.reference, volumes.spacing_mm
     voxel_mm3 = math.prod(spacing_mm)
@@ -59,7 +54,7 @@ def score_scan(volumes: Volumes) -> tuple[dict[str, float], CurveCounts | None]:
         "dsc": overlap,
         "ppv": positive_predictive_value(pred, ref),
         "sensitivity": sensitivity(pred, ref),
-        # Of voxels, the F1 is the Dice coefficient.
+        # The F1 of voxels is the Dice coefficient.
         "voxel_f1": overlap,
         "ltpr": lesions.ltpr,
         "lfpr": lesions.lfpr,

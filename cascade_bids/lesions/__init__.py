@@ -1,1 +1,1 @@
-"""From a probability map to lesions, their places and volumes."""
+"""Label, measure and locate the lesions of a probability map."""

@@ -1,4 +1,4 @@
-"""In which of the regions of the McDonald criteria each lesion lies."""
+"""Assign each lesion to a location of the McDonald criteria."""
 
 import gzip
 from importlib.resources import files
@@ -9,12 +9,12 @@ from nibabel.affines import apply_affine
 from scipy.spatial import KDTree
 
 LOCATIONS = ("periventricular", "juxtacortical", "infratentorial", "deep_white_matter")
-"""Where a lesion may lie, in the order of tables and reports."""
+"""Locations of lesions, in the order of tables and reports."""
 
 PERIVENTRICULAR_MM = 3.0
-"""A lesion this near to a lateral ventricle of the atlas counts as touching it."""
+"""A lesion within this distance of a lateral ventricle of the atlas counts as touching it."""
 JUXTACORTICAL_MM = 2.0
-"""A lesion this near to the cortex of the atlas counts as touching it."""
+"""A lesion within this distance of the cortex of the atlas counts as touching it."""
 
 VENTRICLE, CORTEX, WHITE_MATTER, DEEP_GREY, BRAINSTEM, CEREBELLUM = 1, 2, 3, 4, 5, 6
 TISSUE = (VENTRICLE, CORTEX, WHITE_MATTER, DEEP_GREY, BRAINSTEM, CEREBELLUM)
@@ -22,7 +22,7 @@ INFRATENTORIAL = (BRAINSTEM, CEREBELLUM)
 
 
 def load_atlas() -> nib.Nifti1Image:
-    """Load the region atlas that the package carries.
+    """Load the region atlas of the package.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def load_atlas() -> nib.Nifti1Image:
 def locate_lesions(
     labels: np.ndarray, affine: np.ndarray, *, atlas: nib.Nifti1Image, world_to_atlas: np.ndarray
 ) -> dict[int, str]:
-    """Say for each lesion in which region of the McDonald criteria it lies.
+    """Assign each lesion to a location of the McDonald criteria.
 
-    The first rule that holds decides:
+    The first rule that applies decides:
 
     1. *infratentorial*: more than half of the lesion's voxels lie in, or nearest to, the brainstem
        or the cerebellum;
@@ -54,8 +54,8 @@ def locate_lesions(
     4. *deep_white_matter*: all others.
 
     A confluent lesion that reaches both ventricle and cortex is therefore periventricular. A voxel
-    outside every region of the atlas, or outside its field of view, goes with the nearest region,
-    so the medulla below the field stays infratentorial.
+    outside every region of the atlas, or outside its field of view, is assigned to the nearest
+    region, so that the medulla below the field of view stays infratentorial.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def locate_lesions(
         Regions as in `load_atlas`, on any grid.
     world_to_atlas : (4, 4) array
         From the world of `labels` to the world of `atlas`, mm. It should be an affine transform:
-        a rigid one leaves the size of the head, and with it the ventricles, unmatched.
+        a rigid one does not match the size of the head, nor that of the ventricles.
 
     Returns
     -------
@@ -81,12 +81,12 @@ def locate_lesions(
 
     Notes
     -----
-    The criteria ask that a lesion abuts the lateral ventricles or the cortex with no white matter
+    The criteria require a lesion to abut the lateral ventricles or the cortex with no white matter
     in between [1]_ [2]_. On an atlas, "touching" needs a tolerance: 3 mm from the ventricles is
     the width that Kim et al. [3]_ call juxtaventricular; 2 mm from the cortex is half a 3 mm slice
     and half an atlas voxel. The order of the rules is close to that of LST-AI [4]_. Lesions of the
-    deep grey matter, which the criteria leave out of the periventricular ones, follow the same
-    rules here, because wide ventricles push white matter to where the atlas has the caudate.
+    deep grey matter, which the criteria do not count as periventricular, follow the same rules
+    here, because enlarged ventricles push white matter to where the atlas has the caudate.
 
     References
     ----------
@@ -120,7 +120,7 @@ def locate_lesions(
 def _lesion_points(
     labels: np.ndarray, affine: np.ndarray, world_to_atlas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give the lesions' numbers, which of these each lesion voxel has, and its point in the atlas.
+    """Return lesion numbers, the index of each voxel's number among them, and its atlas point.
 
     Raises
     ------
@@ -138,30 +138,30 @@ def _lesion_points(
 
 
 def _nearest_region(points: np.ndarray, regions: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Give the region of the atlas voxel at each point; off the regions, the nearest one.
+    """Return the region at each point, or the nearest region for points outside all regions.
 
-    Looking up is quick, searching is not: only points off the regions are searched for.
+    A look-up is fast and a search is slow, so only points outside the regions are searched for.
     """
     found = np.zeros(len(points), dtype=regions.dtype)
     voxels = np.rint(apply_affine(np.linalg.inv(affine), points)).astype(np.int64)
     within = ((voxels >= 0) & (voxels < regions.shape)).all(axis=1)
     found[within] = regions[tuple(voxels[within].T)]
-    off = ~np.isin(found, TISSUE)
-    if off.any():
+    outside = ~np.isin(found, TISSUE)
+    if outside.any():
         tissue = np.argwhere(np.isin(regions, TISSUE))
-        _, nearest = _tree(tissue, affine).query(points[off])
-        found[off] = regions[tuple(tissue[nearest].T)]
+        _, nearest = _tree(tissue, affine).query(points[outside])
+        found[outside] = regions[tuple(tissue[nearest].T)]
     return found
 
 
 def _is_near(
     points: np.ndarray, region: np.ndarray, affine: np.ndarray, limit_mm: float
 ) -> np.ndarray:
-    """Say which points lie within a distance of the centre of a voxel of the region."""
+    """Return which points lie within a distance of a voxel centre of the region."""
     voxels = np.argwhere(region)
     if not len(voxels):
         raise ValueError("the atlas has no lateral ventricle or no cortex: is it a region atlas?")
-    # The bound of the search is exclusive; a point exactly at the limit is still near.
+    # The bound of the search is exclusive, but a point exactly at the limit counts as near.
     distance, _ = _tree(voxels, affine).query(points, distance_upper_bound=limit_mm * (1 + 1e-9))
     return np.isfinite(distance)
 

@@ -1,22 +1,22 @@
-"""The lesion map in which every lesion has the same size."""
+"""Sphere maps, in which every lesion has the same size."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
-from cascade_bids.lesions.postprocess import CONNECTED
+from cascade_bids.lesions.label import CONNECTED
 
 SPHERE_MM = 10.0
-"""Diameter of a sphere."""
+"""Diameter of a sphere, mm."""
 
 
 def lesion_spheres(lesions: np.ndarray, voxel_mm: Sequence[float]) -> np.ndarray:
-    """Put a sphere of 10 mm diameter in the place of every lesion, at its centre of mass.
+    """Draw a sphere of 10 mm diameter at the centre of mass of every lesion.
 
-    Against this map the lesion-wise loss of ALL-Net (Zhang et al. 2021,
-    doi 10.1016/j.nicl.2021.102854) weighs a small lesion like a large one. The paper's "10 mm" is
-    taken as the diameter.
+    With this map the lesion-wise loss of ALL-Net (Zhang et al. 2021,
+    doi 10.1016/j.nicl.2021.102854) weights small and large lesions equally. The paper's "10 mm" is
+    interpreted as the diameter.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def lesion_spheres(lesions: np.ndarray, voxel_mm: Sequence[float]) -> np.ndarray
     Returns
     -------
     (X, Y, Z) bool array
-        The voxels whose centre lies in a sphere, on the same grid.
+        Voxels with their centre in a sphere, on the same grid.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How sure a method is: of each lesion, and of the load."""
+"""Confidence of each lesion, and interval of the lesion load."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ import numpy as np
 from scipy.special import expit, logit
 
 FLOOR_ML = 0.1
-"""Added to the expected error, so that a method which is sure of all has an interval too."""
+"""Added to the expected error, ml, so that the interval is never empty."""
 
 
 def lesion_confidence(
     highest: np.ndarray, volume_mm3: np.ndarray, weights: Sequence[float]
 ) -> np.ndarray:
-    """Give the chance that lesions are such.
+    """Compute the confidence of lesions: the probability that each is a true lesion.
 
     Parameters
     ----------
     highest
         (N,) highest probability in each lesion.
     volume_mm3
-        (N,) its volume.
+        (N,) volume of each lesion, mm³.
     weights
         Intercept, and weights of both `lesion_features`.
 
@@ -33,13 +33,26 @@ def lesion_confidence(
 
 
 def lesion_features(highest: np.ndarray, volume_mm3: np.ndarray) -> np.ndarray:
-    """Give what the confidence depends on, (N, 2): the highest logit, and ln(volume in mm³)."""
+    """Compute the features of `lesion_confidence`.
+
+    Parameters
+    ----------
+    highest
+        (N,) highest probability in each lesion.
+    volume_mm3
+        (N,) volume of each lesion, mm³.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 2): logit of the highest probability, and ln(volume in mm³).
+    """
     certain = np.clip(highest, 1e-4, 1 - 1e-4)
     return np.stack([logit(certain), np.log(volume_mm3)], axis=1)
 
 
 def expected_error_ml(probability: np.ndarray, voxel_mm3: float) -> float:
-    """Give the volume that is expected to be on the wrong side of 0.5, ``Σ min(p, 1 − p)``.
+    """Compute the volume that is expected to be misclassified at 0.5, ``Σ min(p, 1 − p)``.
 
     Parameters
     ----------
@@ -57,10 +70,10 @@ def expected_error_ml(probability: np.ndarray, voxel_mm3: float) -> float:
 
 
 def load_spread(error_ml: float) -> float:
-    """Give how much a load may be off, but for a factor: the root of the error expected.
+    """Compute the uncertainty of a load, up to a factor: the square root of the expected error.
 
-    The variance of a volume grows with the volume that is unsure, as that of a count does; in
-    proportion to the volume itself, intervals of high loads would be too wide.
+    The variance of a volume grows with the uncertain volume, as that of a count does. An
+    uncertainty proportional to the load would make the intervals of high loads too wide.
 
     Parameters
     ----------
@@ -70,27 +83,27 @@ def load_spread(error_ml: float) -> float:
     Returns
     -------
     float
-        √ml; above 0 however sure a method is, by `FLOOR_ML`.
+        √ml; above 0 because of `FLOOR_ML`.
     """
     return math.sqrt(error_ml + FLOOR_ML)
 
 
 def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[float, float]:
-    """Give an interval of the load, wider where a method is less sure.
+    """Compute an interval of the load, wider where the probabilities are less certain.
 
     Parameters
     ----------
     load_ml
-        The load that was found.
+        Measured load.
     error_ml
         See `expected_error_ml`.
     factor
-        How many times `load_spread` the interval reaches to both sides, √ml.
+        Half-width of the interval in units of `load_spread`, √ml.
 
     Returns
     -------
     tuple of float
-        Lower and upper end, ml; the lower is not below 0.
+        Lower and upper end, ml; the lower end is at least 0.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The head of the phantom: tissue fractions on the 1 mm grid of the template that nilearn carries.
+"""The head of the phantom: tissue fractions on the 1 mm grid of nilearn's template.
 
-The brain is that of MNI152NLin2009aSym. Around it lie a skull and a scalp of known thickness, and
-below it a face, a neck and a spinal cord, plain shapes that only have to be there: brain extraction
-and registration should meet what they meet in a patient.
+The brain is that of MNI152NLin2009aSym. It is surrounded by a skull and a scalp of known thickness;
+below it are a face, a neck and a spinal cord of simple shapes, so that brain extraction and
+registration find the same structures as in a patient.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Anatomy:
     Attributes
     ----------
     fractions
-        Tissue to its share of each voxel, (X, Y, Z) uint8, 255 for all of it; the rest is air.
+        Tissue to its fraction of each voxel, (X, Y, Z) uint8, 255 for all of it; the rest is air.
     brain
         (X, Y, Z) bool, the brain with its ventricles and sulci; its volume is the ICV.
     affine
@@ -73,14 +73,14 @@ class Anatomy:
     affine: NDArray[np.float64]
 
     def parenchyma(self, box: tuple[slice, ...]) -> NDArray[np.float32]:
-        """Return the share of white and grey matter in a box of voxels, 0 to 1."""
+        """Return the fraction of white and grey matter in each voxel of a box, 0 to 1."""
         tissue = self.fractions["white"][box].astype(np.float32) + self.fractions["grey"][box]
         return tissue / np.float32(255)
 
 
 @lru_cache(maxsize=1)
 def build_anatomy() -> Anatomy:
-    """Build the head; the result is kept, since it is the same for every scan.
+    """Build the head; the result is cached, since it is the same for every scan.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def build_anatomy() -> Anatomy:
 def render(
     anatomy: Anatomy, contrast: str, lesions: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Give every tissue its signal.
+    """Render the signal of a head in one contrast.
 
     Parameters
     ----------
@@ -115,13 +115,13 @@ def render(
     contrast
         ``T1w`` or ``FLAIR``.
     lesions
-        (X, Y, Z) share of lesion in each voxel of the head, 0 to 1; none when left out.
+        (X, Y, Z) fraction of lesion in each voxel of the head, 0 to 1; no lesions when None.
 
     Returns
     -------
     NDArray
         (X, Y, Z) float32 signal without noise in template space, about 0 to 1. It is linear in the
-        fractions, so resampling it is the same as resampling them: partial volume comes for free.
+        fractions, so resampling it is the same as resampling them, with partial volume.
     """
     intensity = INTENSITY[contrast]
     signal = np.zeros(anatomy.brain.shape, dtype=np.float32)
@@ -135,9 +135,9 @@ def render(
 def _brain_tissues(
     brain: NDArray[np.bool_], grey: NDArray[np.float32], white: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
-    """Share the brain between white matter, grey matter and CSF (what is neither)."""
+    """Divide the brain into white matter, grey matter and CSF (what is neither)."""
     csf = np.clip(1 - grey - white, 0, 1)
-    # The maps are averages over people; squaring brings back the edges of one person.
+    # The maps are averages over people; squaring restores the edges of a single person.
     squares = {"white": white**2, "grey": grey**2, "csf": csf**2}
     total = np.maximum(sum(squares.values()), np.float32(1e-6))
     return {name: np.where(brain, square / total, 0) for name, square in squares.items()}
@@ -146,7 +146,7 @@ def _brain_tissues(
 def _outer_tissues(
     brain: NDArray[np.bool_], affine: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float32]]:
-    """Wrap the brain in skull, scalp and, below, muscle."""
+    """Build skull, scalp and, below, muscle around the brain."""
     to_hull, to_skin = _distances(brain, affine)
     inside_skull = _inside(to_hull - SKULL_MM)
     below_fat = np.maximum(_inside(to_skin + SCALP_MM), inside_skull)
@@ -160,9 +160,9 @@ def _outer_tissues(
 def _distances(
     brain: NDArray[np.bool_], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Signed distances in mm to the closed brain surface and to the skin, negative inside.
+    """Compute signed distances, mm, to the closed brain surface and to the skin, negative inside.
 
-    They are smooth, so they are worked out on every second voxel and interpolated.
+    They are smooth, so they are computed at every second voxel and interpolated.
     """
     margin = int(_CLOSING_MM // 2) + 1
     coarse = np.pad(brain[::2, ::2, ::2], margin)
@@ -173,7 +173,7 @@ def _distances(
     to_skin = to_hull - (SKULL_MM + SCALP_MM)
     voxels = tuple(slice(-2 * margin, 2 * (n - margin), 2) for n in coarse.shape)
     for centre, radii in (_FACE, _NECK):
-        # The radial distance to an ellipsoid, brought to mm by its least radius.
+        # The radial distance to an ellipsoid, scaled to mm by its smallest radius.
         below = (_radius(voxels, affine, centre, radii) - 1) * min(radii)
         to_skin = np.minimum(to_skin, below)
 
@@ -191,7 +191,7 @@ def _add_eyes_and_cord(
     brain: NDArray[np.bool_],
     affine: NDArray[np.float64],
 ) -> None:
-    """Put eyes and a spinal cord, both outside the brain mask, in place of what is there."""
+    """Replace tissue by eyes and a spinal cord, both outside the brain mask."""
 
     def replace(name: str, box: tuple[slice, ...], share: NDArray[np.float32]) -> None:
         share = np.where(brain[box], 0, share)
@@ -214,7 +214,7 @@ def _add_eyes_and_cord(
 
 
 def _inside(distance_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Share of a 1 mm voxel that lies within a surface, from its signed distance to it."""
+    """Compute the fraction of a 1 mm voxel inside a surface from its signed distance to it."""
     return np.clip(0.5 - distance_mm, 0, 1).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Phantom scans as a BIDS dataset, with the truth beside it as a derivative."""
+"""Phantom scans as a BIDS dataset, with the truth as a derivative."""
 
 import json
 import tempfile
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.phantom.anatomy import build_anatomy, render
-from cascade_bids.phantom.lesions import PLANS, measure, merge, plant
+from cascade_bids.phantom.lesions import PLANS, draw_lesion, measure, merge
 from cascade_bids.phantom.scanner import (
     FLAIR_FOV_MM,
     T1W_FOV_MM,
@@ -35,19 +35,19 @@ TRUTH = Path("derivatives/truth")
 
 _GENERATED_BY = [{"Name": "cascade_bids", "Version": VERSION}]
 _T1W_SPACING_MM = (1.2, 1.0, 1.0)
-# Scanners store axial slices left-handed, and sagittal ones with the slices last.
+# Scanners store axial slices left-handed, and sagittal ones with the slice axis last.
 _FLAIR_AXES = "LAS"
 _T1W_AXES = "PSR"
 
 _README = """\
-A phantom: two made-up participants whose lesions are known.
+A phantom: two synthetic participants with known lesions.
 
 The heads are computed from the MNI152NLin2009aSym template and its tissue maps, with skull, scalp,
 partial volume, a bias field and noise; no person was scanned. sub-01 has one scan. sub-02 has a
-follow-up (ses-2), in which some lesions have grown and new ones have come. The planted lesions and
+follow-up (ses-2), in which some lesions have grown and new ones have appeared. The true lesions and
 the brain masks are in derivatives/truth.
 """
-_TRUTH_README = "What is true of the phantom: lesion and brain masks, and a table of the lesions.\n"
+_TRUTH_README = "The truth of the phantom: lesion and brain masks, and a table of the lesions.\n"
 _PARTICIPANTS = pd.DataFrame(
     {"participant_id": ["sub-01", "sub-02"], "age": [34, 47], "sex": ["F", "M"]}
 )
@@ -56,13 +56,13 @@ _SIDECARS = {
     "T1w": {"Modality": "MR", "MRAcquisitionType": "3D", "MagneticFieldStrength": 3},
 }
 _PARTICIPANTS_COLUMNS = {
-    "age": {"Description": "Age, made up", "Units": "year"},
-    "sex": {"Description": "Sex, made up", "Levels": {"F": "female", "M": "male"}},
+    "age": {"Description": "Age, synthetic", "Units": "year"},
+    "sex": {"Description": "Sex, synthetic", "Levels": {"F": "female", "M": "male"}},
 }
 _LESION_COLUMNS = {
     "name": {"Description": "Name of the lesion, the same in a follow-up"},
-    "volume_mm3": {"Description": "Volume where the share of lesion is >= 0.5", "Units": "mm^3"},
-    "location": {"Description": "Where in the brain the lesion was planted"},
+    "volume_mm3": {"Description": "Volume where the fraction of lesion is >= 0.5", "Units": "mm^3"},
+    "location": {"Description": "True location of the lesion"},
     **{
         f"centroid_{axis}_mm": {"Description": f"Centroid, {axis} in FLAIR space", "Units": "mm"}
         for axis in "xyz"
@@ -71,17 +71,17 @@ _LESION_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class PlantedLesion:
-    """A lesion of known place and size.
+class TrueLesion:
+    """A lesion of known location and size.
 
     Attributes
     ----------
     index
-        1, 2, …; a lesion keeps its number in a follow-up.
+        1, 2, …; a lesion has the same number in a follow-up.
     location
         One of periventricular, juxtacortical, infratentorial and deep_white_matter.
     volume_mm3
-        Volume where the share of lesion is at least one half, sampled finely.
+        Volume where the fraction of lesion is at least one half, sampled finely.
     centroid_mm
         Centroid in world mm (RAS+) of the FLAIR.
     """
@@ -93,21 +93,21 @@ class PlantedLesion:
 
 
 @dataclass(frozen=True)
-class PlantedScan:
-    """A phantom scan and what is true of it.
+class PhantomScan:
+    """A phantom scan and its truth.
 
     Attributes
     ----------
     subject, session
-        Without ``sub-`` and ``ses-``; the session is None where there is none.
+        Labels without ``sub-`` and ``ses-``; the session is None if there is none.
     flair, t1w
         The images.
     lesion_mask, brain_mask
         The truth on the grid of the FLAIR.
     lesions
-        What was planted.
+        The true lesions.
     icv_ml
-        Volume of the brain mask.
+        Volume of the brain mask, ml.
     t1w_from_flair
         (4, 4) rigid motion of the head between the images, FLAIR world mm to T1w world mm (RAS+).
     """
@@ -118,7 +118,7 @@ class PlantedScan:
     t1w: Path
     lesion_mask: Path
     brain_mask: Path
-    lesions: tuple[PlantedLesion, ...]
+    lesions: tuple[TrueLesion, ...]
     icv_ml: float
     t1w_from_flair: NDArray[np.float64]
 
@@ -129,13 +129,13 @@ class PlantedScan:
 
     @property
     def load_ml(self) -> float:
-        """Total volume of the planted lesions."""
+        """Total volume of the true lesions, ml."""
         return sum(lesion.volume_mm3 for lesion in self.lesions) / 1000
 
 
 def write_phantom(
     out_dir: Path, *, seed: int = 0, flair_slice_mm: float = 3.0
-) -> tuple[PlantedScan, ...]:
+) -> tuple[PhantomScan, ...]:
     """Write a BIDS dataset of heads with known lesions.
 
     Parameters
@@ -143,19 +143,20 @@ def write_phantom(
     out_dir
         Folder of the dataset; must be new or empty. The dataset appears in it all at once.
     seed
-        Of the sizes and poses of the heads, the bias fields and the noise. The lesions stay.
+        Seed of the sizes and poses of the heads, the bias fields and the noise. The lesions do not
+        depend on it.
     flair_slice_mm
-        Thickness of the FLAIR's slices.
+        Slice thickness of the FLAIR, mm.
 
     Returns
     -------
-    tuple of PlantedScan
+    tuple of PhantomScan
         ``sub-01``, ``sub-02_ses-1`` and ``sub-02_ses-2``.
 
     Raises
     ------
     UsageError
-        If there is something in `out_dir`.
+        If `out_dir` is not new or empty.
     """
     out_dir = out_dir.resolve()
     if out_dir.exists() and not (out_dir.is_dir() and not any(out_dir.iterdir())):
@@ -177,17 +178,17 @@ def write_phantom(
 
 @dataclass(frozen=True)
 class _Simulated:
-    """A scan in memory: what `_write_scan` puts into files."""
+    """A scan in memory, before `_write_scan` writes it to files."""
 
     images: Mapping[str, nib.Nifti1Image]
     lesion_mask: nib.Nifti1Image
     brain_mask: nib.Nifti1Image
-    lesions: tuple[PlantedLesion, ...]
+    lesions: tuple[TrueLesion, ...]
     t1w_from_flair: NDArray[np.float64]
 
 
 def _simulate(subject: str, session: str | None, seed: int, flair_slice_mm: float) -> _Simulated:
-    """Make both images of a scan and its truth; sessions share the size of the head."""
+    """Simulate both images of a scan and its truth; sessions share the size of the head."""
     anatomy = build_anatomy()
     scale = random_scale(np.random.default_rng([seed, int(subject)]))
     rng = np.random.default_rng([seed, int(subject), int(session or 0)])
@@ -196,7 +197,7 @@ def _simulate(subject: str, session: str | None, seed: int, flair_slice_mm: floa
 
     flair = centred_grid(FLAIR_FOV_MM, (1.0, 1.0, flair_slice_mm), rng.uniform(2, 6))
     t1w = centred_grid(T1W_FOV_MM, _T1W_SPACING_MM)
-    shares = [plant(plan, anatomy) for plan in PLANS[subject, session]]
+    shares = [draw_lesion(plan, anatomy) for plan in PLANS[subject, session]]
     field = merge(shares, anatomy)
 
     def image(
@@ -214,7 +215,7 @@ def _simulate(subject: str, session: str | None, seed: int, flair_slice_mm: floa
         volume_mm3, centroid = measure(share, anatomy)
         x, y, z = apply_affine(to_flair, centroid).round(2).tolist()
         volume_mm3 = round(volume_mm3 * float(scale.prod()), 1)
-        lesions.append(PlantedLesion(index, plan.location, volume_mm3, (x, y, z)))
+        lesions.append(TrueLesion(index, plan.location, volume_mm3, (x, y, z)))
     return _Simulated(
         images={
             "FLAIR": image("FLAIR", to_flair, flair, _FLAIR_AXES),
@@ -229,7 +230,7 @@ def _simulate(subject: str, session: str | None, seed: int, flair_slice_mm: floa
 
 def _write_scan(
     simulated: _Simulated, subject: str, session: str | None, root: Path, final: Path
-) -> PlantedScan:
+) -> PhantomScan:
     """Write a scan and its truth below `root`; the paths returned are below `final`."""
     label = _label(subject, session)
     anat = Path(*label.split("_"), "anat")
@@ -253,7 +254,7 @@ def _write_scan(
     _lesion_table(simulated.lesions).to_csv(table, sep="\t", index=False)
 
     voxel_mm3 = abs(np.linalg.det(simulated.brain_mask.affine[:3, :3]))
-    return PlantedScan(
+    return PhantomScan(
         subject=subject,
         session=session,
         flair=final / paths["FLAIR"],
@@ -267,7 +268,7 @@ def _write_scan(
 
 
 def _write_descriptions(root: Path) -> None:
-    """Write what stands at the top of the dataset and of its truth."""
+    """Write the top-level files of the dataset and of its truth."""
     truth = root / TRUTH
     truth.mkdir(parents=True)
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": _GENERATED_BY}
@@ -294,7 +295,7 @@ def _write_descriptions(root: Path) -> None:
         _write_json(root / f"{contrast}.json", sidecar)
 
 
-def _lesion_table(lesions: tuple[PlantedLesion, ...]) -> pd.DataFrame:
+def _lesion_table(lesions: tuple[TrueLesion, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             (one.index, f"lesion-{one.index}", one.volume_mm3, one.location, *one.centroid_mm)

@@ -1,4 +1,4 @@
-"""One phantom image in memory, for tests that need a head and no dataset."""
+"""One phantom image in memory, for tests that need a head but no dataset."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from cascade_bids.phantom.anatomy import build_anatomy, render
-from cascade_bids.phantom.lesions import PLANS, merge, plant
+from cascade_bids.phantom.lesions import PLANS, draw_lesion, merge
 from cascade_bids.phantom.scanner import (
     FLAIR_FOV_MM,
     acquire,
@@ -33,14 +33,14 @@ def make_head(
     spacing_mm: tuple[float, float, float] = (2.0, 2.0, 2.0),
     contrast: str = "FLAIR",
 ) -> Head:
-    """Make one image of a head with the lesions of ``sub-01``, without writing anything.
+    """Simulate one image of a head with the lesions of ``sub-01``, without writing files.
 
     Parameters
     ----------
     seed
-        Of size, pose, bias field and noise.
+        Seed of size, pose, bias field and noise.
     spacing_mm
-        Voxel size along right, anterior and superior.
+        Voxel size along right, anterior and superior, mm.
     contrast
         ``FLAIR`` or ``T1w``.
 
@@ -48,12 +48,12 @@ def make_head(
     -------
     Head
         int16 image and uint8 masks of the brain and of the lesions, RAS+, in scanner mm. Two
-        contrasts of one seed and spacing lie on each other.
+        contrasts with the same seed and spacing are aligned.
     """
     anatomy = build_anatomy()
     rng = np.random.default_rng(seed)
     to_scanner = head_in_scanner(random_scale(rng), random_rigid(rng, 4, 5))
-    field = merge([plant(plan, anatomy) for plan in PLANS["01", None]], anatomy)
+    field = merge([draw_lesion(plan, anatomy) for plan in PLANS["01", None]], anatomy)
     grid = centred_grid(FLAIR_FOV_MM, spacing_mm)
     signal = acquire(render(anatomy, contrast, field), anatomy.affine, to_scanner, grid)
     brain = acquire(anatomy.brain.astype(np.float32), anatomy.affine, to_scanner, grid)

@@ -1,4 +1,4 @@
-"""Lesions of known place and size: ellipsoids with soft rims, in template space."""
+"""Lesions of known location and size: ellipsoids with soft edges, in template space."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from scipy import ndimage
 from cascade_bids.phantom.anatomy import Anatomy
 
 RIM_MM = 1.5
-"""Width of the rim in which a lesion fades into its surroundings."""
+"""Width of the edge in which a lesion fades into its surroundings."""
 
-_STEPS_PER_VOXEL = 4  # volumes are counted at 0.25 mm
+_STEPS_PER_VOXEL = 4  # volumes are measured at 0.25 mm
 
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """Where a lesion is to be, and how large.
+    """Location and size of a lesion.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class LesionPlan:
     centre_mm
         Centre in template mm (MNI152NLin2009aSym).
     volume_ml
-        Volume of the whole ellipsoid in template space. What is planted differs: it ends where the
-        CSF begins, and the head is scaled.
+        Volume of the whole ellipsoid in template space, ml. The true volume differs, since the
+        lesion ends where the CSF begins, and the head is scaled.
     stretch
         Ratio of the semi-axes along x, y and z.
     """
@@ -79,40 +79,40 @@ PLANS: Mapping[tuple[str, str | None], Sequence[LesionPlan]] = {
     ("02", "1"): _SUB_02,
     ("02", "2"): _SUB_02_LATER,
 }
-"""Participant and session to lesions. In a follow-up the first lesions are those of before, in the
-same order, some of them grown; the new ones come last."""
+"""Participant and session to lesions. A follow-up starts with the earlier lesions in the same
+order, some of them grown; the new ones come last."""
 
 
 @dataclass(frozen=True)
 class LesionShare:
-    """One lesion as it is, in a box of the template grid.
+    """One lesion in a box of the template grid.
 
     Attributes
     ----------
     box
-        Where in the grid it lies.
+        Position of the box in the grid.
     share
-        float32 share of lesion in each voxel of the box, 0 to 1.
+        float32 fraction of lesion in each voxel of the box, 0 to 1.
     """
 
     box: tuple[slice, ...]
     share: NDArray[np.float32]
 
 
-def plant(plan: LesionPlan, anatomy: Anatomy) -> LesionShare:
-    """Make a lesion: an ellipsoid, as far as there is brain tissue.
+def draw_lesion(plan: LesionPlan, anatomy: Anatomy) -> LesionShare:
+    """Draw a lesion: an ellipsoid, restricted to brain tissue.
 
     Parameters
     ----------
     plan
-        Where and how large.
+        Location and size.
     anatomy
-        The head it is planted in.
+        The head.
 
     Returns
     -------
     LesionShare
-        Its share of the voxels; 0.5 on the surface of the ellipsoid.
+        Fraction of lesion in each voxel; 0.5 on the surface of the ellipsoid.
     """
     centre = np.array(plan.centre_mm) - anatomy.affine[:3, 3]
     radii = plan.radii_mm
@@ -127,7 +127,20 @@ def plant(plan: LesionPlan, anatomy: Anatomy) -> LesionShare:
 
 
 def merge(lesions: Sequence[LesionShare], anatomy: Anatomy) -> NDArray[np.float32]:
-    """Lay lesions on the grid of the head: (X, Y, Z) float32, 0 to 1."""
+    """Merge lesions on the grid of the head.
+
+    Parameters
+    ----------
+    lesions
+        The lesions.
+    anatomy
+        The head.
+
+    Returns
+    -------
+    NDArray
+        (X, Y, Z) float32 fraction of lesion, 0 to 1.
+    """
     field = np.zeros(anatomy.brain.shape, dtype=np.float32)
     for lesion in lesions:
         field[lesion.box] = np.maximum(field[lesion.box], lesion.share)
@@ -135,14 +148,14 @@ def merge(lesions: Sequence[LesionShare], anatomy: Anatomy) -> NDArray[np.float3
 
 
 def measure(lesion: LesionShare, anatomy: Anatomy) -> tuple[float, NDArray[np.float64]]:
-    """Measure a lesion where its share is at least one half, finely sampled.
+    """Measure a lesion where its fraction is at least one half, sampled finely.
 
     Parameters
     ----------
     lesion
         The lesion.
     anatomy
-        The head it is in.
+        The head.
 
     Returns
     -------

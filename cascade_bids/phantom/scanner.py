@@ -1,4 +1,4 @@
-"""The scanner of the phantom: pose, field of view, partial volume, bias field and noise."""
+"""The simulated scanner: pose, field of view, partial volume, bias field and noise."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 BRAIN_CENTRE_MM = (0.0, -18.0, 5.0)
-"""Centre of the template's brain, in template mm; the head turns about it."""
+"""Centre of the template's brain, in template mm; the head is rotated about it."""
 
 FLAIR_FOV_MM = (192.0, 240.0, 186.0)
-"""Field of view of a FLAIR along right, anterior and superior: the brain and some neck."""
+"""Field of view of a FLAIR along right, anterior and superior: the brain and part of the neck."""
 
 T1W_FOV_MM = (192.0, 240.0, 208.0)
 """Field of view of a T1w: the whole head."""
 
 NOISE = 0.025
-"""Standard deviation of the noise in each of the two channels; white matter is at 0.5 to 0.9."""
+"""Standard deviation of the noise in each of the two channels; white matter has 0.5 to 0.9."""
 
-_COUNTS = 600  # a scanner stores whole numbers
+_COUNTS = 600  # scanners store integers
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,21 @@ def centred_grid(
     spacing_mm: tuple[float, float, float],
     tilt_degrees: float = 0.0,
 ) -> Grid:
-    """Lay a grid around the centre of the scanner.
+    """Build a grid around the centre of the scanner.
 
     Parameters
     ----------
     fov_mm
-        Field of view along right, anterior and superior.
+        Field of view along right, anterior and superior, mm.
     spacing_mm
-        Voxel size along the same axes.
+        Voxel size along the same axes, mm.
     tilt_degrees
-        How far the axial slices are tilted, chin up.
+        Tilt of the axial slices, chin up, degrees.
 
     Returns
     -------
     Grid
-        The grid, RAS+ but for the tilt.
+        The grid, RAS+ apart from the tilt.
     """
     first, second, third = (round(f / s) for f, s in zip(fov_mm, spacing_mm, strict=True))
     shape = (first, second, third)
@@ -61,7 +61,7 @@ def centred_grid(
 
 
 def random_scale(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw the size of a head along x, y and z against the template: (3,), 0.93 to 1."""
+    """Draw the size of a head relative to the template along x, y and z: (3,), 0.93 to 1."""
     return rng.uniform(0.94, 0.99) + rng.uniform(-0.01, 0.01, 3)
 
 
@@ -89,23 +89,23 @@ def acquire(
     scanner_from_template: NDArray[np.float64],
     grid: Grid,
 ) -> NDArray[np.float32]:
-    """Sample the head on the grid of a scan; a thick slice is the mean of thin ones.
+    """Sample a head on the grid of a scan; a thick slice is the mean of thin ones.
 
     Parameters
     ----------
     head
-        (X, Y, Z) float32 on the template grid: a signal, or a share from 0 to 1.
+        (X, Y, Z) float32 on the template grid: a signal, or a fraction from 0 to 1.
     head_affine
         (4, 4), its voxels to template mm.
     scanner_from_template
         (4, 4), template mm to scanner mm.
     grid
-        Where to sample.
+        Grid of the scan.
 
     Returns
     -------
     NDArray
-        float32, of the grid's shape; air outside the head's own grid.
+        float32, with the shape of the grid; air (0) outside the grid of the head.
     """
     spacing_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
     parts = np.maximum(np.rint(spacing_mm), 1).astype(int)
@@ -121,14 +121,14 @@ def acquire(
 
 
 def degrade(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int16]:
-    """Add what a scanner adds: a smooth bias field, Rician noise and whole numbers.
+    """Add a smooth bias field and Rician noise, and round to integers.
 
     Parameters
     ----------
     signal
         (X, Y, Z) float32, about 0 to 1.
     rng
-        Source of randomness.
+        Random number generator.
 
     Returns
     -------
@@ -148,16 +148,16 @@ def degrade(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 
 def as_image(data: NDArray[np.generic], grid: Grid, axes: str = "RAS") -> nib.Nifti1Image:
-    """Make an image as it would come from the scanner.
+    """Build an image as a scanner would store it.
 
     Parameters
     ----------
     data
-        (X, Y, Z) of the grid's shape.
+        (X, Y, Z), with the shape of the grid.
     grid
-        Where its voxels are.
+        Grid of the voxels.
     axes
-        Directions of the stored axes, such as ``LAS``; the scan itself does not change.
+        Directions of the stored axes, such as ``LAS``; they do not change the scan itself.
 
     Returns
     -------

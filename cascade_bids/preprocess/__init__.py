@@ -1,1 +1,1 @@
-"""From raw images to the network grid."""
+"""Preprocessing: from raw images to normalised images on the network grid."""

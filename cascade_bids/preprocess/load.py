@@ -1,4 +1,4 @@
-"""Read images that others made from disk, to their very end."""
+"""Load images of other programs, and check that their files are complete."""
 
 import gzip
 import zlib
@@ -15,10 +15,10 @@ _CHUNK = 1 << 24
 
 
 def load_image(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI image after checking that its file is whole.
+    """Load a NIfTI image after checking that its file is complete.
 
-    nibabel reads a compressed file only as far as the voxels go, so it would miss a stream that
-    breaks off behind them or whose checksum is wrong.
+    nibabel reads a compressed file only up to the last voxel, so it would miss a stream that is cut
+    off behind it or has a wrong checksum.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def load_image(path: Path) -> nib.Nifti1Image:
     Raises
     ------
     ScanError
-        When the file is damaged or no NIfTI image.
+        When the file is damaged or not a NIfTI image.
     """
     try:
         if path.suffix == ".gz":
@@ -46,12 +46,12 @@ def load_image(path: Path) -> nib.Nifti1Image:
 
 
 def load_mask(path: Path) -> nib.Nifti1Image:
-    """Read a mask of another program or of a rater.
+    """Load a mask of another program or of a rater.
 
     Parameters
     ----------
     path
-        ``.nii`` or ``.nii.gz``; what is at least 0.5 is inside.
+        ``.nii`` or ``.nii.gz``; voxels of at least 0.5 are inside.
 
     Returns
     -------
@@ -61,8 +61,8 @@ def load_mask(path: Path) -> nib.Nifti1Image:
     Raises
     ------
     ScanError
-        When the file is damaged or no NIfTI image, or the mask is not 3D, or has values but none
-        that is inside.
+        When the file is damaged or not a NIfTI image, or when the mask is not 3D, or has values
+        other than 0 but none of at least 0.5.
     """
     image = load_image(path)
     remedy = "give a whole mask, or leave it out"

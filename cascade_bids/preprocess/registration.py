@@ -1,6 +1,6 @@
-"""Align images with each other and with the template, by ANTs.
+"""Register images to each other and to the template, with ANTs.
 
-Transforms are those of `cascade_bids.transforms`: (4, 4), fixed to moving, RAS+ mm.
+Transforms are as in `cascade_bids.transforms`: (4, 4), fixed to moving, RAS+ mm.
 """
 
 from pathlib import Path
@@ -13,14 +13,15 @@ from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 from scipy.linalg import polar
 
-from cascade_bids.preprocess.steps import apply_mask, to_ants
+from cascade_bids.preprocess.ants_image import to_ants
+from cascade_bids.preprocess.masks import apply_mask
 from cascade_bids.transforms import from_itk, write_transform
 
 MARGIN_MM = 8.0
-"""How far around the template's brain the affine alignment looks."""
+"""Margin around the template's brain that the affine alignment uses."""
 
 FAR_MM = 25.0
-"""Brains further apart than this by their headers are first brought together by their centres."""
+"""If the headers place two brains further apart than this, their centres are aligned first."""
 
 
 def register_rigid(
@@ -31,7 +32,7 @@ def register_rigid(
     moving_brain: nib.Nifti1Image,
     seed: int,
 ) -> np.ndarray:
-    """Align two images of one head rigidly by mutual information inside the brain.
+    """Register two images of one head rigidly, by mutual information inside the brain.
 
     Parameters
     ----------
@@ -40,42 +41,42 @@ def register_rigid(
     fixed_brain, moving_brain
         Brain masks on those grids.
     seed
-        Of the voxels that the metric samples.
+        Seed of the voxels that the metric samples.
 
     Returns
     -------
     numpy.ndarray
         (4, 4) fixed to moving.
     """
-    start = _bring_together(fixed_brain, moving_brain)
+    start = _initial_shift(fixed_brain, moving_brain)
     return _register(fixed, moving, fixed_brain, start, "Rigid", seed, levels=4)
 
 
 def align_to_template(
     image: nib.Nifti1Image, brain: nib.Nifti1Image, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Align a brain to MNI152NLin2009aSym, rigidly and then with 12 parameters.
+    """Register a brain to MNI152NLin2009aSym, rigidly and then with 12 parameters.
 
     Parameters
     ----------
     image, brain
         (X, Y, Z) image and its brain mask, on one grid.
     seed
-        Of the voxels that the metric samples.
+        Seed of the voxels that the metric samples.
 
     Returns
     -------
     rigid : numpy.ndarray
-        (4, 4) template to image; places the network grid, volumes preserved.
+        (4, 4) template to image; places the network grid and preserves volumes.
     affine : numpy.ndarray
-        (4, 4) template to image; tells where in MNI a voxel lies.
+        (4, 4) template to image; gives the template coordinates of a voxel.
     """
     template = load_mni152_template(resolution=1)
     template_brain = load_mni152_brain_mask(resolution=1)
     extracted = apply_mask(image, brain)
-    start = _centres_apart(template_brain, brain)
+    start = _shift_between_centres(template_brain, brain)
     rigid = _register(template, extracted, None, start, "Rigid", seed, levels=3)
-    # The metric needs the brain's border: inside the brain alone, scales come out too small.
+    # The metric needs the edge of the brain: inside the brain alone, scales come out too small.
     near = ndimage.distance_transform_edt(np.asarray(template_brain.dataobj) == 0) <= MARGIN_MM
     around = nib.Nifti1Image(near.astype(np.uint8), template_brain.affine)
     affine = _register(template, extracted, around, rigid, "Affine", seed, levels=3)
@@ -83,7 +84,7 @@ def align_to_template(
 
 
 def rigid_part(affine: np.ndarray) -> np.ndarray:
-    """Take the rotation and the shift out of an affine alignment to the template.
+    """Extract rotation and translation from an affine alignment to the template.
 
     Parameters
     ----------
@@ -93,8 +94,8 @@ def rigid_part(affine: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (4, 4) template to image: the rotation nearest to the affine (its polar decomposition),
-        which moves the template's origin as the affine does.
+        (4, 4) template to image: the rotation nearest to the affine (its polar decomposition), and
+        a translation that maps the template's origin as the affine does.
     """
     rotation, _ = polar(affine[:3, :3])
     return nib.affines.from_matvec(rotation, affine[:3, 3])
@@ -109,8 +110,8 @@ def _register(
     seed: int,
     levels: int,
 ) -> np.ndarray:
-    # One thread and a seed are both needed for the same transform on every run.
-    # ANTs takes a seed of 0 for the clock.
+    # A single thread and a seed are both needed for the same transform on every run. With a seed of
+    # 0, ANTs would use the clock.
     ants.config.set_ants_deterministic(True, seed + 1)
     with TemporaryDirectory() as folder:
         initial = Path(folder) / "start.txt"
@@ -131,13 +132,15 @@ def _register(
     return from_itk(np.asarray(itk.parameters), np.asarray(itk.fixed_parameters))
 
 
-def _bring_together(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
-    """Trust the headers of one session unless they lay the brains far apart."""
-    shift = _centres_apart(fixed_brain, moving_brain)
+def _initial_shift(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
+    """Return the identity, or a shift of the centres if the headers place the brains far apart."""
+    shift = _shift_between_centres(fixed_brain, moving_brain)
     return shift if np.linalg.norm(shift[:3, 3]) > FAR_MM else np.eye(4)
 
 
-def _centres_apart(fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image) -> np.ndarray:
+def _shift_between_centres(
+    fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image
+) -> np.ndarray:
     shift = np.eye(4)
     shift[:3, 3] = _centre(moving_brain) - _centre(fixed_brain)
     return shift

@@ -1,4 +1,4 @@
-"""Tissue classes by antspyx."""
+"""Tissue classification with antspyx."""
 
 import contextlib
 import tempfile
@@ -14,16 +14,16 @@ CSF, GREY, WHITE = 1, 2, 3
 
 
 def classify_tissue(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Sort brain voxels into three classes by their intensity on T1w.
+    """Classify brain voxels into three tissues by their T1w intensity.
 
     Atropos (Avants et al. 2011, doi 10.1007/s12021-011-9109-y) starts from k-means and smooths by a
-    Markov random field. Vessels and contrast agent are clipped, since a few very bright voxels
-    would otherwise get a class of their own.
+    Markov random field. Intensities are clipped to the 1st and 99th percentiles, since a few very
+    bright voxels of vessels or contrast agent would otherwise form a class of their own.
 
     Parameters
     ----------
     t1w
-        (X, Y, Z) intensities without shading.
+        (X, Y, Z) bias-corrected intensities.
     brain
         (X, Y, Z) bool.
 
@@ -31,7 +31,7 @@ def classify_tissue(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         (X, Y, Z) uint8: 0 outside the brain, `CSF`, `GREY` or `WHITE` inside. Lesions are mostly
-        taken for grey matter.
+        classified as grey matter.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def classify_tissue(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
         raise ScanError(
             "the T1w has no three tissues inside the brain; check that it is a head scan"
         )
-    # Atropos takes 0 for background, and its classes come in the order of their intensity.
+    # Atropos treats 0 as background, and orders its classes by intensity.
     shifted = np.where(brain, np.clip(t1w, low, high) - low + 1, 0).astype(np.float32)
     with _temporary_files_removed():
         found = ants.atropos(
@@ -53,7 +53,7 @@ def classify_tissue(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
             i="kmeans[3]",
             m="[0.1,1x1x1]",
             c="[3,0]",
-            # Without this it draws from the clock, and no two runs are alike.
+            # Without it, the seed comes from the clock and no two runs are alike.
             r=0,
         )
     return np.where(brain, found["segmentation"].numpy(), 0).astype(np.uint8)
@@ -61,7 +61,7 @@ def classify_tissue(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _temporary_files_removed() -> Iterator[None]:
-    """Let antspyx write the files that it would leave behind to a folder that is removed."""
+    """Remove the temporary files that antspyx would leave behind."""
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder

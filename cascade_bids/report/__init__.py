@@ -1,1 +1,1 @@
-"""Pages for people: one for each participant, one for the cohort."""
+"""HTML reports: one for each participant, one for the cohort, one for an evaluation."""

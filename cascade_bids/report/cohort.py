@@ -10,46 +10,47 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.subplots import make_subplots
 
-from cascade_bids.report.page import read_dictionary, render, write_whole
+from cascade_bids.files import write_text
+from cascade_bids.report.page import read_dictionary, render
 from cascade_bids.report.plots import COLOURS, embed, plain, plotly_script
-from cascade_bids.report.tables import cell, heads, scan_names
+from cascade_bids.report.tables import cell, column_headers, scan_names
 
 LOADS = {"load_ml": "Lesion load (ml)", "load_percent_icv": "Lesion load (% of ICV)"}
-"""The columns that are drawn, with their axis titles."""
+"""Columns that are plotted, with their axis titles."""
 
 DIGITS = {"lesion_count": 0, "icv_ml": 0, "load_percent_icv": 3}
-"""Decimals of the columns shown that don't have two."""
+"""Decimals of the columns that are not shown with two."""
 
 FEWEST_FOR_BOX = 5
-"""With fewer scans than this, quartiles say less than the dots themselves."""
+"""Smallest number of scans for which box plots are drawn, and not only the single values."""
 
 
 def data_dictionary() -> dict[str, dict[str, str]]:
-    """Describe the columns of ``lesions.tsv`` in their order, in the terms of BIDS."""
+    """Return the BIDS data dictionary of ``lesions.tsv``, in the order of its columns."""
     return read_dictionary("lesions.json")
 
 
 def write_cohort_report(
     out: Path, table: pd.DataFrame, *, problems: Sequence[str], version: str
 ) -> None:
-    """Write ``group.html``, one file that works without internet.
+    """Write ``group.html``, a single file that works offline.
 
     Parameters
     ----------
     out
-        The page; it stands beside the participants' pages ``sub-X.html``, to which it links.
+        Path of the page, in the folder of the participants' pages ``sub-X.html`` that it links to.
     table
-        One row for each scan, in the order shown, with columns out of `data_dictionary`;
-        NaN where a value is missing.
+        One row per scan, in the order shown, with columns of `data_dictionary`; NaN where a value
+        is missing.
     problems
-        Sentences that stand at the top: scans that are left out, mixed methods.
+        Sentences for the top of the page: scans that are left out, mixed methods.
     version
         Version of cascade_bids.
 
     Raises
     ------
     CascadeBidsError
-        If the page can't be written.
+        If the page cannot be written.
     """
     described = {name: about for name, about in data_dictionary().items() if name in table}
     page = render(
@@ -61,13 +62,13 @@ def write_cohort_report(
         plotly_js=plotly_script(),
         distribution=embed(_distribution(table), "distribution"),
         trajectories=_trajectories(table),
-        columns=heads(table, described),
+        columns=column_headers(table, described),
         rows=[
             [_cell(out.parent, table, name, row[name]) for name in described]
             for _, row in table.iterrows()
         ],
     )
-    write_whole(out, page)
+    write_text(out, page)
 
 
 def _cell(folder: Path, table: pd.DataFrame, name: str, value: Any) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _distribution(table: pd.DataFrame) -> go.Figure:
 
 
 def _trajectories(table: pd.DataFrame) -> Markup | None:
-    """Draw the load over sessions of each participant with several; None if there is none."""
+    """Draw the load over sessions of participants with several; None without such participants."""
     if "session_id" not in table:
         return None
     loads = table.groupby(["participant_id", "session_id"], sort=False)["load_ml"].mean().dropna()
@@ -158,5 +159,5 @@ def _trajectories(table: pd.DataFrame) -> Markup | None:
 
 
 def _natural(label: str) -> list[tuple[int, str]]:
-    """Sort key under which ``ses-10`` follows ``ses-2``."""
+    """Return a sort key by which ``ses-10`` follows ``ses-2``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]

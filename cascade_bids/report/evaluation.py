@@ -9,15 +9,16 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.subplots import make_subplots
 
-from cascade_bids.report.page import read_dictionary, render, write_whole
+from cascade_bids.files import write_text
+from cascade_bids.report.page import read_dictionary, render
 from cascade_bids.report.plots import COLOURS, embed, plain, plotly_script
-from cascade_bids.report.tables import cell, heads, scan_names, title
+from cascade_bids.report.tables import cell, column_headers, scan_names, title
 
 OVERLAPS = ("dsc", "ppv", "sensitivity", "ltpr", "lfpr", "lf1", "msseg2016_f1")
 """Measures from 0 to 1 that share an axis."""
 
 DISTANCES = (("hd95_mm",), ("assd_mm", "asd_mm"))
-"""Measures in mm; those that share an axis together, as the first is far larger."""
+"""Measures in mm, grouped by axis, since the first is far larger."""
 
 DIGITS = {
     "reference_lesions": 0,
@@ -30,37 +31,37 @@ DIGITS = {
     ),
     **dict.fromkeys(("average_precision", "lesion_roc_auc"), 3),
 }
-"""Decimals of the columns that don't have two."""
+"""Decimals of the columns that are not shown with two."""
 
 
 def data_dictionary() -> dict[str, dict[str, str]]:
-    """Describe the columns of ``evaluation.tsv`` in their order, in the terms of BIDS."""
+    """Return the BIDS data dictionary of ``evaluation.tsv``, in the order of its columns."""
     return read_dictionary("evaluation.json")
 
 
 def write_evaluation_report(out: Path, table: pd.DataFrame, cohort: Mapping[str, Any]) -> None:
-    """Write ``evaluation.html``, one file that works without internet.
+    """Write ``evaluation.html``, a single file that works offline.
 
     Parameters
     ----------
     out
-        The page; it stands beside ``evaluation.tsv``, to which it links.
+        Path of the page, in the folder of ``evaluation.tsv`` that it links to.
     table
-        One row for each scan and prediction, with columns out of `data_dictionary`; NaN where a
-        value is missing.
+        One row per scan and prediction, with columns of `data_dictionary`; NaN where a value is
+        missing.
     cohort
         The content of ``cohort.json``.
 
     Raises
     ------
     CascadeBidsError
-        If the page can't be written.
+        If the page cannot be written.
     """
     described = {name: about for name, about in data_dictionary().items() if name in table}
     names = list(cohort["predictions"])
-    # The columns that only two predictions need are given to one as well.
+    # A column that the table has for two predictions only is added for one as well.
     full = table.assign(scan=scan_names(table), prediction=table.get("prediction", names[0]))
-    # Distances to an empty mask are so large that no other could be told apart beside them.
+    # Distances to an empty mask are so large that all others would be indistinguishable.
     measurable = full[(full["predicted_lesions"] > 0) == (full["reference_lesions"] > 0)]
     page = render(
         "evaluation.html.j2",
@@ -82,7 +83,7 @@ def write_evaluation_report(out: Path, table: pd.DataFrame, cohort: Mapping[str,
             if (values := _summaries(name, cohort))
         ],
         tests=_tests(cohort, described),
-        columns=heads(table, described),
+        columns=column_headers(table, described),
         rows=[
             [
                 cell(
@@ -95,7 +96,7 @@ def write_evaluation_report(out: Path, table: pd.DataFrame, cohort: Mapping[str,
             for _, row in table.iterrows()
         ],
     )
-    write_whole(out, page)
+    write_text(out, page)
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -103,7 +104,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _numbers(prediction: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Choose the numbers of a prediction that stand at the top, each with its label."""
+    """Choose the numbers of a prediction for the top of the page, with their labels."""
     measures = (
         ("mean DSC", "dsc"),
         ("mean LTPR", "ltpr"),
@@ -120,7 +121,7 @@ def _numbers(prediction: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _summaries(measure: str, cohort: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Write the summary of a measure, of each prediction; nothing if it is not summed up."""
+    """Format the summary of a measure for each prediction; empty if it is not summarised."""
     digits = DIGITS.get(measure, 2)
     return [
         {
@@ -156,7 +157,7 @@ def _p_value(value: float | None) -> str:
 def _boxes(
     table: pd.DataFrame, groups: Sequence[Sequence[str]], label: str, names: Sequence[str]
 ) -> go.Figure:
-    """Draw the measures as box plots, each group of them over an axis of its own."""
+    """Draw box plots of the measures, each group of measures on its own axis."""
     described = data_dictionary()
     figure = make_subplots(
         cols=len(groups), column_widths=[len(group) for group in groups], horizontal_spacing=0.1
@@ -190,7 +191,7 @@ def _boxes(
 
 
 def _loads(table: pd.DataFrame, cohort: Mapping[str, Any]) -> go.Figure:
-    """Draw predicted over reference load, and their difference over their mean."""
+    """Draw predicted against reference load, and their difference against their mean."""
     figure = make_subplots(cols=2, horizontal_spacing=0.12)
     reference, predicted = table["reference_load_ml"], table["predicted_load_ml"]
     most = 1.05 * max(reference.max(), predicted.max())

@@ -1,4 +1,4 @@
-"""Pictures of a scan: the FLAIR in slices with the lesions drawn on it."""
+"""Figures of a scan: slices of the FLAIR with the lesions outlined."""
 
 import base64
 import io
@@ -16,60 +16,61 @@ from skimage.filters import threshold_otsu
 from skimage.measure import approximate_polygon, find_contours
 
 from cascade_bids.errors import ScanError
-from cascade_bids.report.page import render, write_whole
+from cascade_bids.files import write_text
+from cascade_bids.report.page import render
 
 STYLES = {"lesions": ("#ff7f0e", 0.9), "brain mask": ("#56b4e9", 0.5)}
-"""Colour and line width (mm) of the outlines: orange and sky blue stay apart for colour-blind
-eyes and stand out on grey."""
+"""Colour and line width (mm) of the outlines: orange and sky blue are distinguishable for
+colour-blind readers and clearly visible on grey."""
 
 COLUMNS, AXIAL_TILES = 6, 24
 STRIP_POSITIONS = (0.3, 0.5, 0.7)
-"""Where the sagittal and the coronal slices lie, as parts of the brain's extent."""
+"""Positions of the sagittal and coronal slices, as fractions of the brain's extent."""
 
 MARGIN_MM, GAP_MM, LEGEND_MM = 10.0, 3.0, 16.0
 FINEST_MM = 0.7
-"""Finer pixels are averaged to this size, which bounds the size of the file."""
+"""Finer pixels are averaged to this size, to limit the size of the file."""
 
 UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
-"""What nibabel may raise on a damaged image."""
+"""Errors that nibabel may raise on a damaged image."""
 
 
 @dataclass(frozen=True)
 class _Stack:
-    """A scan cropped around its brain: arrays (X, Y, Z), RAS+, one grid."""
+    """A scan cropped to its brain: arrays (X, Y, Z), RAS+, on one grid."""
 
     grey: np.ndarray
-    """uint8, windowed."""
+    """The FLAIR, uint8, windowed."""
     masks: dict[str, np.ndarray]
-    """Label of a legend entry to boolean mask; only those that there are."""
+    """Label in the legend to boolean mask; only masks that are available."""
     spacing_mm: np.ndarray
     affine: np.ndarray
     extent: tuple[slice, ...]
-    """Where the brain (or the head, when there is no mask) lies in the crop."""
+    """Extent of the brain (or of the head, without a mask) in the crop."""
 
 
 def lesion_mosaic(flair: Path, out: Path, *, lesions: Path | None, brain_mask: Path | None) -> None:
     """Draw axial slices of the FLAIR with the lesions and the brain outlined, as SVG.
 
-    The brain's height is cut into up to 24 equal slabs; of each the slice with the largest
-    lesion area is shown (the middle one when there is no lesion), so that few lesions stay
-    unseen between the tiles. Three sagittal and three coronal slices below show the skull
-    strip and the slice thickness. The left of the picture is the participant's left. One
-    unit of the SVG is 1 mm, and the same input gives the same bytes.
+    The brain is divided into up to 24 axial slabs of equal height. From each slab, the slice with
+    the largest lesion area is shown (the middle one without lesions), so that few lesions are
+    missed. Three sagittal and three coronal slices below show the brain extraction and the slice
+    thickness. The left of the figure is the participant's left. One unit of the SVG is 1 mm, and
+    the same input gives the same bytes.
 
     Parameters
     ----------
     flair
-        Image (X, Y, Z) of any orientation, with or without the skull.
+        Image (X, Y, Z) in any orientation, with or without the skull.
     out
         The ``.svg`` file to write.
     lesions, brain_mask
-        Masks on the FLAIR's own grid, non-zero inside; None where there is none.
+        Masks on the grid of the FLAIR, above 0 inside; None if there is none.
 
     Raises
     ------
     ScanError
-        If an image can't be read, is not three-dimensional, or a mask is on another grid.
+        If an image cannot be read or is not 3D, or if a mask is on another grid.
     """
     stack = _stack(flair, lesions, brain_mask)
     rows = _rows(stack)
@@ -85,7 +86,7 @@ def lesion_mosaic(flair: Path, out: Path, *, lesions: Path | None, brain_mask: P
         top += tiles[-1]["height_mm"] + GAP_MM
     legend = [(label, *STYLES[label]) for label in stack.masks]
     page = {"width": round(width, 2), "height": round(top + LEGEND_MM, 2)}
-    write_whole(out, render("mosaic.svg.j2", tiles=tiles, legend=legend, **page))
+    write_text(out, render("mosaic.svg.j2", tiles=tiles, legend=legend, **page))
 
 
 def _stack(flair: Path, lesions: Path | None, brain_mask: Path | None) -> _Stack:
@@ -130,7 +131,7 @@ def _mask(path: Path, image: nib.Nifti1Image, flair: Path) -> np.ndarray:
 
 
 def _head(data: np.ndarray) -> np.ndarray:
-    """Mark what is brighter than the background; the whole grid if nothing stands out."""
+    """Find the voxels brighter than the background; the whole grid if there are none."""
     head = np.zeros(data.shape, bool)
     if np.ptp(data) > 0:
         head = data > threshold_otsu(data) / 2
@@ -138,7 +139,7 @@ def _head(data: np.ndarray) -> np.ndarray:
 
 
 def _boxes(inside: np.ndarray, margin: np.ndarray) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the mask's box with a margin (voxels), and the bare box inside that one."""
+    """Return the box of a mask with a margin (voxels), and the extent of the mask inside it."""
     box, extent = [], []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -151,14 +152,14 @@ def _boxes(inside: np.ndarray, margin: np.ndarray) -> tuple[tuple[slice, ...], t
 
 
 def _windowed(data: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Grey from 0 (or what lies below it) to all but the brightest of the voxels inside."""
+    """Window intensities to uint8, from 0 or the 1st percentile to the 99.7th of those inside."""
     low = min(0.0, float(np.percentile(data, 1)))
     high = max(float(np.percentile(inside, 99.7)), low + 1e-6)
     return np.rint(np.clip((data - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def _rows(stack: _Stack) -> list[list[tuple[int, int]]]:
-    """Choose the slices: rows of (axis, index), axial from the feet up, the strip last."""
+    """Choose the slices: rows of (axis, index), axial from inferior to superior, the strip last."""
     levels = np.arange(stack.extent[2].start, stack.extent[2].stop)
     area = np.zeros(stack.grey.shape[2])
     if "lesions" in stack.masks:
@@ -177,14 +178,14 @@ def _rows(stack: _Stack) -> list[list[tuple[int, int]]]:
 
 
 def _width_mm(stack: _Stack, row: list[tuple[int, int]]) -> float:
-    """Add up a row and its narrowest gaps; an axial row counts as full, to keep the columns."""
+    """Compute the width of a row with its smallest gaps, of an axial row as if it were full."""
     size_mm = stack.grey.shape * stack.spacing_mm
     tiles = row if row[0][0] != 2 else [(2, 0)] * COLUMNS
     return float(sum(size_mm[1 if axis == 0 else 0] + GAP_MM for axis, _ in tiles) - GAP_MM)
 
 
 def _tile(stack: _Stack, axis: int, index: int) -> dict[str, Any]:
-    """Prepare one slice for the template: picture, outlines, marks; sizes in mm."""
+    """Prepare one slice for the template: image, outlines, labels; sizes in mm."""
     across, up = (other for other in range(3) if other != axis)
     spacing_mm = stack.spacing_mm[[across, up]]
     size_mm = np.asarray(stack.grey.shape)[[across, up]] * spacing_mm
@@ -192,7 +193,7 @@ def _tile(stack: _Stack, axis: int, index: int) -> dict[str, Any]:
     middle[axis] = index
     position_mm = stack.affine[axis, :3] @ middle + stack.affine[axis, 3]
     outlines = []
-    for label, mask in reversed(stack.masks.items()):  # the lesions on top
+    for label, mask in reversed(stack.masks.items()):  # lesions on top
         path = _outline(_section(mask, axis, index), spacing_mm)
         colour, width_mm = STYLES[label]
         if path:
@@ -209,13 +210,13 @@ def _tile(stack: _Stack, axis: int, index: int) -> dict[str, Any]:
 
 
 def _section(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """Cut a slice as a picture: rows from the top down, columns to the right."""
+    """Extract a slice as an image: rows from top to bottom, columns from left to right."""
     return np.take(volume, index, axis=axis).T[::-1]
 
 
 def _outline(section: np.ndarray, spacing_mm: np.ndarray) -> str:
     """Trace the border of a mask as an SVG path in mm from the upper left corner."""
-    # The frame of zeros closes outlines that touch the border of the picture.
+    # The frame of zeros closes outlines that touch the border of the slice.
     lines = find_contours(np.pad(section, 1).astype(np.uint8), 0.5)
     path = []
     for line in lines:
@@ -225,10 +226,10 @@ def _outline(section: np.ndarray, spacing_mm: np.ndarray) -> str:
 
 
 def _png(grey: np.ndarray, pixels: np.ndarray) -> str:
-    """Encode a slice for a data URI, brought to (width, height) pixels."""
+    """Encode a slice, resized to (width, height) pixels, for a data URI."""
     picture = Image.fromarray(np.ascontiguousarray(grey))
     picture = picture.resize((int(pixels[0]), int(pixels[1])), Image.Resampling.BOX)
-    # 64 greys look like 256 here and make the file a third smaller.
+    # 64 grey levels look like 256 here and make the file a third smaller.
     steps = np.rint(np.asarray(picture) * (63 / 255))
     buffer = io.BytesIO()
     Image.fromarray(np.rint(steps * (255 / 63)).astype(np.uint8)).save(buffer, "png")

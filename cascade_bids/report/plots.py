@@ -1,20 +1,33 @@
-"""Plotly figures that look alike and work without internet, on light and dark paper."""
+"""Plotly figures of one style that work offline, on light and dark backgrounds."""
 
 import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 COLOURS = ("#2f7fc1", "#d97a1c")
-"""A blue and an orange that stand out on white and on black paper, and from each other."""
+"""A blue and an orange that contrast with white, with black and with each other."""
 
 
 def plotly_script() -> Markup:
-    """Give the script that draws the figures of a page, for its head."""
+    """Return the script element that draws the figures of a page."""
     return Markup(f"<script>{get_plotlyjs()}</script>")
 
 
 def plain(figure: go.Figure, *, height: int) -> go.Figure:
-    """Take colours away that the page sets itself, for light and dark paper."""
+    """Apply a plain style without background colours, which the page sets itself.
+
+    Parameters
+    ----------
+    figure
+        The figure, changed in place.
+    height
+        Height, pixels.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The same figure.
+    """
     return figure.update_layout(
         template="none",
         showlegend=False,
@@ -27,8 +40,21 @@ def plain(figure: go.Figure, *, height: int) -> go.Figure:
 
 
 def embed(figure: go.Figure, name: str) -> Markup:
-    """Turn a figure into HTML; its name is its id on the page."""
+    """Convert a figure to HTML.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    name
+        Its id on the page.
+
+    Returns
+    -------
+    markupsafe.Markup
+        A ``div`` for a page with `plotly_script`.
+    """
     config = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
-    # A fixed id instead of a random one: the same table gives the same page.
+    # With a fixed id instead of a random one, the same table gives the same page.
     text = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
     return Markup(text)

@@ -1,4 +1,4 @@
-"""The report of one participant: numbers, pictures, choices and failures of every scan."""
+"""The report of one participant: numbers, figures, choices and failures of every scan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,66 +8,67 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from cascade_bids.report.page import render, write_whole
+from cascade_bids.files import write_text
+from cascade_bids.models.card import MethodCard
+from cascade_bids.report.page import render
 
 TEXT_COLUMNS = ("name", "location")
-"""Columns of the lesion table that hold words; the others are numbers."""
+"""Columns of the lesion table that hold text; the others are numbers."""
 
 DIGITS = {"_mm": 1, "_mm3": 1, "_probability": 2, "confidence": 2}
-"""Decimals that the page shows of a column, by the end of its name; the file has them all."""
+"""Decimals of a column on the page, by the end of its name; the file has them all."""
 
 ALL_NET = "10.1016/j.nicl.2021.102854"
-"""DOI of the publication that sphere maps come from."""
+"""DOI of the publication that introduced sphere maps."""
 
 FIGURES = {
     "brain": "The FLAIR after bias correction, with the outline of the brain.",
-    "lesions": "Lesions on the FLAIR. Of each slab of the brain the slice with the largest lesion "
-    "area is shown. Slices bear the coordinates of the scanner; the table of lesions gives those "
-    "of MNI.",
+    "lesions": "Lesions on the FLAIR. From each slab of the brain, the slice with the largest "
+    "lesion area is shown. Slices are labelled in scanner coordinates; the lesion table is in MNI "
+    "coordinates.",
 }
 """Figures of a scan by name, with their captions, in the order of the report."""
 
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What there is to tell about one scan, whether it succeeded or not."""
+    """What the report shows of one scan, whether it succeeded or not."""
 
     label: str
-    """The scan's name, as ``sub-01_ses-2``."""
+    """Name of the scan, such as ``sub-01_ses-2``."""
     stats: Mapping[str, Any] | None
-    """Content of its ``…_desc-lesions_stats.json``; None if it was not written."""
+    """Content of its ``…_desc-lesions_stats.json``; None if there is none."""
     figures: Mapping[str, Path]
-    """Caption to picture, a file below the folder of the derivatives."""
+    """Caption to figure, a file inside the derivatives."""
     lesions: Path | None
-    """Its ``…_desc-lesions_dseg.tsv``; None if it was not written."""
+    """Its ``…_desc-lesions_dseg.tsv``; None if there is none."""
     problem: str | None
-    """Why it failed, in the words of the error; None after success."""
+    """Error message of a failed scan; None after success."""
     failed_step: str | None
-    """The step that failed, if known."""
+    """Step that failed, if known."""
     choices: Sequence[str] = ()
-    """Which images were chosen and why, for a scan without stats, which tell it otherwise."""
+    """Which images were chosen and why; used only without `stats`, which contain it."""
 
 
 def write_subject_report(
     out_dir: Path, name: str, scans: Sequence[ScanReport], *, version: str, boilerplate: str
 ) -> Path:
-    """Write ``<name>.html``, which needs nothing but the pictures beside it.
+    """Write ``<name>.html``, which needs no other files than the figures.
 
-    A picture or a lesion table that is missing or damaged is named in the page and does not
-    keep it from being written.
+    A figure or lesion table that is missing or damaged is reported on the page.
 
     Parameters
     ----------
     out_dir
-        Root of the derivatives; every picture lies below it.
+        Root of the derivatives, which holds all figures.
     name
-        The participant, as ``sub-01``, or the stem of a patient's FLAIR without BIDS.
+        The participant, such as ``sub-01``, or the stem of a scan without BIDS.
     scans
         The participant's scans, in the order in which they are shown.
     version
         Version of cascade_bids.
     boilerplate
-        Methods text, as from `render_boilerplate`.
+        Methods text, from `render_boilerplate`.
 
     Returns
     -------
@@ -77,9 +78,9 @@ def write_subject_report(
     Raises
     ------
     CascadeBidsError
-        If the page can't be written.
+        If the page cannot be written.
     ValueError
-        If a picture lies outside `out_dir`.
+        If a figure is outside `out_dir`.
     """
     page = render(
         "subject.html.j2",
@@ -89,15 +90,14 @@ def write_subject_report(
         version=version,
         blocks=[block.strip() for block in boilerplate.split("\n\n") if block.strip()],
     )
-    return write_whole(out_dir / f"{name}.html", page)
+    return write_text(out_dir / f"{name}.html", page)
 
 
 def render_boilerplate(
-    card: Mapping[str, Any],
+    card: MethodCard,
     *,
     version: str,
     skull_strip: str,
-    shipped: bool,
     separate_lesions: bool = False,
     tta: bool = False,
 ) -> str:
@@ -106,38 +106,35 @@ def render_boilerplate(
     Parameters
     ----------
     card
-        Of the method: its name, source, contrasts and stages.
+        Card of the method.
     version
         Version of cascade_bids.
     skull_strip
         ``auto`` or ``skip``, as in `cascade_bids.config.PreprocessConfig`.
-    shipped
-        Whether the weights came with cascade_bids.
     separate_lesions
         Whether confluent lesions were split.
     tta
-        Whether the networks were asked about the mirrored head too.
+        Whether the networks saw the mirrored head too.
 
     Returns
     -------
     str
         Markdown.
     """
-    optional = card.get("optional", [])
-    *first, last = [c for c in card["contrasts"] if c not in optional]
+    *first, last = [c for c in card.contrasts if c not in card.optional]
     used = f"the {', '.join(first)} and {last} images" if first else f"the {last} image"
-    if optional:
-        used += f" (and {' and '.join(optional)} where there was one)"
+    if card.optional:
+        used += f" (and {' and '.join(card.optional)} where there was one)"
+    # Stages of one architecture are described together.
+    kinds = list(dict.fromkeys(card.networks))
     text = render(
         "CITATION.md.j2",
         card=card,
-        architecture=card["stages"][0]["architecture"],
-        networks=len(card["stages"]),
-        context=any(stage["architecture"] == "ContextNetwork" for stage in card["stages"]),
+        networks=[kind.describe(card) for kind in kinds],
+        published=kinds[0].published,
         version=version,
         contrasts=used,
         skull_strip=skull_strip,
-        shipped=shipped,
         separate_lesions=separate_lesions,
         tta=tta,
         zhang=ALL_NET,
@@ -167,7 +164,7 @@ def _section(out_dir: Path, scan: ScanReport) -> dict[str, Any]:
 
 
 def _lesions(path: Path | None) -> tuple[list[dict[str, Any]] | None, str | None]:
-    """Read the lesion table, largest first; or say why it can't be read."""
+    """Read the lesion table, largest lesion first; on failure return the reason instead."""
     if path is None:
         return None, None
     try:

@@ -1,4 +1,4 @@
-"""The table of all scans that a report shows, which the reader can sort."""
+"""The sortable table of all scans in a report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,39 +7,51 @@ import pandas as pd
 
 
 def scan_names(table: pd.DataFrame) -> pd.Series:
-    """Name each scan as its files begin: ``sub-01_ses-2``.
+    """Return the name of each scan, such as ``sub-01_ses-2``.
 
     Parameters
     ----------
     table
-        One row for each scan, with ``participant_id`` and, if there are any, ``session_id`` and
-        ``run_id``.
+        One row per scan, with ``participant_id`` and, if available, ``session_id`` and ``run_id``.
 
     Returns
     -------
     Series of str
-        A name for each row.
+        Name of each row.
     """
     parts = [name for name in ("participant_id", "session_id", "run_id") if name in table]
     return table[parts].apply(lambda row: "_".join(row.dropna()), axis=1)
 
 
 def title(about: Mapping[str, str]) -> str:
-    """Head a column, or label an axis, with its name and unit from the data dictionary."""
+    """Build the title of a column or axis: its name and unit.
+
+    Parameters
+    ----------
+    about
+        The column's entry in the data dictionary.
+
+    Returns
+    -------
+    str
+        Such as ``HD95 (mm)``; without a unit if the name contains it.
+    """
     units = {"mL": " (ml)", "%": " (%)", "mm": " (mm)"}
     unit = "" if "percent" in about["LongName"].lower() else units.get(about.get("Units", ""), "")
     return about["LongName"] + unit
 
 
-def heads(table: pd.DataFrame, described: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Head the columns of a table for ``scans_table.html.j2``.
+def column_headers(
+    table: pd.DataFrame, described: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Build the column headers of a table for ``scans_table.html.j2``.
 
     Parameters
     ----------
     table
         The table.
     described
-        The columns to show with their entries in the data dictionary.
+        Columns to show, with their entries in the data dictionary.
 
     Returns
     -------
@@ -59,18 +71,18 @@ def heads(table: pd.DataFrame, described: Mapping[str, Mapping[str, str]]) -> li
 def cell(
     value: Any, *, is_number: bool, digits: int = 2, link: str | None = None
 ) -> dict[str, Any]:
-    """Make a cell for ``scans_table.html.j2``.
+    """Build a cell for ``scans_table.html.j2``.
 
     Parameters
     ----------
     value
-        What stands in the table; NaN or None if it is missing.
+        Value in the table; NaN or None if it is missing.
     is_number
         Whether its column holds numbers.
     digits
         Decimals of a number.
     link
-        Page to go to, if there is one.
+        Page that the cell links to, if any.
 
     Returns
     -------

@@ -14,26 +14,25 @@ from cascade_bids.bids.outputs import BIDS_VERSION, output_path, write_json
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
-from cascade_bids.files import appearing
-from cascade_bids.lesions.metrics import dice, lesion_detection
-from cascade_bids.report.page import write_whole
-from cascade_bids.training.answers import (
-    ask_about_left_out,
-    ask_about_samples,
-    calibrate,
+from cascade_bids.files import appearing, write_text
+from cascade_bids.metrics.overlap import dice, lesion_detection
+from cascade_bids.models.card import ModelCard, rewrite_card
+from cascade_bids.models.cases import Case
+from cascade_bids.training.calibration.calibrate import Calibration, calibrate_folds
+from cascade_bids.training.calibration.out_of_fold import (
+    Prediction,
     is_done,
-    read,
+    predict_left_out,
+    predict_synthetic,
+    read_prediction,
 )
-from cascade_bids.training.calibration import Calibration
-from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
-from cascade_bids.training.cases import Case
 from cascade_bids.training.config import TrainConfig, known_before, stage_schedules
-from cascade_bids.training.engine import Engine
-from cascade_bids.training.folds import Fold, part
-from cascade_bids.training.held_out import HeldOut
+from cascade_bids.training.folds import Fold, split_cases
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sources import describe_engine
+from cascade_bids.training.sources import describe_generator
+from cascade_bids.training.stages import count_rounds, save_stages, train_stages
+from cascade_bids.training.synthesis.generator import ScanGenerator
 from cascade_bids.training.train import SCORES, start_training
 
 log = logging.getLogger(__name__)
@@ -72,14 +71,14 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         When the T1w of a scan shows no tissues.
     """
     recipe = config.find_recipe()
-    device, cases, engine = start_training(config, recipe, source=config.start_from)
-    _warn_of_known(config, cases)
-    parted = part(cases, folds, config.work_dir / "folds")
+    device, cases, generator = start_training(config, recipe, source=config.start_from)
+    _warn_of_known(known_before(config, recipe), cases)
+    parted = split_cases(cases, folds, config.work_dir / "folds")
     for fold in parted:
-        donors = engine and engine.without(fold.held_out).donors
+        donors = generator and generator.without(fold.left_out).donors
         if not donors and not any(case.lesions.any() for case in fold.learned):
             raise UsageError(
-                f"without {', '.join(sorted(fold.held_out))} no scan has a lesion to learn from; "
+                f"without {', '.join(sorted(fold.left_out))} no scan has a lesion to learn from; "
                 "take fewer --folds, or add a participant with lesions"
             )
     predictions, references = out_dir / "predictions", out_dir / "references"
@@ -90,18 +89,20 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         if is_done(fold, recipe):
             log.info("%s is done already", fold.name)
             continue
-        known = engine and engine.without(fold.held_out)
+        known = generator and generator.without(fold.left_out)
         with show_training(fold.name, len(recipe.stages) * count_rounds(known)):
             _train_fold(fold, config, recipe, known, device)
-    calibrations, overall = calibrate(recipe, parted)
+    calibrations, overall = calibrate_folds(recipe, parted)
     for fold, calibration in zip(parted, calibrations, strict=True):
         if overall is not None:
-            _put_in_card(calibration, fold.weights / f"{config.method}.json")
+            rewrite_card(fold.weights / f"{config.method}.json", calibration.to_card())
         for case in fold.tested:
-            _write(case, read(fold.answer(case)), calibration, predictions, references)
+            _write(
+                case, read_prediction(fold.prediction(case)), calibration, predictions, references
+            )
     scores = {case.label: _score(predictions, case) for case in cases}
     result = {"folds": folds, "scans": scores, "calibration": overall and overall.to_card()}
-    write_whole(config.work_dir / SCORES, json.dumps(result, indent=2))
+    write_text(config.work_dir / SCORES, json.dumps(result, indent=2))
     return predictions, references
 
 
@@ -109,10 +110,10 @@ def _train_fold(
     fold: Fold,
     config: TrainConfig,
     recipe: Recipe,
-    engine: Engine | None,
+    generator: ScanGenerator | None,
     device: torch.device,
 ) -> None:
-    """Train the method of a fold, and keep what it says of the scans that are left out."""
+    """Train the method of a fold, and keep its predictions of the scans that are left out."""
     seed = config.preprocess.random_seed
     stages = train_stages(
         recipe,
@@ -122,34 +123,30 @@ def _train_fold(
         schedules=stage_schedules(recipe, config),
         seed=seed,
         device=device,
-        engine=engine,
+        generator=generator,
         start=config.load_start(device),
     )
     facts = {
         "training_scans": [case.label for case in fold.learned],
-        **describe_engine(config, engine),
+        **describe_generator(config, generator),
     }
-    save_cascade(config.method, stages, recipe, facts, config.contrasts, fold.weights)
-    if engine is not None:
-        ask_about_samples(stages, engine, fold.samples, combination=recipe.combination, seed=seed)
-    ask_about_left_out(fold, stages, recipe)
+    save_stages(config.method, stages, recipe, facts, config.contrasts, fold.weights)
+    if generator is not None:
+        predict_synthetic(
+            stages, generator, fold.synthetic, combination=recipe.combination, seed=seed
+        )
+    predict_left_out(fold, stages, recipe)
 
 
-def _put_in_card(calibration: Calibration, path: Path) -> None:
-    """Let the weights of a fold be used as they were scored."""
-    card = json.loads(path.read_text(encoding="utf-8"))
-    write_whole(path, json.dumps({**card, **calibration.to_card()}, indent=2) + "\n")
-
-
-def _warn_of_known(config: TrainConfig, cases: Sequence[Case]) -> None:
+def _warn_of_known(cards: Sequence[ModelCard], cases: Sequence[Case]) -> None:
     """Warn when other weights have learned from someone who is to be left out."""
-    for name, known in known_before(config).items():
-        both = sorted(known & {f"sub-{case.scan.subject}" for case in cases})
+    for card in cards:
+        both = sorted(card.participants & {f"sub-{case.scan.subject}" for case in cases})
         if both:
             log.warning(
                 "%s has learned from %s; if they are the participants of these names here, their "
                 "scores are not those of unseen ones",
-                name,
+                card.name,
                 ", ".join(both),
             )
 
@@ -167,11 +164,11 @@ def _refuse_others(folder: Path, cases: Sequence[Case]) -> None:
 
 
 def _write(
-    case: Case, found: HeldOut, calibration: Calibration, predictions: Path, references: Path
+    case: Case, found: Prediction, calibration: Calibration, predictions: Path, references: Path
 ) -> None:
     """Write the probability map and the mask of a scan, and its reference."""
     scaled = found.scale(calibration.temperature)
-    labels = scaled.label(calibration)
+    labels = scaled.label(calibration.operating_point)
     mask, probseg, reference = (
         output_path(root, case.scan, name, space=SPACE)
         for root, name in (

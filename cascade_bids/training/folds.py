@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sklearn.model_selection import GroupKFold
+
 from cascade_bids.errors import UsageError
-from cascade_bids.training.cases import Case
+from cascade_bids.models.cases import Case
 
 
 @dataclass(frozen=True)
@@ -15,33 +17,33 @@ class Fold:
 
     name: str
     """What progress calls it."""
-    held_out: frozenset[str]
+    left_out: frozenset[str]
     """Participants, without ``sub-``."""
     tested: tuple[Case, ...]
     """Their scans."""
     learned: tuple[Case, ...]
     """The scans of the others."""
     folder: Path
-    """Keeps its checkpoints, its weights, and what its method says."""
+    """Keeps its checkpoints, its weights and its out-of-fold predictions."""
 
     @property
-    def samples(self) -> Path:
-        """Folder of what its method says of samples."""
-        return self.folder / "samples"
+    def synthetic(self) -> Path:
+        """Folder of its predictions of synthetic scans."""
+        return self.folder / "synthetic"
 
     @property
     def weights(self) -> Path:
         """Folder of its method's weights and card."""
         return self.folder / "weights"
 
-    def answer(self, case: Case, hidden: Sequence[str] = ()) -> Path:
-        """Name the file that keeps what its method says of a scan with some contrasts hidden."""
+    def prediction(self, case: Case, hidden: Sequence[str] = ()) -> Path:
+        """Return the file of its prediction of a scan with some contrasts hidden."""
         name = f"{case.label}_without-{'+'.join(hidden)}" if hidden else case.label
         return self.folder / "found" / f"{name}.npz"
 
 
-def part(cases: Sequence[Case], folds: str, folder: Path) -> list[Fold]:
-    """Make the folds of `make_folds`, each with a folder of its own."""
+def split_cases(cases: Sequence[Case], folds: str, folder: Path) -> list[Fold]:
+    """Split cases into the folds of `make_folds`, each with a folder of its own."""
     parted = make_folds([case.scan.subject for case in cases], folds)
     return [
         Fold(
@@ -87,10 +89,13 @@ def make_folds(subjects: Sequence[str], folds: str) -> list[set[str]]:
             f"--folds {folds}: give loo, or a number from 2 to that of the participants with a "
             f"mask, which is {len(different)}"
         )
-    return [set(different[start::count]) for start in range(count)]
+    # A participant is one sample however many scans there are.
+    parts = GroupKFold(count).split(different, groups=range(len(different)))
+    order = sorted(sorted(numbers) for _, numbers in parts)
+    return [{different[number] for number in numbers} for numbers in order]
 
 
-def _fold_name(held_out: set[str]) -> str:
-    """Name a fold by its participants, or by their hash where they are too many for a file name."""
-    name = "-".join(sorted(held_out))
+def _fold_name(left_out: set[str]) -> str:
+    """Return the name of a fold: its participants, or their hash where these are too many."""
+    name = "-".join(sorted(left_out))
     return name if len(name) <= 100 else hashlib.sha256(name.encode()).hexdigest()[:16]

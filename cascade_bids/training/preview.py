@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.training.config import TrainConfig
-from cascade_bids.training.sample import Sample
+from cascade_bids.training.synthesis.sample import Sample
 from cascade_bids.training.train import start_training
 
 log = logging.getLogger(__name__)
@@ -43,17 +43,17 @@ def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    if not recipe.from_samples:
+    if not recipe.learns_from_synthetic:
         raise UsageError(f"{config.method} learns from scans as they are; there is nothing to draw")
-    _, _, engine = start_training(config, recipe, source=config.start_from)
-    assert engine is not None
+    _, _, generator = start_training(config, recipe, source=config.start_from)
+    assert generator is not None
     seed = config.preprocess.random_seed
     samples = []
     for number in range(seed, seed + count):
         log.info("drawing sample %d", number)
         rng = torch.Generator().manual_seed(number)
-        kind = engine.kinds[number % len(engine.kinds)]
-        samples.append((str(number), engine.draw(rng, kind)))
+        kind = generator.kinds[number % len(generator.kinds)]
+        samples.append((str(number), generator.draw(rng, kind)))
     path = out_dir / "samples.png"
     draw_sheet(samples, config.contrasts, path)
     return path
@@ -84,7 +84,7 @@ def draw_sheet(samples: Sequence[tuple[str, Sample]], contrasts: Sequence[str], 
                 channel = flair if contrast == "lesions" else number
                 ax = row[first + number]
                 ax.imshow(
-                    _slice(sample.volume[channel].numpy(), height), cmap="gray", vmin=-4, vmax=4
+                    _slice(sample.channels[channel].numpy(), height), cmap="gray", vmin=-4, vmax=4
                 )
                 if contrast == "lesions":
                     outline = _slice(lesions, height)

@@ -126,7 +126,7 @@ def show_training(name: str, networks: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def watch_network() -> Iterator[Callable[[Epoch], None]]:
-    """Lend a function that is to be told of each epoch of the next network.
+    """Yield a function that shows each epoch of the next network.
 
     Outside `show_training` it shows nothing.
     """
@@ -147,8 +147,8 @@ def watch_network() -> Iterator[Callable[[Epoch], None]]:
         training.display.end(name, last)
 
 
-def say(message: str, *arguments: object) -> None:
-    """Say what a command is about to do for minutes."""
+def announce(message: str, *arguments: object) -> None:
+    """Log what a command is about to do for minutes."""
     log.info(message, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Gather what samples are drawn from."""
+"""Gather what the scan generator draws from."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,23 +9,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cascade_bids.errors import ScanError, UsageError
-from cascade_bids.network.weights import load_card
-from cascade_bids.training.cases import Case
-from cascade_bids.training.config import TrainConfig, known_participants
-from cascade_bids.training.engine import Engine
-from cascade_bids.training.heads import Donor, find_maps, load_donors, load_heads
-from cascade_bids.training.healthy import HealthyScan, check_healthy, find_healthy, load_healthy
-from cascade_bids.training.progress import say
-from cascade_bids.training.real import RealScan, prepare_real
-from cascade_bids.training.sample import Kind
+from cascade_bids.models.card import ModelCard
+from cascade_bids.models.cases import Case
+from cascade_bids.models.training_data import ScanKind
+from cascade_bids.training.config import TrainConfig
+from cascade_bids.training.data.donors import Donor, load_donors
+from cascade_bids.training.data.healthy import (
+    HealthyScan,
+    check_healthy,
+    find_healthy,
+    load_healthy,
+)
+from cascade_bids.training.data.label_maps import find_label_maps, load_label_maps
+from cascade_bids.training.data.prepare import find_unlabelled, prepare_unlabelled
+from cascade_bids.training.progress import announce
+from cascade_bids.training.synthesis.generator import ScanGenerator
+from cascade_bids.training.synthesis.real_scans import RealScan, prepare_real
 from cascade_bids.training.work_folder import claim, digest, digest_files, fingerprint
-from cascade_bids.training.workflow import find_unlabelled, prepare_unlabelled
 
 log = logging.getLogger(__name__)
 
 
 class Sources(NamedTuple):
-    """What was found to draw samples from beside labelled scans; nothing is prepared yet."""
+    """What was found to draw scans from beside labelled scans; nothing is prepared yet."""
 
     maps: list[Path]
     """Label maps of heads."""
@@ -33,9 +39,9 @@ class Sources(NamedTuple):
     unlabelled: list[Case]
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """Tell the files that heads are made of from others."""
+        """Return digests of the files that anatomies are made of."""
         return {
-            "head maps": {path.name: digest_files([path]) for path in self.maps},
+            "label maps": {path.name: digest_files([path]) for path in self.maps},
             "healthy scans": {
                 one.label: digest_files([one.t1w, one.labels]) for one in self.healthy
             },
@@ -43,7 +49,7 @@ class Sources(NamedTuple):
 
 
 def find_sources(config: TrainConfig) -> Sources:
-    """Find what samples are drawn from, before anything is prepared, which takes long.
+    """Find what scans are drawn from, before anything is prepared, which takes long.
 
     Raises
     ------
@@ -55,9 +61,9 @@ def find_sources(config: TrainConfig) -> Sources:
     maps: list[Path] = []
     healthy: list[HealthyScan] = []
     unlabelled: list[Case] = []
-    if config.heads_dir is not None:
-        with _named("--heads"):
-            maps = find_maps(config.heads_dir)
+    if config.label_maps_dir is not None:
+        with _named("--label-maps"):
+            maps = find_label_maps(config.label_maps_dir)
     if config.healthy_dir is not None:
         with _named("--healthy"):
             healthy = _leave_out_patients(find_healthy(config.healthy_dir), config)
@@ -75,7 +81,7 @@ def find_sources(config: TrainConfig) -> Sources:
 
 @contextmanager
 def _named(option: str) -> Iterator[None]:
-    """Let complaints name an option."""
+    """Let errors name an option."""
     try:
         yield
     except UsageError as error:
@@ -83,7 +89,7 @@ def _named(option: str) -> Iterator[None]:
 
 
 def _prepared(config: TrainConfig) -> Path:
-    """Give the folder of what is prepared, which no input has the name of."""
+    """Return the folder of what is prepared, which no input has the name of."""
     return config.work_dir / "prepared"
 
 
@@ -103,8 +109,10 @@ def _leave_out_patients(scans: Sequence[HealthyScan], config: TrainConfig) -> li
     return healthy
 
 
-def start_engine(config: TrainConfig, cases: Sequence[Case], sources: Sources) -> Engine:
-    """Prepare what samples are drawn from, and claim the work folder for it.
+def start_generator(
+    config: TrainConfig, cases: Sequence[Case], sources: Sources, brain_card: ModelCard
+) -> ScanGenerator:
+    """Prepare what scans are drawn from, and claim the work folder for it.
 
     Raises
     ------
@@ -113,23 +121,28 @@ def start_engine(config: TrainConfig, cases: Sequence[Case], sources: Sources) -
     StartError, ScanError
         When a scan cannot be prepared, or its T1w shows no tissues.
     """
-    say("preparing what samples are drawn from")
+    announce("preparing what scans are drawn from")
     folder, resources = _prepared(config), config.resources
-    heads = load_heads(config.heads_dir, folder / "heads") if config.heads_dir else []
+    anatomies = (
+        load_label_maps(config.label_maps_dir, folder / "label-maps")
+        if config.label_maps_dir
+        else []
+    )
     if sources.healthy:
-        say("preparing healthy scans (%d), a minute or two each", len(sources.healthy))
-    heads += load_healthy(sources.healthy, folder / "healthy", nprocs=resources.nprocs)
+        announce("preparing healthy scans (%d), a minute or two each", len(sources.healthy))
+    anatomies += load_healthy(sources.healthy, folder / "healthy", nprocs=resources.nprocs)
     real = [_prepare(case) for case in cases]
     if sources.unlabelled:
         prepare_unlabelled(
             sources.unlabelled,
             resources=resources,
+            brain_card=brain_card,
             seed=config.preprocess.random_seed,
             work_dir=folder / "unlabelled",
         )
-    others = [replace(_prepare(case), kind=Kind.UNLABELLED) for case in sources.unlabelled]
+    others = [replace(_prepare(case), kind=ScanKind.UNLABELLED) for case in sources.unlabelled]
     donors = _gather_donors(config, real)
-    log.info("%d heads, %d labelled scans, %d donors", len(heads), len(real), len(donors))
+    log.info("%d anatomies, %d labelled scans, %d donors", len(anatomies), len(real), len(donors))
     claim(
         config.work_dir,
         {
@@ -140,18 +153,20 @@ def start_engine(config: TrainConfig, cases: Sequence[Case], sources: Sources) -
             "unlabelled scans": {case.label: fingerprint(case) for case in sources.unlabelled},
         },
     )
-    return Engine(config.contrasts, tuple(heads), tuple(donors), tuple(real), tuple(others))
+    return ScanGenerator(
+        config.contrasts, tuple(anatomies), tuple(donors), tuple(real), tuple(others)
+    )
 
 
 def _gather_donors(config: TrainConfig, real: Sequence[RealScan]) -> list[Donor]:
-    """Take the lesions of labelled scans, and of masks whose scans are not there."""
+    """Return the lesions of labelled scans, and of masks whose scans are not there."""
     donors = [one.donor for one in real if one.case.lesions.any()]
     known = {donor.subject for donor in donors}
     donors += [
         donor
         for donor in load_donors(config.masks_dir or config.inputs.bids_dir)
         if donor.subject not in known
-        and (not config.inputs.participant_labels or donor.subject in config.asked_for)
+        and (not config.inputs.participant_labels or donor.subject in config.named_participants)
     ]
     if not donors:
         raise UsageError(
@@ -168,12 +183,12 @@ def _prepare(case: Case) -> RealScan:
         raise ScanError(f"{case.label}: {error}") from error
 
 
-def describe_engine(config: TrainConfig, engine: Engine | None) -> dict[str, Any]:
-    """Say on the card what samples were drawn from, and what the training started with."""
-    if engine is None:
+def describe_generator(config: TrainConfig, generator: ScanGenerator | None) -> dict[str, Any]:
+    """Return what the card states of what was drawn from and what the training began with."""
+    if generator is None:
         return {}
-    facts: dict[str, Any] = engine.describe()
+    facts: dict[str, Any] = generator.describe()
     if config.start_from is not None:
-        card = load_card(config.start_from)
-        facts |= {"started_from": card["name"], "learned_before": sorted(known_participants(card))}
+        card = config.start_from
+        facts |= {"started_from": card.name, "learned_before": sorted(card.participants)}
     return facts

@@ -9,26 +9,35 @@ from typing import Any
 import torch
 
 from cascade_bids.config import VERSION
-from cascade_bids.network.device import prepare_device
-from cascade_bids.network.weights import (
-    check_weights,
-    weights_id,
+from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
+from cascade_bids.models.card import MethodCard, load_model_card
+from cascade_bids.models.cases import Case
+from cascade_bids.models.device import prepare_device
+from cascade_bids.models.weights import check_weights
+from cascade_bids.training.calibration.calibrate import (
+    Calibration,
+    fit_calibration,
+    fit_uncertainty,
 )
-from cascade_bids.training.answers import SAMPLES_TO_CALIBRATE, ask_about_samples
-from cascade_bids.training.calibration import Calibration, fit_rule, fit_uncertainty
-from cascade_bids.training.cascade import count_rounds, save_cascade, train_stages
-from cascade_bids.training.cases import Case
-from cascade_bids.training.config import TrainConfig, stage_schedules
-from cascade_bids.training.engine import Engine
-from cascade_bids.training.held_out import HeldOut
+from cascade_bids.training.calibration.out_of_fold import (
+    SCANS_TO_CALIBRATE,
+    Prediction,
+    predict_synthetic,
+)
+from cascade_bids.training.config import TrainConfig, known_before, stage_schedules
+from cascade_bids.training.data.prepare import prepare_cases
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe
-from cascade_bids.training.sources import describe_engine, find_sources, start_engine
+from cascade_bids.training.sources import (
+    describe_generator,
+    find_sources,
+    start_generator,
+)
+from cascade_bids.training.stages import count_rounds, save_stages, train_stages
+from cascade_bids.training.synthesis.generator import ScanGenerator
 from cascade_bids.training.work_folder import claim, fingerprint, require_same
-from cascade_bids.training.workflow import prepare_cases
 
 log = logging.getLogger(__name__)
-
 
 SCORES = "scores.json"
 """File of the work folder that a cross-validation leaves for the card of a later training."""
@@ -38,8 +47,9 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     """Train a method on all labelled scans, and write weights and card.
 
     A cross-validation with the same work folder, and so of the same training, has its scores and
-    its rule written into the card. A method that learns from samples has its uncertainty fitted on
-    samples, and without a cross-validation its rule too; without heads it is left as it is.
+    its calibration written into the card. A method that learns from synthetic scans has its
+    uncertainty fitted on such, and without a cross-validation its calibration too; without label
+    maps or healthy scans it is left as it is.
 
     Parameters
     ----------
@@ -66,8 +76,8 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     """
     recipe = config.find_recipe()
     seed = config.preprocess.random_seed
-    device, cases, engine = start_training(config, recipe, source=config.start_from)
-    with show_training("", len(recipe.stages) * count_rounds(engine)):
+    device, cases, generator = start_training(config, recipe, source=config.start_from)
+    with show_training("", len(recipe.stages) * count_rounds(generator)):
         stages = train_stages(
             recipe,
             cases,
@@ -76,54 +86,57 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             schedules=stage_schedules(recipe, config),
             seed=seed,
             device=device,
-            engine=engine,
+            generator=generator,
             start=config.load_start(device),
         )
-    scores, rule = _read_scores(config.work_dir / SCORES)
-    calibration = None
-    if engine is not None:
-        samples = ask_about_samples(
+    scores, calibration = _read_scores(config.work_dir / SCORES)
+    if generator is not None:
+        synthetic = predict_synthetic(
             stages,
-            engine,
-            config.work_dir / "all" / "samples",
+            generator,
+            config.work_dir / "all" / "synthetic",
             combination=recipe.combination,
             seed=seed,
-            count=SAMPLES_TO_CALIBRATE,
+            count=SCANS_TO_CALIBRATE,
         )
-        calibration = _calibrate(rule, samples)
+        calibration = _calibrate(calibration, synthetic)
     facts = {
         "seed": seed,
         "training_scans": [case.label for case in cases],
-        **describe_engine(config, engine),
+        **describe_generator(config, generator),
         "max_minutes": config.max_minutes,
         "cross_validation": scores,
         **(calibration.to_card() if calibration else {}),
     }
-    return save_cascade(name, stages, recipe, facts, config.contrasts, out_dir)
+    return save_stages(name, stages, recipe, facts, config.contrasts, out_dir)
 
 
 def _read_scores(path: Path) -> tuple[dict[str, Any] | None, Calibration | None]:
-    """Read what a cross-validation left, None where there is none: its scores and its rule."""
+    """Read what a cross-validation left: its scores and its calibration; None without one."""
     if not path.exists():
         return None, None
     scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    rule = scores.pop("calibration", None)
-    return scores, rule and Calibration(**rule)
+    entries = scores.pop("calibration", None)
+    return scores, entries and Calibration.from_card(entries)
 
 
-def _calibrate(rule: Calibration | None, samples: Sequence[HeldOut]) -> Calibration | None:
-    """Fit what a cross-validation didn't on samples, if there are any."""
-    return fit_uncertainty(rule or fit_rule(samples), samples) if samples else rule
+def _calibrate(
+    calibration: Calibration | None, synthetic: Sequence[Prediction]
+) -> Calibration | None:
+    """Fit what a cross-validation didn't on synthetic scans, if there are any."""
+    if not synthetic:
+        return calibration
+    return fit_uncertainty(calibration or fit_calibration(synthetic), synthetic)
 
 
 def start_training(
-    config: TrainConfig, recipe: Recipe, *, source: str | None = None
-) -> tuple[torch.device, list[Case], Engine | None]:
+    config: TrainConfig, recipe: Recipe, *, source: MethodCard | None = None
+) -> tuple[torch.device, list[Case], ScanGenerator | None]:
     """Choose the device, bring the scans to the network grid, and claim the work folder.
 
-    For a method that learns from samples, what these are drawn from is gathered too. Their lesions
-    are those of the scans, and those of masks in template space whose scans are not there; none of
-    a participant who was not asked for.
+    For a method that learns from synthetic scans, what these are drawn from is gathered too. Their
+    lesions are those of the scans, and those of masks in template space whose scans are not there;
+    none of a participant who was not named.
 
     Parameters
     ----------
@@ -132,7 +145,7 @@ def start_training(
     recipe
         How.
     source
-        Method or card whose weights the training starts from; None from scratch.
+        Card of the method whose weights the training starts from; None from scratch.
 
     Returns
     -------
@@ -140,8 +153,8 @@ def start_training(
         Where to train.
     list of Case
         What to learn from.
-    Engine or None
-        Draws the samples, of a method that learns from such.
+    ScanGenerator or None
+        Draws scans, for a method that learns from such.
 
     Raises
     ------
@@ -156,20 +169,22 @@ def start_training(
     device = prepare_device(config.resources.device, config.resources.omp_nthreads)
     settings: dict[str, object] = {
         "method": config.method,
-        "source": source and weights_id(source),
+        "source": source and source.sha256,
         "contrasts": list(config.contrasts),
         "max_minutes": config.max_minutes,
         "networks": len(recipe.stages),
-        "heads": config.heads_dir and str(config.heads_dir),
+        "folder of label maps": config.label_maps_dir and str(config.label_maps_dir),
         "healthy": config.healthy_dir and str(config.healthy_dir),
         "unlabelled": config.unlabelled_dir and str(config.unlabelled_dir),
         "seed": config.preprocess.random_seed,
         "device": device.type,
         "version": VERSION,
     }
-    if recipe.with_context:
-        check_weights("context")
-        settings["context"] = weights_id("context")
+    for known in known_before(config, recipe):
+        check_weights(known)
+        settings[f"weights of {known.name}"] = known.weights_sha256
+    brain = load_model_card(BRAIN_CARD)
+    check_weights(brain)
     sources = find_sources(config)
     # Before the scans are prepared, since they would take the place of the other training's.
     require_same(config.work_dir, {**settings, **sources.digests()})
@@ -180,13 +195,16 @@ def start_training(
         preprocess=config.preprocess,
         resources=config.resources,
         work_dir=config.work_dir,
-        anatomy=recipe.anatomy,
-        needed=not config.makes_up_scans,
+        anatomy=recipe.takes_anatomy,
+        brain_card=brain,
+        needed=not config.has_synthetic,
     )
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
     settings["cases"] = {case.label: fingerprint(case) for case in cases}
     claim(config.work_dir, settings)
     log.info("%d scans to learn from", len(cases))
-    engine = start_engine(config, cases, sources) if recipe.from_samples else None
-    return device, cases, engine
+    generator = (
+        start_generator(config, cases, sources, brain) if recipe.learns_from_synthetic else None
+    )
+    return device, cases, generator

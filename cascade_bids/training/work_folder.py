@@ -1,4 +1,4 @@
-"""Which training a work folder belongs to."""
+"""Work folders of trainings: which training one belongs to."""
 
 import hashlib
 import json
@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cascade_bids.errors import UsageError
-from cascade_bids.report.page import write_whole
-from cascade_bids.training.cases import Case
+from cascade_bids.files import write_text
+from cascade_bids.models.cases import Case
+
+LAYOUT = 2
+"""Of the files in a work folder; raised when they change and the version does not."""
 
 SETTINGS = "settings.json"
 """File of the work folder that tells it."""
@@ -25,6 +28,11 @@ def require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
     if not path.exists():
         return
     before = json.loads(path.read_text(encoding="utf-8"))
+    if before.get("layout") != LAYOUT:
+        raise UsageError(
+            f"{work_dir} belongs to a training of another version of cascade_bids; give another "
+            "work folder, or empty it"
+        )
     changed = [name for name in settings if settings[name] != before.get(name, settings[name])]
     if changed:
         raise UsageError(
@@ -38,21 +46,21 @@ def claim(work_dir: Path, settings: Mapping[str, object]) -> None:
     require_same(work_dir, settings)
     path = work_dir / SETTINGS
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_whole(path, json.dumps({**before, **settings}, indent=2))
+    write_text(path, json.dumps({**before, **settings, "layout": LAYOUT}, indent=2))
 
 
 def digest(content: bytes) -> str:
-    """Tell one mask, or file, from another."""
+    """Return a digest that tells one mask, or file, from another."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_files(paths: Sequence[Path]) -> str:
-    """Tell files, one after the other, from others."""
+    """Return a digest of files, one after the other."""
     return digest(b"".join(path.read_bytes() for path in paths))
 
 
 def fingerprint(case: Case) -> str:
-    """Tell a scan from another, or from the same prepared in another way."""
+    """Return a digest that tells a scan from another, or from one prepared in another way."""
     found = hashlib.sha256()
     for name in ("volume.npy", "lesions.npy"):
         found.update((case.folder / name).read_bytes())

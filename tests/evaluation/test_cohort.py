@@ -9,7 +9,7 @@ from scipy import stats
 
 from cascade_bids.evaluation import evaluate
 from cascade_bids.evaluation.cohort import MEASURES, TESTED, compare, volume_agreement
-from cascade_bids.lesions.challenges import isbi2015_score
+from cascade_bids.metrics.challenges import isbi2015_score
 
 
 def _table(pred, ref, **columns):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cascade_bids.cli import main
+from cascade_bids.cli.main import main
 from cascade_bids.evaluation import evaluate
 
 from .masks import make_mask, put, read_rows

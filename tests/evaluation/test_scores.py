@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cascade_bids.cli import main
+from cascade_bids.cli.main import main
 from cascade_bids.errors import ScanError
 from cascade_bids.evaluation import evaluate
 from cascade_bids.evaluation.cohort import MEASURES

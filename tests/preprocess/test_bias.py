@@ -6,7 +6,8 @@ import pytest
 
 from cascade_bids.phantom.anatomy import build_anatomy, render
 from cascade_bids.phantom.scanner import acquire, centred_grid
-from cascade_bids.preprocess.steps import conform, correct_bias
+from cascade_bids.preprocess.bias import correct_bias
+from cascade_bids.preprocess.conform import conform
 
 
 @pytest.fixture(scope="module")

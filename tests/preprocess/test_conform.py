@@ -8,7 +8,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.steps import conform
+from cascade_bids.preprocess.conform import conform
 
 from .small_images import SHAPE, noise
 

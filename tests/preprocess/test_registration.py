@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from cascade_bids.phantom.anatomy import build_anatomy, render
 from cascade_bids.phantom.scanner import acquire, centred_grid
 from cascade_bids.preprocess import registration
+from cascade_bids.preprocess.conform import conform
 from cascade_bids.preprocess.registration import align_to_template, register_rigid, rigid_part
-from cascade_bids.preprocess.steps import conform, network_grid
+from cascade_bids.preprocess.template import network_grid
 
 from .small_images import moved, rigid
 

@@ -1,10 +1,13 @@
-"""The participant's page: what it tells of success, failure and damage."""
+"""The participant's page: what it shows of success, failure and damage."""
 
+import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 
+from cascade_bids.models.card import WEIGHTS_DIR, load_card
 from cascade_bids.report.subject import ScanReport, render_boilerplate, write_subject_report
 from cascade_bids.training.recipes import RECIPES
 
@@ -179,19 +182,38 @@ def test_same_input_gives_the_same_bytes_and_nothing_else_is_left(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sub-01.html"]
 
 
-def boilerplate(architecture, networks=2, **changes):
-    card = {
-        "name": "mine",
-        "source": "Valverde et al., NeuroImage 2017, doi 10.1016/j.neuroimage.2017.04.034",
-        "contrasts": ["FLAIR", "T1w", "T2w"],
-        "stages": [{"architecture": architecture}] * networks,
-    }
-    settings = {"version": "9.8", "skull_strip": "auto", "shipped": True} | changes
-    card |= settings.pop("card", {})
-    return render_boilerplate(card, **settings)
+def stage(architecture):
+    """Return the entry of a stage in a card."""
+    unused = {"arguments": {}, "candidates": {}, "file": "mine.safetensors", "sha256": "3fa9" * 16}
+    return {"architecture": architecture, **unused}
 
 
-def test_boilerplate_names_what_was_used():
+@pytest.fixture
+def boilerplate(tmp_path):
+    """Return a function that renders the methods text of networks of one architecture."""
+
+    def render(architecture, networks=2, *, shipped=True, card=None, **settings):
+        entries = {
+            "name": "mine",
+            "task": "lesion segmentation",
+            "source": "Valverde et al., NeuroImage 2017, doi 10.1016/j.neuroimage.2017.04.034",
+            "contrasts": ["FLAIR", "T1w", "T2w"],
+            "combination": "last",
+            "threshold": 0.5,
+            "min_lesion_mm3": 10.0,
+            "stages": [stage(architecture)] * networks,
+        }
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps({**entries, **(card or {})}))
+        method = load_card(str(path))
+        if shipped:
+            method = replace(method, path=WEIGHTS_DIR / path.name)
+        return render_boilerplate(method, **{"version": "9.8", "skull_strip": "auto"} | settings)
+
+    return render
+
+
+def test_boilerplate_names_what_was_used(boilerplate):
     text = boilerplate("PatchNetwork")
     for words in (
         "cascade_bids 9.8",
@@ -212,7 +234,7 @@ def test_boilerplate_names_what_was_used():
 
 
 @pytest.mark.parametrize("source", ["Zhang et al., doi 10.1016/j.nicl.2021.102854", "Others"])
-def test_boilerplate_tells_that_lesions_were_separated(source):
+def test_boilerplate_states_that_lesions_were_separated(boilerplate, source):
     whole, split = (
         boilerplate("LesionUNet", card={"source": source}, separate_lesions=separate)
         for separate in (False, True)
@@ -226,22 +248,24 @@ def test_boilerplate_tells_that_lesions_were_separated(source):
     assert "\n\n\n" not in split
 
 
-def test_boilerplate_of_the_default_says_what_it_learned_from():
-    real, made_up = {"training_scans": ["sub-1"]}, {"heads": ["head01"]}
-    both = boilerplate("JetNetwork", card=real | made_up)
-    assert "trained on changed labelled scans and on scans made up from label maps;" in both
+def test_boilerplate_of_the_default_states_what_it_learned_from(boilerplate):
+    real, synthetic = {"training_scans": ["sub-1"]}, {"heads": ["head01"]}
+    both = boilerplate("JetNetwork", card=real | synthetic)
+    learned = "randomly changed labelled scans and on synthetic scans made from label maps"
+    assert f"trained on {learned}, classify" in both
     assert "Saerens" in both
     assert "The weights are those that come with" in both
-    assert "and on scans made up" not in boilerplate("JetNetwork", card=real)
-    assert "trained on scans made up" in boilerplate("JetNetwork", card=made_up)
-    unlabelled = boilerplate("JetNetwork", card=made_up | {"unlabelled_scans": ["sub-2"]})
-    assert "trained on unlabelled scans with lesions painted into them and on scans" in unlabelled
+    assert "and on synthetic scans" not in boilerplate("JetNetwork", card=real)
+    assert "trained on synthetic scans made" in boilerplate("JetNetwork", card=synthetic)
+    unlabelled = boilerplate("JetNetwork", card=synthetic | {"unlabelled_scans": ["sub-2"]})
+    painted = "unlabelled scans with lesions painted into them"
+    assert f"trained on {painted} and on synthetic scans made" in unlabelled
     assert "U-Net" not in both
-    stages = [{"architecture": name} for name in ("JetNetwork", "JetNetwork", "ContextNetwork")]
+    stages = [stage(name) for name in ("JetNetwork", "JetNetwork", "ContextNetwork")]
     assert "a 3D U-Net that learned" in boilerplate("JetNetwork", card=real | {"stages": stages})
 
 
-def test_boilerplate_of_all_net_and_of_extracted_brains():
+def test_boilerplate_of_all_net_and_of_extracted_brains(boilerplate):
     changes = {"card": {"contrasts": ["FLAIR"], "anatomy": True}, "skull_strip": "skip"}
     text = boilerplate("LesionUNet", 5, shipped=False, **changes)
     assert "5 3D U-Nets, of whose probabilities the median was taken [6]." in text
@@ -254,22 +278,28 @@ def test_boilerplate_of_all_net_and_of_extracted_brains():
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_boilerplate_knows_every_published_method(recipe):
-    text = boilerplate(recipe.architecture, len(recipe.stages), card={"source": recipe.source})
+def test_boilerplate_describes_every_published_method(boilerplate, tmp_path, recipe):
+    name = recipe.architecture.card_name
+    text = boilerplate(name, len(recipe.stages), card={"source": recipe.source})
+    assert recipe.architecture.describe(load_card(str(tmp_path / "mine.json"))) in text
+    assert "[6]" in text.split("# References")[0]
     assert "networks after" not in text
     assert recipe.source in text
 
 
 @pytest.mark.parametrize(
-    ("learned_from", "told"),
+    ("learned_from", "stated"),
     [
-        ({"training_scans": ["sub-1"]}, "changed labelled scans;"),
-        ({"healthy_scans": ["sub-9"]}, "healthy T1w images with lesions painted into them and the"),
-        ({"heads": ["head01"]}, "scans made up from label maps;"),
-        ({}, "scans made up from label maps;"),
+        ({"training_scans": ["sub-1"]}, "randomly changed labelled scans,"),
+        (
+            {"healthy_scans": ["sub-9"]},
+            "healthy T1w images with lesions painted into them and synthetic other contrasts,",
+        ),
+        ({"heads": ["head01"]}, "synthetic scans made from label maps,"),
+        ({}, "synthetic scans made from label maps,"),
     ],
 )
-def test_boilerplate_tells_what_was_learned_from(learned_from, told):
+def test_boilerplate_states_what_was_learned_from(boilerplate, learned_from, stated):
     text = boilerplate("JetNetwork", card=learned_from)
-    assert f"trained on {told}" in text
-    assert ("label maps" in text) == told.endswith("label maps;")
+    assert f"trained on {stated}" in text
+    assert ("label maps" in text) == stated.endswith("label maps,")

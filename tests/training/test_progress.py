@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from cascade_bids.training import progress
-from cascade_bids.training.loop import Schedule, fit
+from cascade_bids.training.fit.loop import Schedule, fit
 from cascade_bids.training.progress import Epoch, show_training, watch_network
 
-from .test_loop import batches, validate
+from .fit.test_loop import batches, validate
 
 LOGGER = "cascade_bids.training.progress"
 

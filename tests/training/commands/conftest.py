@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_bids.preprocess import anatomy
-from cascade_bids.training import cascade, crops, engine, patches, real, samples, sampling
+from cascade_bids.models.architectures import allnet
+from cascade_bids.preprocess import anatomical_coordinates
+from cascade_bids.training.fit import crops, patches, voxels
 from cascade_bids.training.recipes import RECIPES
+from cascade_bids.training.synthesis import generator, real_scans
 
 from ...tiny_heads import (
     NETWORK_GRID,
@@ -39,21 +41,23 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         schedule = replace(recipe.schedule, max_epochs=1)
         monkeypatch.setitem(RECIPES, name, replace(recipe, schedule=schedule, batch_size=32))
     monkeypatch.setattr(patches, "PATCHES_PER_EPOCH", 128)
-    monkeypatch.setattr(sampling, "SLAB_MM", 2)
+    monkeypatch.setattr(patches, "SLAB_MM", 2)
     monkeypatch.setattr(crops, "SLAB_MM", 2)
     monkeypatch.setattr(crops, "CROPS_PER_EPOCH", 2)
     monkeypatch.setattr(crops, "CROPS_TO_VALIDATE", 2)
     # Of 16³ the deepest level would be 2³, where oneDNN's bfloat16 gradient of a convolution (torch
     # 2.13 on CPUs) takes in memory that nobody wrote.
-    monkeypatch.setattr(cascade, "CPU_WINDOW", [24, 24, 24])
+    monkeypatch.setattr(allnet, "CPU_WINDOW", (24, 24, 24))
     monkeypatch.setitem(RECIPES, "cascade", replace(RECIPES["cascade"], arguments={"hidden": [8]}))
-    for module in (engine, real):
+    for module in (generator, real_scans):
         monkeypatch.setattr(module, "WINDOW", (48, 48, 48))
-    monkeypatch.setattr(real, "classify_tissue", lambda t1w, brain: 3 * brain.astype(np.uint8))
-    monkeypatch.setattr(samples, "SAMPLES", 2)
-    monkeypatch.setattr(real, "CLEARED", 0.0)
-    monkeypatch.setattr(real, "KEPT", 1.0)
-    monkeypatch.setattr(samples, "SAMPLES_TO_VALIDATE", 1)
+    monkeypatch.setattr(
+        real_scans, "classify_tissue", lambda t1w, brain: 3 * brain.astype(np.uint8)
+    )
+    monkeypatch.setattr(voxels, "SCANS", 2)
+    monkeypatch.setattr(voxels, "SCANS_TO_VALIDATE", 1)
+    monkeypatch.setattr(real_scans, "CLEARED", 0.0)
+    monkeypatch.setattr(real_scans, "KEPT", 1.0)
     # These heads have no fluid to measure a distance from.
     maps = np.zeros((6, *NETWORK_GRID[0]), np.float32)
-    monkeypatch.setattr(anatomy, "measure_anatomy", lambda *_, **__: maps)
+    monkeypatch.setattr(anatomical_coordinates, "measure_anatomy", lambda *_, **__: maps)

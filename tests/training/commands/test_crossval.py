@@ -1,4 +1,4 @@
-"""Training fold by fold, and a table of held-out scores."""
+"""Training fold by fold, and a table of scores of the scans that were left out."""
 
 import json
 
@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 
 from cascade_bids.errors import UsageError
-from cascade_bids.network.evaluate import LesionMaps
-from cascade_bids.training import answers, crossval, folds
+from cascade_bids.models.network import LesionMaps
+from cascade_bids.training import crossval, folds
+from cascade_bids.training.calibration import out_of_fold
 from cascade_bids.training.folds import make_folds
 
 from ...tiny_heads import AFFINE, SHAPE, image_path
 from .labelled import command
+
+pytestmark = pytest.mark.slow
 
 
 def test_cross_validation_scores_each_participant_once(labelled, tmp_path, monkeypatch, caplog):
@@ -86,14 +89,13 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(seed)
         return [seed]
 
-    def find(stages, volume, flair, brain, *, combination, places):
-        found = np.where(brain & (flair > 1), np.float32(0.9 - 0.1 * stages[0]), np.float32(0))
-        return LesionMaps(found, None)
+    def predict(stages, volume, combination):
+        bright = volume.brain & (volume.flair > 1)
+        return LesionMaps(np.where(bright, np.float32(0.9 - 0.1 * stages[0]), np.float32(0)))
 
     monkeypatch.setattr(crossval, "train_stages", stages)
-    monkeypatch.setattr(answers, "run_stages", find)
-    monkeypatch.setattr(crossval, "save_cascade", lambda *_: None)
-    monkeypatch.setattr(crossval, "_put_in_card", lambda *_: None)
+    monkeypatch.setattr(out_of_fold, "predict_stages", predict)
+    monkeypatch.setattr(crossval, "save_stages", lambda *_: None)
     return seeds
 
 

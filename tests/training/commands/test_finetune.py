@@ -6,15 +6,29 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cascade_bids.network.architectures import NicmslesionsNetwork, PatchNetwork
-from cascade_bids.network.cascade import Stage, load_stages
-from cascade_bids.training import cascade, finetune
-from cascade_bids.training.finetune import Adapting
+from cascade_bids.lesions.label import OperatingPoint
+from cascade_bids.models.architectures.nicmslesions import NicmslesionsNetwork
+from cascade_bids.models.architectures.patch_classifier import PatchClassifier, _Adapting
+from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
+from cascade_bids.models.card import load_card
+from cascade_bids.models.join import join_methods
+from cascade_bids.models.predict import Stage, load_stages
 from cascade_bids.training.recipes import find_recipe
+from cascade_bids.training.stages import save_stages
 
 from .labelled import command
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
+
+
+def save_untrained(name, folder, recipe, seed):
+    torch.manual_seed(seed)
+    stages = [
+        Stage(NicmslesionsNetwork.create(channels_in=2), stage.use) for stage in recipe.stages
+    ]
+    return save_stages(name, stages, recipe, {}, ("FLAIR", "T1w"), folder)
 
 
 def test_a_method_is_adapted_to_one_scan(labelled, tmp_path):
@@ -29,7 +43,8 @@ def test_a_method_is_adapted_to_one_scan(labelled, tmp_path):
     assert card["training_scans"] == ["sub-01"]
     assert card["dense_layers_trained"] == [1, 1]
     before, after = (
-        load_stages(str(tmp_path / "out" / f"{name}.json"), device=CPU) for name in ("base", "ours")
+        load_stages(load_card(str(tmp_path / "out" / f"{name}.json")), device=CPU)
+        for name in ("base", "ours")
     )
     for old, new in zip(before, after, strict=True):
         states = old.network.state_dict(), new.network.state_dict()
@@ -41,24 +56,31 @@ def test_a_method_is_adapted_to_one_scan(labelled, tmp_path):
 
 def test_an_adaptation_does_not_go_on_from_another_source(labelled, tmp_path, monkeypatch):
     """Two methods of one name, whose weights differ."""
-    monkeypatch.setattr(finetune, "draw_voxels", lambda *_: [])
-    monkeypatch.setattr(finetune, "fit_patches", lambda *_, **__: None)
-    recipe = replace(find_recipe("nicmslesions"), threshold=0.4, min_lesion_mm3=5.0)
+    monkeypatch.setattr(PatchClassifier, "adapt", lambda *_: 1)
+    chosen = OperatingPoint(0.4, 5.0, min_peak=0.6)
+    recipe = replace(find_recipe("nicmslesions"), operating_point=chosen)
 
     def adapt(seed: int):
-        torch.manual_seed(seed)
-        stages = [Stage(NicmslesionsNetwork(2), stage.use) for stage in recipe.stages]
-        folder = tmp_path / f"source{seed}"
-        card = cascade.save_cascade("base", stages, recipe, {}, ("FLAIR", "T1w"), folder)
+        card = save_untrained("base", tmp_path / f"source{seed}", recipe, seed)
         one = ("--participant-label", "01", "--name", "ours")
         return command("finetune", labelled, tmp_path, "--from", card, *one)
 
     assert adapt(0).code == adapt(0).code == 0
     adapted = json.loads((tmp_path / "out" / "ours.json").read_text())
-    assert (adapted["threshold"], adapted["min_lesion_mm3"]) == (0.4, 5)
+    assert [adapted[name] for name in ("threshold", "min_lesion_mm3", "peak")] == [0.4, 5, 0.6]
     done = adapt(1)
     assert done.code == 2
     assert "belongs to a training with other source" in done.text
+
+
+def test_joined_methods_cannot_be_adapted_together(labelled, tmp_path):
+    recipe = find_recipe("nicmslesions")
+    cards = [save_untrained(f"base{seed}", tmp_path, recipe, seed) for seed in (0, 1)]
+    joined = join_methods([str(card) for card in cards], "joined", tmp_path)
+    source = ("--from", joined, "--name", "ours", "--participant-label", "01")
+    done = command("finetune", labelled, tmp_path, *source)
+    assert done.code == 2
+    assert "joined has 4 stages, where 2 can be adapted; of joined methods adapt each" in done.text
 
 
 def test_networks_on_crops_cannot_be_adapted(labelled, tmp_path):
@@ -76,11 +98,11 @@ def test_networks_on_crops_cannot_be_adapted(labelled, tmp_path):
     [
         (NicmslesionsNetwork, 1, {"d3", "prelu_d3", "out"}),
         (NicmslesionsNetwork, 3, {"d1", "prelu_d1", "d2", "prelu_d2", "d3", "prelu_d3", "out"}),
-        (PatchNetwork, 1, {"9", "12"}),
+        (Valverde2017Network, 1, {"9", "12"}),
     ],
 )
 def test_only_the_last_layers_learn_and_norms_stand_still(network, layers, learning):
-    model = Adapting(network(channels_in=2), layers)
+    model = _Adapting(network(channels_in=2), layers)
     model.train()
     found = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad}
     assert found == learning

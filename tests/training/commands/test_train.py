@@ -13,13 +13,14 @@ from scipy.spatial.transform import Rotation
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError, UsageError
-from cascade_bids.network import cascade as network_cascade
-from cascade_bids.network import nodes
-from cascade_bids.network.cascade import load_stages, run_cascade
-from cascade_bids.preprocess import anatomy
-from cascade_bids.training.cases import Case, save_case
+from cascade_bids.interfaces import models
+from cascade_bids.models import predict
+from cascade_bids.models.card import load_card, load_model_card
+from cascade_bids.models.cases import Case, save_case
+from cascade_bids.models.predict import load_stages, predict_lesions
+from cascade_bids.preprocess import anatomical_coordinates
+from cascade_bids.training.data.prepare import prepare_cases
 from cascade_bids.training.recipes import RECIPES, find_recipe
-from cascade_bids.training.workflow import prepare_cases
 
 from ...tiny_heads import (
     AFFINE,
@@ -31,6 +32,8 @@ from ...tiny_heads import (
     stats,
 )
 from .labelled import command, write_mask
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 WITH_ANATOMY = ("allnet", "allnet-tiramisu", "allnet-anaconv")
@@ -48,14 +51,14 @@ def test_every_published_method_trains(labelled, tmp_path, method):
     assert card["contrasts"] == list(contrasts[1:] or ("FLAIR", "T1w"))
     assert card["combination"] == find_recipe(method).combination
     recipe = find_recipe(method)
-    assert card["anatomy"] == recipe.anatomy == (method in WITH_ANATOMY)
+    assert card["anatomy"] == recipe.takes_anatomy == (method in WITH_ANATOMY)
     assert card["sphere_head"] == (method in WITH_SPHERES)
-    stages = load_stages(str(tmp_path / "out" / "mine.json"), device=CPU)
+    stages = load_stages(load_card(str(tmp_path / "out" / "mine.json")), device=CPU)
     trained = len(recipe.stages)
     used = [stage.candidates for stage in stages]
     assert used[:trained] == [stage.use for stage in recipe.stages]
     # One that stays as it is may come at the end.
-    assert len(used) == trained + recipe.with_context
+    assert len(used) == trained + (recipe.ending is not None)
     for number in range(1, trained + 1):
         folder = tmp_path / "work" / "all" / f"stage{number}"
         assert len((folder / "curves.tsv").read_text().splitlines()) == 2
@@ -68,7 +71,7 @@ def test_all_net_runs_by_its_card_and_separates_lesions(labelled, tmp_path):
     card = tmp_path / "out" / "mine.json"
     assert len(json.loads(card.read_text())["stages"]) == 3
     one = ("--skip-bids-validation", "--participant-label", "01", "--method", card)
-    find = nodes.FindLesions._run_interface
+    find = models.FindLesions._run_interface
     seen = {}
 
     def watched(self, runtime):
@@ -78,8 +81,8 @@ def test_all_net_runs_by_its_card_and_separates_lesions(labelled, tmp_path):
         return runtime
 
     with stand_ins() as _, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_cascade, "run_cascade", run_cascade)
-        patch.setattr(nodes.FindLesions, "_run_interface", watched)
+        patch.setattr(predict, "predict_lesions", predict_lesions)
+        patch.setattr(models.FindLesions, "_run_interface", watched)
         done = run(labelled, tmp_path / "derivatives", *one, "--separate-lesions")
     assert done.code == 0, done.text
     assert stats(done.out, "sub-01")["separate_lesions"] is True
@@ -143,7 +146,8 @@ def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
     assert "must name FLAIR" in done.text
     done = command("train", labelled, tmp_path, "--method", "deepmedic")
     assert done.code == 2
-    assert "there are: valverde2017, nicmslesions, msseg2016" in done.text
+    assert f"there are: {', '.join(RECIPES)}" in done.text
+    assert {"valverde2017", "nicmslesions", "msseg2016"} <= set(RECIPES)
     mask = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
     beside = np.zeros(SHAPE, np.uint8)
     beside[0, 0, 0] = 1
@@ -175,18 +179,19 @@ def test_cases_keep_anatomical_maps_behind_the_contrasts(labelled, tmp_path):
         "resources": ResourceConfig(nprocs=1),
         "work_dir": tmp_path / "work",
         "anatomy": True,
+        "brain_card": load_model_card("brain"),
     }
     inputs = InputConfig(bids_dir=labelled, participant_labels=("01",))
     with pytest.raises(UsageError, match="must name T1w, which anatomical coordinates"):
         prepare_cases(inputs, ("FLAIR",), **settings)
     maps = np.random.default_rng(0).normal(size=(6, *NETWORK_GRID[0])).astype(np.float32)
     with stand_ins(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anatomy, "measure_anatomy", lambda *_, **__: maps)
+        patch.setattr(anatomical_coordinates, "measure_anatomy", lambda *_, **__: maps)
         (case,) = prepare_cases(inputs, ("T1w", "FLAIR"), **settings)
     assert case.contrasts == ("T1w", "FLAIR")
-    assert case.volume.shape == (8, *NETWORK_GRID[0])
-    np.testing.assert_array_equal(case.volume[2:], maps)
-    np.testing.assert_array_equal(case.volume[1], case.flair)
+    assert case.channels.shape == (8, *NETWORK_GRID[0])
+    np.testing.assert_array_equal(case.channels[2:], maps)
+    np.testing.assert_array_equal(case.channels[1], case.flair)
 
 
 def test_folders_of_cases_may_be_relative(labelled, tmp_path, monkeypatch):
@@ -200,6 +205,7 @@ def test_folders_of_cases_may_be_relative(labelled, tmp_path, monkeypatch):
             resources=ResourceConfig(nprocs=1),
             work_dir=Path("work"),
             anatomy=False,
+            brain_card=load_model_card("brain"),
         )
     assert case.lesions.any()
 
@@ -277,6 +283,7 @@ def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_p
                 resources=ResourceConfig(nprocs=1),
                 work_dir=tmp_path / source.name,
                 anatomy=False,
+                brain_card=load_model_card("brain"),
             )[0]
             for source in (labelled, tmp_path / "derivatives")
         )
@@ -286,6 +293,6 @@ def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_p
     # scores but the lesion's are noise, and the T1w is resampled once more.
     inner = ndimage.binary_erosion(raw.brain, iterations=3)
     for before, after, alike in zip(
-        raw.volume.numpy(), derived.volume.numpy(), (0.99, 0.7), strict=True
+        raw.channels.numpy(), derived.channels.numpy(), (0.99, 0.7), strict=True
     ):
         assert np.corrcoef(before[inner], after[inner])[0, 1] > alike

@@ -1,0 +1,1 @@
+"""The commands on a dataset: participant level, group level, plan and doctor."""

@@ -1,0 +1,190 @@
+"""The group level: combine the results of all participants into the tables of the cohort."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cascade_bids.bids.outputs import find_stats, write_json
+from cascade_bids.config import VERSION
+from cascade_bids.errors import ScanError, UsageError
+from cascade_bids.files import write_text
+from cascade_bids.lesions.location import LOCATIONS
+from cascade_bids.report.cohort import data_dictionary, write_cohort_report
+
+logger = logging.getLogger(__name__)
+
+ENTITY_COLUMNS = {
+    "participant_id": ("subject", "sub"),
+    "session_id": ("session", "ses"),
+    "run_id": ("run", "run"),
+}
+"""Column to its entity and to the prefix of its values, as in BIDS tables."""
+
+OPTIONAL_COLUMNS = ("session_id", "run_id", "load_low_ml", "load_high_ml")
+"""Columns that are omitted if no scan has a value."""
+
+SETTINGS = (
+    "method",
+    "contrasts",
+    "version",
+    "weights_sha256",
+    "threshold",
+    "min_lesion_mm3",
+    "peak",
+    "temperature",
+    "separate_lesions",
+    "tta",
+)
+"""Settings that must be equal in all scans for their lesions to be comparable."""
+
+
+def run_group(output_dir: Path) -> Path:
+    """Collect the lesion statistics of all scans in a derivatives tree, without reading raw data.
+
+    Writes ``lesions.tsv`` (one row per scan, in natural order), ``lesions.json`` (its BIDS data
+    dictionary) and ``group.html``. The columns `OPTIONAL_COLUMNS` are present only if a scan has a
+    value; any other missing value is ``n/a``. Participants without statistics and settings that
+    differ between scans are listed in the report and logged as warnings; statistics that cannot be
+    read are listed in the report and in the error.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivatives that the participant level wrote.
+
+    Returns
+    -------
+    Path
+        The report, ``group.html``.
+
+    Raises
+    ------
+    UsageError
+        If there are no lesion statistics.
+    ScanError
+        If some of them cannot be read; the table and the report hold the others, if any.
+    """
+    found = find_stats(output_dir)
+    if not found:
+        raise UsageError(
+            f"{output_dir} holds no lesion statistics (…_desc-lesions_stats.json); run the "
+            "participant level with this output folder first."
+        )
+    scans, damaged = _read_all(found, output_dir)
+    if not scans:
+        raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
+    problems = _without_result(output_dir, found) + _mixed(scans)
+    for problem in problems:
+        logger.warning(problem)
+    table = _table(scans)
+    write_text(output_dir / "lesions.tsv", table.to_csv(sep="\t", na_rep="n/a", index=False))
+    described = {name: about for name, about in data_dictionary().items() if name in table}
+    write_json(output_dir / "lesions.json", described)
+    report = output_dir / "group.html"
+    write_cohort_report(report, table, problems=damaged + problems, version=VERSION)
+    if damaged:
+        raise ScanError("\n".join([f"{report} is written, but not of all scans.", *damaged]))
+    return report
+
+
+def _read_all(
+    found: list[tuple[dict[str, str], Path]], root: Path
+) -> tuple[list[dict[str, Any]], list[str]]:
+    scans, problems = [], []
+    for entities, path in found:
+        try:
+            stats = json.loads(path.read_text(encoding="utf-8"))
+            scans.append({**_row(entities, stats), "settings": _settings(stats)})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            cause = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            problems.append(
+                f"{path.relative_to(root)} is damaged and left out ({cause}); remove it and run "
+                "the participant level again for this participant."
+            )
+    return scans, problems
+
+
+def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        column: f"{prefix}-{entities[entity]}" if entity in entities else None
+        for column, (entity, prefix) in ENTITY_COLUMNS.items()
+    }
+    row["load_ml"] = _number(stats["load_ml"])
+    low, high = stats.get("load_interval_ml") or (None, None)
+    row |= {"load_low_ml": _number(low), "load_high_ml": _number(high)}
+    row["lesion_count"] = _count(stats["count"])
+    row["icv_ml"] = _number(stats["icv_ml"])
+    row["load_percent_icv"] = _number(stats["load_percent_icv"])
+    for location in LOCATIONS:
+        row[f"{location}_load_ml"] = _number(stats["by_location"][location]["load_ml"])
+    return row | {"method": str(stats["method"]), "version": str(stats["version"])}
+
+
+def _number(value: object) -> float:
+    """Convert a JSON number to float, and null to NaN.
+
+    Raises
+    ------
+    TypeError
+        If the value is anything else.
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} stands where a number belongs")
+    return float(value)
+
+
+def _count(value: object) -> float:
+    count = _number(value)
+    if not (math.isnan(count) or count.is_integer()):
+        raise ValueError(f"{value} stands where a whole number belongs")
+    return count
+
+
+def _settings(stats: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(stats[name]) for name in SETTINGS if name in stats}
+
+
+def _table(scans: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(scans, columns=list(data_dictionary()))
+    table["lesion_count"] = table["lesion_count"].astype("Int64")
+    unused = [name for name in OPTIONAL_COLUMNS if table[name].isna().all()]
+    return table.drop(columns=unused)
+
+
+def _without_result(root: Path, found: list[tuple[dict[str, str], Path]]) -> list[str]:
+    """List the participants and sessions that have a folder or a page but no statistics."""
+    done = {f"sub-{entities['subject']}" for entities, _ in found}
+    done |= {
+        f"sub-{entities['subject']}/ses-{entities['session']}"
+        for entities, _ in found
+        if "session" in entities
+    }
+    started = {path.name for path in root.glob("sub-*") if path.is_dir()}
+    started |= {path.stem for path in root.glob("sub-*.html")}
+    started |= {path.relative_to(root).as_posix() for path in root.glob("sub-*/ses-*")}
+    return [
+        f"{name} has no lesion statistics, so it is not in the table: its processing failed or "
+        "is not finished."
+        for name in sorted(started - done)
+        if Path(name).parent.as_posix() not in started - done
+    ]
+
+
+def _mixed(scans: list[dict[str, Any]]) -> list[str]:
+    """List the settings that differ between scans."""
+    problems = []
+    for name in SETTINGS:
+        values = sorted({scan["settings"][name] for scan in scans if name in scan["settings"]})
+        if len(values) > 1:
+            problems.append(
+                f"The scans were not all processed with the same {name} ({', '.join(values)}); "
+                "their lesions are not comparable. Process them again with one."
+            )
+    return problems

@@ -1,0 +1,43 @@
+"""Find the participants that a run on a cluster still has to process."""
+
+from pathlib import Path
+
+from cascade_bids.bids.inputs import find_scans
+from cascade_bids.bids.outputs import output_path
+from cascade_bids.bids.scan import Scan
+from cascade_bids.config import InputConfig
+from cascade_bids.report.subject import FIGURES
+
+
+def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
+    """List the participants with a scan without lesion statistics or figures, or without a report.
+
+    Parameters
+    ----------
+    inputs
+        The dataset, and which of its images are used.
+    output_dir
+        Derivatives of earlier runs, which need not exist; None lists all participants.
+
+    Returns
+    -------
+    list of str
+        Labels without ``sub-``, in natural order. Participants with scans that cannot be processed
+        are included, so that a run reports the reasons.
+
+    Raises
+    ------
+    UsageError, StartError
+        As of `cascade_bids.bids.inputs.find_scans`.
+    """
+
+    def is_complete(scan: Scan) -> bool:
+        if output_dir is None:
+            return False
+        # A task that was killed may have written only some of them.
+        needed = [output_path(output_dir, scan, "figure", desc=name) for name in FIGURES]
+        needed += [output_path(output_dir, scan, "stats"), output_dir / f"sub-{scan.subject}.html"]
+        return all(path.exists() for path in needed)
+
+    scans = find_scans(inputs)
+    return list(dict.fromkeys(scan.subject for scan in scans if not is_complete(scan)))

@@ -1,1 +1,0 @@
-"""What the command line understands: pure parsers, without heavy imports."""

@@ -1,0 +1,1 @@
+"""Commands of maintainers, who make what comes with the program."""

@@ -1,0 +1,1 @@
+"""Commands that find and score lesions, and check the installation."""

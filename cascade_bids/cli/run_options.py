@@ -1,0 +1,194 @@
+"""Options of runs on images, and the config that they make."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cascade_bids.cli.folders import require_outside, written_folders
+from cascade_bids.cli.options import add_choice, add_machine, add_preparation
+from cascade_bids.config import (
+    TEMPLATE_SPACE,
+    VERSION,
+    InputConfig,
+    MethodConfig,
+    ParticipantConfig,
+    PreprocessConfig,
+    ResourceConfig,
+)
+from cascade_bids.errors import UsageError
+from cascade_bids.machine import usable_cores
+
+if TYPE_CHECKING:
+    from cascade_bids.app.participant import Outcome
+
+
+def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run on a dataset."""
+    choose = add_choice(parser)
+    choose.add_argument(
+        "--bids-filter-file", type=Path, metavar="FILE", help="JSON that narrows the images"
+    )
+    choose.add_argument(
+        "--skip-bids-validation",
+        action="store_true",
+        help="take names that BIDS does not know too",
+    )
+    choose.add_argument(
+        "--derivatives",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATH",
+        help="derivatives with brain masks to use",
+    )
+    choose.add_argument(
+        "--bids-database-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep the index of a large dataset here",
+    )
+    choose.add_argument(
+        "--output-spaces",
+        nargs="+",
+        action="extend",
+        default=[],
+        choices=("T1w", TEMPLATE_SPACE),
+        metavar="SPACE",
+        help=f"of further masks: T1w, {TEMPLATE_SPACE}",
+    )
+    add_processing(parser)
+
+
+def add_processing(parser: argparse.ArgumentParser) -> None:
+    """Add how scans are processed, and with what."""
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--method",
+        default=MethodConfig.method,
+        help="name or card (.json) (default: %(default)s)",
+    )
+    how.add_argument(
+        "--separate-lesions",
+        action="store_true",
+        help="number confluent lesions one by one",
+    )
+    how.add_argument(
+        "--tta", action="store_true", help="test-time augmentation: mirrored heads too"
+    )
+    add_preparation(how)
+    machine = add_machine(parser)
+    parser.set_defaults(nprocs=None)  # a plugin may say it
+    machine.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep steps here; go on where a run broke off",
+    )
+    machine.add_argument(
+        "--clean-workdir", action="store_true", help="empty the work folder after the run"
+    )
+    machine.add_argument(
+        "--use-plugin",
+        type=Path,
+        metavar="FILE",
+        help="YAML of Nipype's plugin and plugin_args",
+    )
+    machine.add_argument(
+        "--stop-on-first-crash", action="store_true", help="don't go on after a scan failed"
+    )
+
+
+def check_folders(options: argparse.Namespace) -> None:
+    """Refuse to write into the dataset, or where nothing can be written."""
+    for name, folder in written_folders(options.output_dir, options.work_dir).items():
+        require_outside(name, folder, options.bids_dir.resolve())
+
+
+def read_inputs(options: argparse.Namespace) -> InputConfig:
+    """Return which images of which dataset are read."""
+    from cascade_bids.bids.inputs import load_filters
+
+    return InputConfig(
+        bids_dir=options.bids_dir.resolve(),
+        participant_labels=tuple(options.participant_label),
+        session_labels=tuple(options.session_label),
+        filters=load_filters(options.bids_filter_file) if options.bids_filter_file else {},
+        derivatives=_named_paths(options.derivatives),
+        database_dir=options.bids_database_dir,
+        validate=not options.skip_bids_validation,
+    )
+
+
+def read_method(options: argparse.Namespace) -> MethodConfig:
+    """Return which networks find the lesions."""
+    method = options.method
+    # The steps run in folders of their own.
+    absolute = str(Path(method).resolve()) if method.endswith(".json") else method
+    return MethodConfig(absolute, options.separate_lesions, options.tta)
+
+
+def read_plugin_file(options: argparse.Namespace) -> Mapping[str, Any] | None:
+    """Read the file of ``--use-plugin``; None without one."""
+    if options.use_plugin is None:
+        return None
+    if options.work_dir is None:
+        raise UsageError("--use-plugin needs a --work-dir, in a folder that all nodes see")
+    from cascade_bids.workflows.execution import read_plugin
+
+    return read_plugin(options.use_plugin)
+
+
+def participant_config(
+    options: argparse.Namespace, output_dir: Path, inputs: InputConfig, spaces: tuple[str, ...]
+) -> ParticipantConfig:
+    """Return the config of a run."""
+    plugin = read_plugin_file(options)
+    given = (plugin or {}).get("plugin_args", {}).get("n_procs")
+    nprocs = options.nprocs or given or usable_cores()
+    return ParticipantConfig(
+        output_dir=output_dir,
+        inputs=inputs,
+        preprocess=PreprocessConfig(options.skull_strip, options.random_seed, spaces),
+        method=read_method(options),
+        resources=ResourceConfig(
+            work_dir=options.work_dir and options.work_dir.resolve(),
+            clean_work_dir=options.clean_workdir,
+            device=options.device,
+            nprocs=nprocs,
+            omp_nthreads=options.omp_nthreads or nprocs,
+            stop_on_first_crash=options.stop_on_first_crash,
+            plugin=plugin,
+        ),
+    )
+
+
+def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
+    """Print the closing table; return the exit code."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scan", "result", "load (ml)", "lesions", title=f"cascade_bids {VERSION}")
+    failed = [outcome for outcome in outcomes if outcome.problem is not None]
+    for outcome in outcomes:
+        result, stats = "FAILED" if outcome.problem else "complete", outcome.stats
+        numbers = ("", "") if stats is None else (f"{stats['load_ml']:.2f}", str(stats["count"]))
+        table.add_row(outcome.scan.label, result, *numbers)
+    console = Console()
+    console.print(table)
+    for outcome in failed:
+        step = f" at {outcome.failed_step}" if outcome.failed_step else ""
+        print(f"{outcome.scan.label} failed{step}: {outcome.problem}")
+    print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
+    return 1 if failed else 0
+
+
+def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:
+    named = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not (name and separator and path):
+            raise UsageError(f"--derivatives {pair}: write NAME=PATH, e.g. fmriprep=/data/fmriprep")
+        named[name] = Path(path).resolve()
+    return named

@@ -1,0 +1,1 @@
+"""Commands that train, adapt and combine methods."""

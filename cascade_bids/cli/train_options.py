@@ -1,0 +1,166 @@
+"""Options of trainings, and the config that they make."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade_bids.cli.folders import require_outside, written_folders
+from cascade_bids.cli.options import (
+    RenamedOption,
+    add_choice,
+    add_machine,
+    add_out,
+    add_preparation,
+    minutes,
+    positive,
+)
+from cascade_bids.config import (
+    CONTRASTS,
+    InputConfig,
+    MethodConfig,
+    PreprocessConfig,
+    ResourceConfig,
+)
+from cascade_bids.errors import UsageError
+
+if TYPE_CHECKING:
+    from cascade_bids.training.config import TrainConfig
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a training on labelled scans."""
+    how = add_labelled(parser)
+    how.add_argument("--method", default=MethodConfig.method, help="(default: %(default)s)")
+    how.add_argument(
+        "--contrasts",
+        nargs="+",
+        choices=CONTRASTS,
+        default=["FLAIR", "T1w"],
+        metavar="CONTRAST",
+        help="channels, in this order (default: FLAIR T1w)",
+    )
+    how.add_argument(
+        "--seeds",
+        type=positive,
+        metavar="N",
+        help="how many networks vote, where they do",
+    )
+    how.add_argument(
+        "--label-maps",
+        type=Path,
+        metavar="DIR",
+        help="head*_dseg.nii.gz, to make synthetic scans from",
+    )
+    how.add_argument(
+        "--heads",
+        dest="label_maps",
+        type=Path,
+        action=RenamedOption,
+        help=argparse.SUPPRESS,
+    )
+    how.add_argument(
+        "--healthy",
+        type=Path,
+        metavar="DIR",
+        help="T1w with MUSE labels, to paint lesions into",
+    )
+    how.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="DIR",
+        help="raw scans without lesion masks, to learn from too",
+    )
+    how.add_argument(
+        "--start-from",
+        metavar="METHOD",
+        help="name or card whose weights to start with",
+    )
+
+
+def add_labelled(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add which labelled scans are learned from, and how long; return the group for more."""
+    parser.add_argument(
+        "dataset", type=Path, help="BIDS dataset of images and lesion masks, or our derivatives"
+    )
+    add_out(parser, "where new files go")
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="folder of sub-…_label-lesion_mask.nii.gz (default: the dataset)",
+    )
+    add_choice(parser)
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--max-minutes",
+        type=minutes,
+        metavar="N",
+        help="for all networks of a fold (default: as the recipe)",
+    )
+    add_preparation(how)
+    add_work_dir(add_machine(parser))
+    return how
+
+
+def add_work_dir(parser: argparse._ActionsContainer) -> None:
+    """Add where checkpoints are kept."""
+    parser.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="checkpoints and curves; go on where a training broke off",
+    )
+
+
+def require_different(contrasts: Sequence[str]) -> None:
+    """Refuse a contrast that is named twice."""
+    twice = {contrast for contrast in contrasts if list(contrasts).count(contrast) > 1}
+    if twice:
+        raise UsageError(f"--contrasts names {', '.join(sorted(twice))} twice")
+
+
+def train_config(
+    options: argparse.Namespace, method: str, contrasts: Sequence[str]
+) -> "TrainConfig":
+    """Return the config of a training; ``finetune`` has fewer options than the others."""
+    from cascade_bids.models.card import load_card
+    from cascade_bids.training.config import TrainConfig
+
+    require_different(contrasts)
+    label_maps, healthy, unlabelled = (
+        folder and folder.resolve()
+        for folder in (
+            getattr(options, name, None) for name in ("label_maps", "healthy", "unlabelled")
+        )
+    )
+    for name, folder in written_folders(options.out, options.work_dir).items():
+        for read in filter(None, (options.dataset, options.masks, label_maps, healthy, unlabelled)):
+            require_outside(name, folder, read.resolve())
+    start_from = getattr(options, "start_from", None)
+    return TrainConfig(
+        inputs=InputConfig(
+            bids_dir=options.dataset.resolve(),
+            participant_labels=tuple(options.participant_label),
+            session_labels=tuple(options.session_label),
+            validate=False,
+        ),
+        method=method,
+        contrasts=tuple(contrasts),
+        masks_dir=options.masks and options.masks.resolve(),
+        preprocess=PreprocessConfig(options.skull_strip, options.random_seed),
+        resources=ResourceConfig(
+            device=options.device,
+            nprocs=options.nprocs,
+            omp_nthreads=options.omp_nthreads or options.nprocs,
+        ),
+        work_dir=options.work_dir.resolve(),
+        max_minutes=options.max_minutes,
+        seeds=getattr(options, "seeds", None),
+        label_maps_dir=label_maps,
+        start_from=load_card(start_from) if start_from else None,
+        unlabelled_dir=unlabelled,
+        healthy_dir=healthy,
+    )

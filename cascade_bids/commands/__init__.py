@@ -1,1 +1,0 @@
-"""What the commands do: arguments to a frozen config, one call, an exit code."""

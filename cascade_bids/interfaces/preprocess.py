@@ -1,0 +1,379 @@
+"""Nipype interfaces for the preprocessing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from cascade_bids.errors import ScanError
+from cascade_bids.transforms import read_transform, write_transform
+
+
+class _ImageOutput(TraitedSpec):
+    out_file = File(exists=True)
+
+
+class _ConformInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+
+
+class Conform(SimpleInterface):
+    """Load an image and conform it.
+
+    See `preprocess.load.load_image` and `preprocess.conform.conform`.
+    """
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.conform import conform
+        from cascade_bids.preprocess.load import load_image
+
+        path = self.inputs.in_file
+        conformed = conform(load_image(Path(path)), path)
+        self._results["out_file"] = _save(conformed, runtime.cwd, "conform.nii.gz")
+        return runtime
+
+
+class CorrectBias(SimpleInterface):
+    """Correct the bias field, see `preprocess.bias.correct_bias`."""
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.bias import correct_bias
+
+        corrected = correct_bias(nib.Nifti1Image.from_filename(self.inputs.in_file))
+        self._results["out_file"] = _save(corrected, runtime.cwd, "n4.nii.gz")
+        return runtime
+
+
+class NonzeroMask(SimpleInterface):
+    """Compute the mask of a brain-extracted image, see `preprocess.masks.nonzero_mask`."""
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.masks import nonzero_mask
+
+        mask = nonzero_mask(nib.Nifti1Image.from_filename(self.inputs.in_file))
+        self._results["out_file"] = _save(mask, runtime.cwd, "brain.nii.gz")
+        return runtime
+
+
+class _ResampleMaskInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="mask")
+    grid = File(exists=True, mandatory=True, desc="image on the grid")
+    transform = File(exists=True, desc="grid to mask; none if both share a space")
+    may_be_empty = traits.Bool(False, usedefault=True, desc="whether the mask may be empty")
+
+
+class ResampleMask(SimpleInterface):
+    """Resample a mask onto the grid of an image, see `preprocess.resample.resample_mask`."""
+
+    input_spec = _ResampleMaskInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_mask
+        from cascade_bids.preprocess.resample import reaches, resample_mask
+
+        grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+        transform = (
+            read_transform(Path(self.inputs.transform)) if self.inputs.transform else np.eye(4)
+        )
+        path = self.inputs.in_file
+        mask = load_mask(Path(path))
+        empty = not np.asarray(mask.dataobj).any()
+        if empty and not self.inputs.may_be_empty:
+            raise ScanError(f"the mask {path} is empty; give a whole mask, or leave it out")
+        found = resample_mask(mask, grid.shape, grid.affine, transform)
+        if not (empty or np.asarray(found.dataobj).any()):
+            # A tiny lesion may fill less than half of every voxel.
+            tiny = reaches(mask, grid.shape, grid.affine, transform)
+            if not (self.inputs.may_be_empty and tiny):
+                raise ScanError(
+                    f"the mask {path} lies outside of the image; give the mask of this image"
+                )
+        self._results["out_file"] = _save(found, runtime.cwd, "mask.nii.gz")
+        return runtime
+
+
+class _RegisterInput(BaseInterfaceInputSpec):
+    fixed = File(exists=True, mandatory=True)
+    moving = File(exists=True, mandatory=True)
+    fixed_brain = File(exists=True, mandatory=True)
+    moving_brain = File(exists=True, mandatory=True)
+    seed = traits.Int(mandatory=True)
+
+
+class _TransformOutput(TraitedSpec):
+    transform = File(exists=True)
+
+
+class RegisterRigid(SimpleInterface):
+    """Register two images rigidly, see `preprocess.registration.register_rigid`."""
+
+    input_spec = _RegisterInput
+    output_spec = _TransformOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.registration import register_rigid
+
+        found = register_rigid(
+            nib.Nifti1Image.from_filename(self.inputs.fixed),
+            nib.Nifti1Image.from_filename(self.inputs.moving),
+            fixed_brain=nib.Nifti1Image.from_filename(self.inputs.fixed_brain),
+            moving_brain=nib.Nifti1Image.from_filename(self.inputs.moving_brain),
+            seed=self.inputs.seed,
+        )
+        path = Path(runtime.cwd) / "rigid.txt"
+        write_transform(found, path)
+        self._results["transform"] = str(path)
+        return runtime
+
+
+class _AlignInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+    brain = File(exists=True, mandatory=True)
+    seed = traits.Int(mandatory=True)
+
+
+class _AlignOutput(TraitedSpec):
+    rigid = File(exists=True, desc="template to image")
+    affine = File(exists=True, desc="template to image")
+    inverse = File(exists=True, desc="image to template, the inverse of affine")
+
+
+class AlignToTemplate(SimpleInterface):
+    """Register a brain to the template, see `preprocess.registration.align_to_template`."""
+
+    input_spec = _AlignInput
+    output_spec = _AlignOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.registration import align_to_template
+
+        rigid, affine = align_to_template(
+            nib.Nifti1Image.from_filename(self.inputs.in_file),
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            seed=self.inputs.seed,
+        )
+        self._results.update(_save_alignment(rigid, affine, runtime.cwd))
+        return runtime
+
+
+class _ReadAlignmentInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="affine, template to image")
+
+
+class ReadAlignment(SimpleInterface):
+    """Read the alignment to the template of an earlier run, and extract its rigid part.
+
+    See `transforms.read_transform` and `preprocess.registration.rigid_part`.
+    """
+
+    input_spec = _ReadAlignmentInput
+    output_spec = _AlignOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.registration import rigid_part
+
+        affine = read_transform(Path(self.inputs.in_file))
+        self._results.update(_save_alignment(rigid_part(affine), affine, runtime.cwd))
+        return runtime
+
+
+class _PrepareInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="FLAIR first")
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="contrasts of in_files")
+    transforms = InputMultiObject(File(exists=True), desc="FLAIR to each other image")
+    brain = File(exists=True, mandatory=True, desc="brain mask on the FLAIR's grid")
+    grid = File(exists=True, desc="image on the grid; the network grid when none is given")
+    rigid = File(exists=True, desc="network grid to FLAIR; none for a grid in FLAIR space")
+
+
+class _PrepareOutput(TraitedSpec):
+    out_files = traits.List(File(exists=True), desc="normalised images, one per contrast")
+    brain = File(exists=True, desc="brain mask on the grid")
+
+
+class Prepare(SimpleInterface):
+    """Resample all images of a scan onto one grid and normalise them inside the brain.
+
+    See `preprocess.normalise.prepare`.
+    """
+
+    input_spec = _PrepareInput
+    output_spec = _PrepareOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_image
+        from cascade_bids.preprocess.normalise import prepare
+        from cascade_bids.preprocess.template import network_grid
+
+        if self.inputs.grid:
+            grid = load_image(Path(self.inputs.grid))
+            shape, affine = grid.shape[:3], grid.affine
+        else:
+            shape, affine = network_grid()
+        to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
+        flair, *others = self.inputs.contrasts
+        transforms = {flair: to_flair}
+        for contrast, path in zip(others, self.inputs.transforms or [], strict=True):
+            transforms[contrast] = read_transform(Path(path)) @ to_flair
+        images, brain = prepare(
+            _load_contrasts(self.inputs.contrasts, self.inputs.in_files),
+            transforms,
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            to_flair,
+            shape,
+            affine,
+        )
+        self._results.update(_save_prepared(images, brain, runtime.cwd))
+        return runtime
+
+
+class _BringNormalisedInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="z-scores in FLAIR space")
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="contrasts of in_files")
+    brain = File(exists=True, mandatory=True, desc="brain mask on the same grid")
+    rigid = File(exists=True, mandatory=True, desc="network grid to FLAIR")
+
+
+class BringNormalised(SimpleInterface):
+    """Resample the normalised images of an earlier run onto the network grid.
+
+    See `preprocess.normalise.bring_normalised`.
+    """
+
+    input_spec = _BringNormalisedInput
+    output_spec = _PrepareOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.normalise import bring_normalised
+        from cascade_bids.preprocess.template import network_grid
+
+        images, brain = bring_normalised(
+            _load_contrasts(self.inputs.contrasts, self.inputs.in_files),
+            nib.Nifti1Image.from_filename(self.inputs.brain),
+            read_transform(Path(self.inputs.rigid)),
+            *network_grid(),
+        )
+        self._results.update(_save_prepared(images, brain, runtime.cwd))
+        return runtime
+
+
+class _AnatomyInput(BaseInterfaceInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="normalised images")
+    contrasts = traits.List(traits.Str(), mandatory=True, desc="contrasts, with T1w and FLAIR")
+    brain = File(exists=True, mandatory=True, desc="brain mask on the same grid")
+    rigid = File(exists=True, mandatory=True, desc="template to FLAIR")
+    affine = File(exists=True, mandatory=True, desc="template to FLAIR")
+
+
+class MeasureAnatomy(SimpleInterface):
+    """Compute the anatomical coordinates, which are the fourth axis of one image.
+
+    See `preprocess.anatomical_coordinates.measure_anatomy`.
+    """
+
+    input_spec = _AnatomyInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.anatomical_coordinates import measure_anatomy
+
+        files = dict(zip(self.inputs.contrasts, self.inputs.in_files, strict=True))
+        brain = nib.Nifti1Image.from_filename(self.inputs.brain)
+        maps = measure_anatomy(
+            nib.Nifti1Image.from_filename(files["T1w"]),
+            nib.Nifti1Image.from_filename(files["FLAIR"]),
+            brain,
+            rigid=read_transform(Path(self.inputs.rigid)),
+            affine=read_transform(Path(self.inputs.affine)),
+        )
+        image = nib.Nifti1Image(np.moveaxis(maps, 0, -1), brain.affine)
+        self._results["out_file"] = _save(image, runtime.cwd, "anatomy.nii.gz")
+        return runtime
+
+
+class _ProbabilityInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="probability map on the network grid")
+    rigid = File(exists=True, mandatory=True, desc="network grid to FLAIR")
+    grid = File(exists=True, desc="image on the grid; the template when none is given")
+    to_flair = File(exists=True, desc="FLAIR to image, or template to FLAIR without grid")
+
+
+class _ProbabilityOutput(_ImageOutput):
+    highest = File(exists=True, desc="the same with all maxima kept")
+
+
+class ResampleProbability(SimpleInterface):
+    """Resample a probability map from the network grid to that of an image or the template.
+
+    See `preprocess.resample.resample` and `preprocess.resample.resample_highest`.
+    """
+
+    input_spec = _ProbabilityInput
+    output_spec = _ProbabilityOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_image
+        from cascade_bids.preprocess.resample import resample, resample_highest
+        from cascade_bids.preprocess.template import network_grid
+
+        flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
+        other = read_transform(Path(self.inputs.to_flair)) if self.inputs.to_flair else np.eye(4)
+        if self.inputs.grid:
+            grid = load_image(Path(self.inputs.grid))
+            shape, affine, to_flair = grid.shape[:3], grid.affine, np.linalg.inv(other)
+        else:
+            (shape, affine), to_flair = network_grid(), other
+        image = nib.Nifti1Image.from_filename(self.inputs.in_file)
+        target = (shape, affine, flair_to_network @ to_flair)
+        found, highest = resample(image, *target, order=1), resample_highest(image, *target)
+        self._results |= {
+            "out_file": _save(found, runtime.cwd, "probability.nii.gz"),
+            "highest": _save(highest, runtime.cwd, "highest.nii.gz"),
+        }
+        return runtime
+
+
+def _load_contrasts(contrasts: Sequence[str], paths: Sequence[str]) -> dict[str, nib.Nifti1Image]:
+    files = zip(contrasts, paths, strict=True)
+    return {contrast: nib.Nifti1Image.from_filename(path) for contrast, path in files}
+
+
+def _save_prepared(
+    images: Mapping[str, nib.Nifti1Image], brain: nib.Nifti1Image, folder: str
+) -> dict[str, Any]:
+    paths = [_save(image, folder, f"{contrast}.nii.gz") for contrast, image in images.items()]
+    return {"out_files": paths, "brain": _save(brain, folder, "brain.nii.gz")}
+
+
+def _save_alignment(rigid: np.ndarray, affine: np.ndarray, folder: str) -> dict[str, str]:
+    transforms = {"rigid": rigid, "affine": affine, "inverse": np.linalg.inv(affine)}
+    paths = {name: Path(folder) / f"{name}.txt" for name in transforms}
+    for name, transform in transforms.items():
+        write_transform(transform, paths[name])
+    return {name: str(path) for name, path in paths.items()}
+
+
+def _save(image: nib.Nifti1Image, folder: str, name: str) -> str:
+    path = Path(folder) / name
+    image.to_filename(path)
+    return str(path)

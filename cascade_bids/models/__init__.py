@@ -1,0 +1,1 @@
+"""Methods that find lesions: their cards, weights and networks."""

@@ -1,1 +1,0 @@
-"""The networks: architectures, dense evaluation, cascade, brain extraction, weights."""

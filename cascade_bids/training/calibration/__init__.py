@@ -1,0 +1,1 @@
+"""What probabilities mean: temperature, operating point, uncertainty."""

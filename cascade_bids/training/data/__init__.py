@@ -1,0 +1,1 @@
+"""What is learned from: labelled scans, label maps, healthy scans."""

@@ -1,0 +1,1 @@
+"""Training loops: one for all networks, and the batches of each kind."""

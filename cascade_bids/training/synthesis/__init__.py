@@ -1,0 +1,1 @@
+"""Synthetic scans: label maps and real scans, changed and painted at random."""

@@ -1,0 +1,119 @@
+"""The workflow of labelled and unlabelled scans, from images to the arrays for training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nipype import Node, Workflow
+
+from cascade_bids.config import CONTRASTS, PreprocessConfig, ResourceConfig
+from cascade_bids.errors import StartError
+from cascade_bids.interfaces.cases import SaveCase
+from cascade_bids.interfaces.preprocess import ResampleMask
+from cascade_bids.models.card import ModelCard
+from cascade_bids.models.cases import Case
+from cascade_bids.workflows.execution import run_workflow, workflow_name
+from cascade_bids.workflows.preprocess import (
+    Gridded,
+    connect_anatomy,
+    connect_grid,
+    connect_normalised,
+    connect_preparation,
+)
+
+
+@dataclass(frozen=True)
+class CaseSettings:
+    """Settings of the preparation of cases."""
+
+    preprocess: PreprocessConfig
+    """As in a participant run."""
+    resources: ResourceConfig
+    """As in a participant run, except for the work folder."""
+    brain_card: ModelCard
+    """Card of the brain extraction."""
+    work_dir: Path
+    """Folder that keeps the cases."""
+    anatomy: bool = False
+    """Whether the networks take anatomical coordinates after the contrasts."""
+    derivatives: Path | None = None
+    """Root of derivatives of cascade_bids with the images; None for raw images."""
+
+
+def run_cases(cases: Sequence[Case], masks: Sequence[Path | None], settings: CaseSettings) -> None:
+    """Resample scans and their lesion masks onto the network grid, and store the arrays.
+
+    Parameters
+    ----------
+    cases
+        The scans, with their images.
+    masks
+        Lesion mask of each scan; None for an unlabelled scan.
+    settings
+        Settings of the preparation.
+
+    Raises
+    ------
+    StartError
+        When a scan cannot be prepared; the message lists all of them.
+    """
+    workflow = Workflow("cascade_bids")
+    for case, mask in zip(cases, masks, strict=True):
+        workflow.add_nodes([init_case_wf(case, mask, settings)])
+    scans = [case.scan for case in cases]
+    failures: dict[str, tuple[str, str]] = {}
+    resources = replace(settings.resources, work_dir=settings.work_dir)
+    run_workflow(workflow, scans, resources, settings.work_dir / "logs", failures)
+    if failures:
+        labels = {workflow_name(scan): scan.label for scan in scans}
+        causes = [f"  {labels[name]} at {step}: {why}" for name, (step, why) in failures.items()]
+        raise StartError("some scans can't be learned from:\n" + "\n".join(causes))
+
+
+def init_case_wf(case: Case, mask: Path | None, settings: CaseSettings) -> Workflow:
+    """Build the workflow of one case.
+
+    Parameters
+    ----------
+    case
+        The scan, with its images.
+    mask
+        Its lesion mask; None for an unlabelled scan.
+    settings
+        Settings of the preparation.
+
+    Returns
+    -------
+    nipype.Workflow
+        Its last node, ``save_case``, stores the arrays.
+    """
+    wf = Workflow(workflow_name(case.scan))
+    gridded = _connect_images(wf, case, settings)
+    prepare = gridded.prepare
+    sink = SaveCase(folder=str(case.folder.resolve()), contrasts=list(gridded.contrasts))
+    save = Node(sink, "save_case")
+    save.inputs.order = list(case.contrasts)
+    wf.connect(prepare, "out_files", save, "in_files")
+    wf.connect(prepare, "brain", save, "brain")
+    if mask is not None:
+        # The mask is assumed to be in FLAIR space, whatever its grid.
+        lesions = Node(
+            ResampleMask(in_file=str(mask.resolve()), may_be_empty=True), "resample_lesions"
+        )
+        wf.connect(prepare, "brain", lesions, "grid")
+        wf.connect(gridded.align, "rigid", lesions, "transform")
+        wf.connect(lesions, "out_file", save, "lesions")
+    if settings.anatomy:
+        wf.connect(*connect_anatomy(wf, gridded), save, "anatomy")
+    return wf
+
+
+def _connect_images(wf: Workflow, case: Case, settings: CaseSettings) -> Gridded:
+    """Resample the images of a scan onto the network grid, as in a participant run."""
+    contrasts = sorted(case.contrasts, key=CONTRASTS.index)
+    if settings.derivatives is not None:
+        return connect_normalised(wf, case.scan, contrasts, settings.derivatives)
+    prepared = connect_preparation(
+        wf, case.scan, settings.preprocess, settings.resources, contrasts, settings.brain_card
+    )
+    return Gridded(connect_grid(wf, "network", prepared), prepared.align, tuple(contrasts))

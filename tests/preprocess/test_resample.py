@@ -1,0 +1,216 @@
+"""Voxels and masks come to lie where the transform says."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.affines import apply_affine
+from scipy import ndimage
+
+from cascade_bids.errors import ScanError
+from cascade_bids.preprocess.conform import conform
+from cascade_bids.preprocess.masks import apply_mask, nonzero_mask
+from cascade_bids.preprocess.normalise import bring_normalised, prepare
+from cascade_bids.preprocess.resample import resample, resample_highest, resample_mask
+
+from .small_images import SHAPE, moved, noise, rigid
+
+few = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_resampling_onto_itself_changes_nothing(reorient, order):
+    image = conform(reorient(noise()), "x")
+    found = resample(image, image.shape, image.affine, np.eye(4), order=order)
+    np.testing.assert_allclose(found.dataobj, image.dataobj, rtol=0, atol=2e-3 if order else 0)
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert found.get_data_dtype() == np.float32
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_a_shift_by_whole_voxels_moves_voxels(order):
+    image = noise()
+    shift = rigid(
+        shift_mm=(2 * 1.0, -1 * 1.5, 0)
+    )  # the grid's voxel i lies at the image's i + 2, j - 1
+    found = np.asarray(resample(image, SHAPE, image.affine, shift, order=order).dataobj)
+    values = np.asarray(image.dataobj)
+    np.testing.assert_allclose(found[:-2, 1:], values[2:, :-1], rtol=0, atol=2e-3)
+    assert not found[-2:].any()  # beyond the border
+    assert not found[:, 0].any()
+
+
+def test_a_ball_is_where_the_transform_says(reorient, turned):
+    """A smooth ball, seen on a finer grid through a rigid transform."""
+    centre = np.array([6.0, -4, 9])
+    affine = nib.affines.from_matvec(np.diag([2.0, 2, 3]), [-30, -36, -30])
+    world = apply_affine(affine, np.indices((30, 34, 22)).reshape(3, -1).T)
+    values = np.exp(-((world - centre) ** 2).sum(axis=1) / 2 / 6**2).reshape(30, 34, 22)
+    image = reorient(nib.Nifti1Image(values.astype(np.float32), affine))
+    move = rigid((10, 5, -8), (3, 2, -4))
+    grid = nib.affines.from_matvec(np.eye(3) * 1.5, [-30, -36, -30])
+    found = resample(image, (45, 45, 45), grid, turned @ move, order=3)
+    expected = apply_affine(np.linalg.inv(move), centre)
+    place = apply_affine(grid, ndimage.center_of_mass(np.asarray(found.dataobj)))
+    np.testing.assert_allclose(place, expected, atol=0.1)
+    assert np.asarray(found.dataobj).max() == pytest.approx(1, abs=0.02)
+
+
+@few
+@given(
+    low=st.floats(-50, 50),
+    height=st.floats(1, 1000),
+    degrees=st.tuples(*[st.floats(-20, 20)] * 3),
+    order=st.sampled_from([0, 1, 3]),
+)
+def test_values_stay_in_the_range_of_the_image(low, height, degrees, order):
+    """A cubic spline overshoots at an edge; an image must not."""
+    values = np.full(SHAPE, low, np.float32)
+    values[4:8, 4:9, 3:7] += height
+    image = nib.Nifti1Image(values, np.eye(4))
+    found = np.asarray(resample(image, SHAPE, np.eye(4), rigid(degrees), order=order).dataobj)
+    assert found.min() >= min(0, values.min())
+    assert found.max() <= max(0, values.max())
+
+
+@few
+@given(degrees=st.tuples(*[st.floats(-20, 20)] * 3), size=st.floats(0.7, 4))
+def test_no_maximum_is_lost_on_a_grid_that_holds_the_image(degrees, size):
+    values = np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
+    image = nib.Nifti1Image(values, np.eye(4))
+    grid = nib.affines.from_matvec(size * np.eye(3), [-20] * 3)
+    to_grid = (tuple(int(50 / size) for _ in range(3)), grid, rigid(degrees))
+    highest = np.asarray(resample_highest(image, *to_grid).dataobj)
+    assert (highest >= np.asarray(resample(image, *to_grid, order=1).dataobj)).all()
+    assert highest.max() == values.max()
+    # Each value is known where it lies.
+    surest = apply_affine(np.linalg.inv(rigid(degrees) @ grid), np.argwhere(values > 0.999))
+    assert (highest[tuple(np.rint(surest).astype(int).T)] > 0.999).all()
+
+
+def test_the_highest_value_lies_where_the_image_has_it(reorient, turned):
+    values = np.zeros((9, 9, 12), np.float32)
+    values[4, 5, 7] = 0.9
+    image = reorient(nib.Nifti1Image(values, nib.affines.from_matvec(np.eye(3), [-4, -5, -7])))
+    thick = nib.affines.from_matvec(np.diag([1.0, 1, 3]), [-4, -5, -7.3])
+    plain = np.asarray(resample(image, (9, 11, 5), thick, turned, order=1).dataobj)
+    highest = np.asarray(resample_highest(image, (9, 11, 5), thick, turned).dataobj)
+    assert plain.max() < 0.3
+    assert np.argwhere(highest == np.float32(0.9)).tolist() == [[4, 5, 2]]
+
+
+def test_half_a_voxel_is_enough_for_a_mask():
+    values = np.zeros((10, 4, 4), np.uint8)
+    values[3:7] = 1
+    mask = nib.Nifti1Image(values, np.eye(4))
+
+    def rows(shift_mm):
+        found = resample_mask(mask, values.shape, np.eye(4), rigid(shift_mm=(shift_mm, 0, 0)))
+        assert found.get_data_dtype() == np.uint8
+        return np.flatnonzero(np.asarray(found.dataobj)[:, 1, 1]).tolist()
+
+    assert rows(0) == [3, 4, 5, 6]
+    assert rows(0.4) == [3, 4, 5, 6]
+    assert rows(0.6) == [2, 3, 4, 5]
+    assert rows(-1) == [4, 5, 6, 7]
+
+
+def test_a_mask_keeps_its_volume(reorient, turned, flair):
+    brain = reorient(flair.brain_mask)
+    grid = nib.affines.from_matvec(np.eye(3) * 2.5, [-100, -125, -100])
+    found = resample_mask(brain, (80, 100, 80), grid, turned)
+    volume_ml = np.asarray(found.dataobj).sum() * 2.5**3 / 1000
+    assert volume_ml == pytest.approx(np.asarray(brain.dataobj).sum() * 16 / 1000, rel=0.01)
+
+
+def test_images_of_a_scan_come_onto_one_grid_and_scale(flair, t1w, reorient, turned):
+    """The T1w lies elsewhere, and is stored otherwise; after `prepare` both show one head."""
+    move = rigid((5, 3, -6), (7, -4, 3))
+    elsewhere = reorient(moved(t1w.image, move))
+    grid = nib.affines.from_matvec(np.eye(3) * 3, [-84, -99, -90])
+    shape = (57, 67, 61)
+    images, mask = prepare(
+        {"FLAIR": flair.image, "T1w": elsewhere},
+        {"FLAIR": np.eye(4), "T1w": turned @ move},
+        flair.brain_mask,
+        np.eye(4),
+        shape,
+        grid,
+    )
+    inside = np.asarray(mask.dataobj) > 0
+    assert mask.get_data_dtype() == np.uint8
+    for image in (*images.values(), mask):
+        assert image.shape == shape
+        np.testing.assert_array_equal(image.affine, grid)
+    flair_z, t1w_z = (np.asarray(image.dataobj) for image in images.values())
+    for values in (flair_z, t1w_z):
+        assert values.dtype == np.float32
+        assert not values[~inside].any()
+        assert -0.5 < np.median(values[inside]) < 0.5
+    straight, _ = prepare(
+        {"FLAIR": flair.image, "T1w": t1w.image},
+        dict.fromkeys(("FLAIR", "T1w"), np.eye(4)),
+        flair.brain_mask,
+        np.eye(4),
+        shape,
+        grid,
+    )
+    expected = np.asarray(straight["T1w"].dataobj)
+    assert np.corrcoef(t1w_z[inside], expected[inside])[0, 1] > 0.97
+
+
+def test_an_image_without_contrast_in_the_brain_is_refused(flair):
+    even = nib.Nifti1Image(np.full(flair.image.shape, 9, np.float32), flair.image.affine)
+    with pytest.raises(ScanError, match=r"the T1w: .*constant inside the brain"):
+        prepare(
+            {"FLAIR": flair.image, "T1w": even},
+            dict.fromkeys(("FLAIR", "T1w"), np.eye(4)),
+            flair.brain_mask,
+            np.eye(4),
+            flair.image.shape,
+            flair.image.affine,
+        )
+
+
+def test_masking_keeps_the_inside():
+    image = noise()
+    inside = np.zeros(SHAPE, np.uint8)
+    inside[2:9, 3:7, 1:8] = 1
+    found = apply_mask(image, nib.Nifti1Image(inside, image.affine))
+    np.testing.assert_array_equal(found.dataobj, np.asarray(image.dataobj) * inside)
+    np.testing.assert_array_equal(found.affine, image.affine)
+
+
+def test_an_extracted_brain_is_what_is_bright():
+    truth = np.zeros((30, 30, 30), bool)
+    truth[5:25, 5:25, 5:25] = True
+    values = np.where(truth, 400.0, 0)
+    values[10:12, 10:12, 10:12] = -3  # ventricles after resampling
+    values[14:16, 14:16, 14:16] = 0
+    ringing = np.random.default_rng(0).uniform(-2, 2, values.shape)
+    values = np.where(truth, values, ringing)
+    values[0, 0, 0] = 300  # a speck
+    found = nonzero_mask(nib.Nifti1Image(values.astype(np.float32), np.eye(4)))
+    assert found.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(found.dataobj) > 0, truth)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_an_image_without_signal_has_no_brain(value):
+    with pytest.raises(ScanError, match="no positive voxel, so no brain"):
+        nonzero_mask(nib.Nifti1Image(np.full(SHAPE, value, np.float32), np.eye(4)))
+
+
+def test_the_zeros_around_z_scores_do_not_leak_into_the_brain():
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    inside = np.zeros((24, 24, 10), np.uint8)
+    inside[6:18, 6:18, 2:8] = 1
+    brain = nib.Nifti1Image(inside, affine)
+    scores = nib.Nifti1Image(np.where(inside, -4, 0).astype(np.float32), affine)
+    turned = rigid((4, 3, -5), (1, -2, 0.5))
+    images, mask = bring_normalised({"FLAIR": scores}, brain, turned, (28, 28, 32), np.eye(4))
+    found, kept = (np.asarray(image.dataobj) for image in (images["FLAIR"], mask))
+    assert kept.sum() == pytest.approx(3 * inside.sum(), rel=0.1)
+    np.testing.assert_allclose(found[kept > 0], -4, atol=1e-4)
+    assert not found[kept == 0].any()

@@ -121,6 +121,11 @@ def read_nicmslesions(path: Path) -> NicmslesionsNetwork:
     UsageError
         When the file is missing, damaged, or not of this network.
     """
+    if not path.is_file():
+        raise UsageError(
+            f"{path} cannot be read (it does not exist); give the folder that holds "
+            f"{' and '.join(FILES)} of a trained nicMSlesions model"
+        )
     try:
         with h5py.File(path) as file:
             root = file.get("model_weights", file)

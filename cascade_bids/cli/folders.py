@@ -8,8 +8,8 @@ from cascade_bids.errors import UsageError
 
 def written_folders(output_dir: Path | None, work_dir: Path | None) -> dict[str, Path]:
     """Resolve the folders that a run writes to, which need not exist but must be possible."""
-    asked = {"output_dir": output_dir, "--work-dir": work_dir}
-    folders = {name: folder.resolve() for name, folder in asked.items() if folder is not None}
+    given = {"output_dir": output_dir, "--work-dir": work_dir}
+    folders = {name: folder.resolve() for name, folder in given.items() if folder is not None}
     for name, folder in folders.items():
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not (nearest.is_dir() and os.access(nearest, os.W_OK)):

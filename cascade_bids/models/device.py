@@ -23,7 +23,7 @@ def prepare_device(name: str, threads: int) -> torch.device:
     Raises
     ------
     UsageError
-        When a GPU is asked for and there is none.
+        When a GPU is wanted and there is none.
     """
     torch.set_num_threads(threads)
     available = torch.cuda.is_available()

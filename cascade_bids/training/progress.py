@@ -173,7 +173,7 @@ def _display() -> Iterator[_Lines | _Bars]:
 
 @contextlib.contextmanager
 def _logging_above(terminal: object) -> Iterator[None]:
-    """Let log lines go where rich has put stderr, above the bars, as long as these are shown."""
+    """Send log lines to where rich has put stderr, above the bars, as long as these are shown."""
     handlers = [
         handler
         for handler in logging.getLogger().handlers

@@ -81,7 +81,7 @@ def find_sources(config: TrainConfig) -> Sources:
 
 @contextmanager
 def _named(option: str) -> Iterator[None]:
-    """Let errors name an option."""
+    """Add the name of an option to errors."""
     try:
         yield
     except UsageError as error:

@@ -99,6 +99,8 @@ class ContextNetwork(LesionNetwork):
     def load_for(cls, contrasts: Sequence[str], device: torch.device) -> "ContextNetwork":
         """Load the network that `train-context` trained, for a method of certain contrasts.
 
+        Its file is that of its card: trainings check all weights once, when they start.
+
         Contrasts that the method doesn't take are missing to the network, and those that the
         network doesn't know have no effect.
 
@@ -120,7 +122,7 @@ class ContextNetwork(LesionNetwork):
             When its weights are missing or damaged.
         """
         card = shipped_card()
-        state = load_network(card.stages[0], device=device).state_dict()
+        state = load_network(card.stages[0], device=device, checked=True).state_dict()
         seen = state[FIRST_KERNEL]
         kernel = seen.new_zeros((len(seen), len(contrasts), *seen.shape[2:]))
         for number, name in enumerate(contrasts):

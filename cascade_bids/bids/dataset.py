@@ -1,9 +1,10 @@
 """BIDS datasets: description, index, and URIs of files."""
 
 import json
+import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -12,10 +13,19 @@ from typing import Any
 from bids.exceptions import BIDSValidationError
 from bids.layout import BIDSLayout, BIDSLayoutIndexer, parse_file_entities
 from bids.layout.models import Config
+from bids.layout.validation import validate_root
+from bids.utils import natural_sort
 from sqlalchemy.exc import SQLAlchemyError
 
 from cascade_bids.config import CONTRASTS
 from cascade_bids.errors import UsageError
+
+_INDEXED = re.compile(r"/sub-[^/]+(?:/ses-[^/]+)?(?:/anat(?:/[^/.][^/]*\.nii(?:\.gz)?)?)?")
+"""Paths inside a dataset that are looked at: images in anat/, and the folders above them.
+Sidecars and other datatypes would cost time in large datasets."""
+_EXTENSIONS = (".nii", ".nii.gz")
+_OF_SUBJECT = re.compile(r"/sub-([0-9A-Za-z+]+)(/.+/)sub-\1(_[^/]+)")
+"""Path of an image that starts with the participant of its folder."""
 
 
 def read_description(bids_dir: Path) -> dict[str, Any]:
@@ -38,10 +48,10 @@ def read_description(bids_dir: Path) -> dict[str, Any]:
     """
     if not bids_dir.is_dir():
         raise UsageError(f"{bids_dir} is not a folder. Give the root of a BIDS dataset.")
-    if not any(bids_dir.iterdir()):
-        raise UsageError(f"{bids_dir} is empty. Is the dataset mounted there?")
     path = bids_dir / "dataset_description.json"
     if not path.is_file():
+        if not any(bids_dir.iterdir()):
+            raise UsageError(f"{bids_dir} is empty. Is the dataset mounted there?")
         raise UsageError(
             f"{bids_dir} has no dataset_description.json, so it is not the root of a BIDS "
             "dataset. Give the root, or write that file with at least a Name and a BIDSVersion."
@@ -171,8 +181,8 @@ def index_images(
 ) -> list[Image]:
     """List the anatomical images in a dataset.
 
-    Only images in ``anat/`` are indexed: sidecars, other datatypes and other participants would
-    cost time in large datasets.
+    pybids decides which names are valid and what they mean. The folders are listed here, and only
+    those that may hold images: the index of pybids is slow in large datasets.
 
     Parameters
     ----------
@@ -198,32 +208,53 @@ def index_images(
     UsageError
         If the dataset is not valid, or the database cannot be used.
     """
-    named = subjects is not None and database_dir is None
-    labels = "|".join(map(re.escape, subjects or ())) if named else "[^/]+"
-    wanted = rf"/sub-(?:{labels})(?:/ses-[^/]+)?(?:/anat(?:/[^/]+\.nii(?:\.gz)?)?)?"
-    indexer = BIDSLayoutIndexer(
-        validate=validate, index_metadata=False, ignore=[re.compile(rf"^(?!{wanted}$)")]
-    )
+    validator = None
     try:
-        layout = _open_layout(root, validate, indexer, database_dir)
-        paths = layout.get(
-            return_type="filename", suffix=list(suffixes), extension=[".nii", ".nii.gz"]
-        )
-        layout.connection_manager.session.close()
+        if database_dir is None:
+            validate_root(root, validate)
+            validator = BIDSLayoutIndexer(validate=validate).validator
+            paths = list(_walk(root, subjects))
+        else:
+            paths = _query_database(root, suffixes, validate, database_dir)
     except BIDSValidationError as error:
         raise UsageError(
             f"{root} is not a valid BIDS dataset: {error} "
             "(--skip-bids-validation reads it all the same.)"
         ) from error
-    return [Image(Path(p), parse_entities(Path(p).relative_to(root))) for p in paths]
+
+    @cache
+    def parse(path: str) -> dict[str, str]:
+        valid = validator is None or validator.is_bids(path)
+        return parse_entities(PurePath(path[1:])) if valid else {}
+
+    images = []
+    for path in natural_sort(sorted(paths)):  # sorted: equal numbers, as 1 and 01, in a fixed order
+        # Names that differ in the participant only are parsed once.
+        named = _OF_SUBJECT.fullmatch(path)
+        entities = parse(f"/sub-0{named[2]}sub-0{named[3]}" if named else path)
+        if entities.get("suffix") in suffixes and entities["extension"] in _EXTENSIONS:
+            label = {"subject": named[1]} if named else {}
+            images.append(Image(Path(f"{root}{path}"), entities | label))
+    return images
 
 
-def _open_layout(
-    root: Path, validate: bool, indexer: BIDSLayoutIndexer, database_dir: Path | None
-) -> BIDSLayout:
-    """Open the index of a dataset: in memory, or in a database that is created when missing."""
-    if database_dir is None:
-        return BIDSLayout(root, validate=validate, indexer=indexer)
+def _walk(root: Path, subjects: Sequence[str] | None) -> Iterator[str]:
+    """Yield the files that may be images, as paths below the root that start with a slash.
+
+    As in pybids, links are followed and a folder that cannot be read is empty.
+    """
+    tops = [root] if subjects is None else [root / f"sub-{subject}" for subject in subjects]
+    for top in tops:
+        for folder, folders, files in os.walk(top, followlinks=True):
+            inside = folder[len(str(root)) :]
+            folders[:] = [name for name in folders if _INDEXED.fullmatch(f"{inside}/{name}")]
+            yield from (path for name in files if _INDEXED.fullmatch(path := f"{inside}/{name}"))
+
+
+def _query_database(
+    root: Path, suffixes: Sequence[str], validate: bool, database_dir: Path
+) -> list[str]:
+    """Query the pybids database of a dataset, which is created when missing; as `_walk`."""
     if database_dir.resolve().is_relative_to(root.resolve()):
         raise UsageError(
             f"The database folder {database_dir} lies inside the input dataset {root}, which is "
@@ -233,6 +264,11 @@ def _open_layout(
     try:
         if not database.exists():
             database_dir.mkdir(parents=True, exist_ok=True)
+            indexer = BIDSLayoutIndexer(
+                validate=validate,
+                index_metadata=False,
+                ignore=[re.compile(rf"^(?!{_INDEXED.pattern}$)")],
+            )
             # Array jobs may share the folder, so the database is moved there once it is complete.
             with tempfile.TemporaryDirectory(dir=database_dir) as scratch:
                 made = BIDSLayout(root, validate=validate, indexer=indexer, database_path=scratch)
@@ -251,4 +287,6 @@ def _open_layout(
             f"The database {database} is of another dataset, {layout.root}, not of {root}. "
             "Delete it, or give another folder to --bids-database-dir."
         )
-    return layout
+    files = layout.get(return_type="filename", suffix=list(suffixes), extension=list(_EXTENSIONS))
+    layout.connection_manager.session.close()
+    return [f"/{Path(file).relative_to(root).as_posix()}" for file in files]

@@ -2,9 +2,10 @@
 
 import logging
 import math
+import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -65,15 +66,13 @@ def find_scans(config: InputConfig) -> list[Scan]:
     """
     root = config.bids_dir.absolute()
     description = read_description(root)
-    subjects = _select(
-        "participant", "sub-", config.participant_labels, root.glob("sub-*"), where=root
-    )
+    subjects = _select("participant", "sub-", config.participant_labels, [root], where=root)
     if not subjects:
         raise UsageError(
             f"{root} has no participant: no folder named sub-<label>. "
             "Give the folder that holds the sub- folders as bids_dir."
         )
-    folders = [folder for subject in subjects for folder in root.glob(f"sub-{subject}/ses-*")]
+    folders = [root / f"sub-{subject}" for subject in subjects] if config.session_labels else []
     sessions = _select("session", "ses-", config.session_labels, folders, where=root)
     _check_derivatives(config.derivatives)
 
@@ -85,18 +84,20 @@ def find_scans(config: InputConfig) -> list[Scan]:
         database_dir=config.database_dir,
     )
     session_filter = {k: v for k, v in config.filters.get("flair", {}).items() if k == "session"}
+    order = {subject: number for number, subject in enumerate(subjects)}
     groups: dict[tuple[str, str | None], list[Image]] = {}
     for image in images:
-        subject, session = image.entities["subject"], image.entities.get("session")
+        subject, session = image.entities.get("subject"), image.entities.get("session")
         if (
-            subject in subjects
+            subject in order
             and (not config.session_labels or session in sessions)
             and _matches(image.entities, session_filter)  # a filter of sessions selects scans
         ):
             groups.setdefault((subject, session), []).append(image)
     scans = [_make_scan(config, *key, found) for key, found in groups.items()]
 
-    absent = sorted(set(subjects) - {scan.subject for scan in scans}, key=subjects.index)
+    present = {scan.subject for scan in scans}
+    absent = [subject for subject in subjects if subject not in present]
     hint = _hint_no_image(config)
     if not (scans or config.participant_labels):
         raise StartError(f"No scan in {root} can be processed. {hint}")
@@ -113,7 +114,6 @@ def find_scans(config: InputConfig) -> list[Scan]:
                 "files, with letters and digits only."
             )
         scans.append(Scan(subject, None, None, problem=problem))
-    order = {subject: number for number, subject in enumerate(subjects)}
     return sorted(scans, key=lambda scan: order[scan.subject])
 
 
@@ -166,18 +166,19 @@ def load_filters(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _select(
-    what: str, prefix: str, labels: Sequence[str], folders: Iterable[Path], where: Path
+    what: str, prefix: str, labels: Sequence[str], folders: Sequence[Path], where: Path
 ) -> list[str]:
-    """Return the selected labels, given with or without the prefix, or all labels."""
-    known = natural_sort({path.name.removeprefix(prefix) for path in folders if path.is_dir()})
-    if not labels:
-        return known
+    """Return the selected labels, given with or without the prefix, or all in the folders."""
+    known: set[str] = set()
+    for folder in folders:
+        _, names, _ = next(os.walk(folder), ("", [], []))
+        known |= {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     wanted = list(dict.fromkeys(label.removeprefix(prefix) for label in labels))
     unknown = [label for label in wanted if label not in known]
     if unknown:
-        has = _shorten(known) if known else f"no {what} at all"
+        has = _shorten(natural_sort(sorted(known))) if known else f"no {what} at all"
         raise UsageError(f"Unknown {what}: {', '.join(unknown)}. {where} has {has}.")
-    return natural_sort(wanted)
+    return natural_sort(wanted or sorted(known))
 
 
 def _shorten(labels: Sequence[str], most: int = 20) -> str:

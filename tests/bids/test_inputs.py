@@ -1,6 +1,7 @@
 """Scans are found, images chosen and problems told, on small datasets of known content."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description
+from cascade_bids.bids.dataset import read_description
 from cascade_bids.bids.inputs import Scan, find_scans, load_filters
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import StartError, UsageError
@@ -303,6 +304,32 @@ def test_database_is_used_again(dataset: MakeDataset, tmp_path: Path) -> None:
     assert sorted(root.rglob("*")) == before
 
 
+def test_only_the_folders_of_the_participants_are_listed(
+    dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = dataset("sub-1_FLAIR", "sub-2_ses-a_FLAIR", "sub-2_ses-a_bold", "sub-3_FLAIR")
+    (root / "sub-2" / "ses-a" / "func").mkdir()
+    listed: list[Path] = []
+    scandir = os.scandir
+
+    def record(folder: str | Path) -> Any:
+        listed.append(Path(folder).relative_to(root))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", record)
+    find_scans(InputConfig(root, participant_labels=("2",)))
+    assert list(map(str, listed)) == [".", "sub-2", "sub-2/ses-a", "sub-2/ses-a/anat"]
+
+
+def test_label_that_bids_does_not_know(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_FLAIR", "sub-é_FLAIR")
+    for subjects in ((), ("1", "é")):
+        config = InputConfig(root, participant_labels=subjects, validate=False)
+        good, bad = find_scans(config)
+        assert good.problem is None
+        assert bad.problem is not None and "letters and digits only" in bad.problem
+
+
 def test_unusable_databases(dataset: MakeDataset, tmp_path: Path) -> None:
     root = dataset("sub-1_FLAIR")
     with pytest.raises(UsageError, match="inside the input dataset"):
@@ -365,15 +392,3 @@ def test_bad_derivatives(dataset: MakeDataset, tmp_path: Path) -> None:
         find_scans(InputConfig(root, derivatives={"prep": tmp_path / "none"}))
     with pytest.raises(UsageError, match='"raw" cannot name'):
         find_scans(InputConfig(root, derivatives={"raw": tmp_path}))
-
-
-def test_uri_of_a_file_outside_its_dataset(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="subpath"):
-        bids_uri("raw", tmp_path / "raw", tmp_path / "other" / "x.nii.gz")
-
-
-def test_entities_keep_what_the_name_says() -> None:
-    path = Path("sub-01/ses-pre/anat/sub-01_ses-pre_acq-x_run-007_part-mag_T2w.nii.gz")
-    entities = parse_entities(path)
-    assert entities["run"] == "007"
-    assert entities["acquisition"] == "x" and entities["part"] == "mag"

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: env demo test test-slow test-container test-apptainer test-slurm test-package lint clean
+.PHONY: env demo test test-slow test-container test-apptainer test-slurm test-package bench lint clean
 
 env: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt version
@@ -45,6 +45,10 @@ test-slow: $(VENV)/.test
 # ONLY takes options of pytest, such as -k.
 test-container test-apptainer test-slurm test-package: test-%: $(VENV)/.test
 	$(BIN)/python -m pytest -rs $(ONLY) tests/system/test_$*.py
+
+# Hours: a table of speed against bars, in .bench. ARGS takes options, such as ARGS="--only session".
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 lint: $(VENV)/.lint
 	.ci/check-version

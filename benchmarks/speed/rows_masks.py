@@ -1,0 +1,85 @@
+"""The row of the masks: whether both builds find the same lesions in real scans."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from benchmarks.speed.builds import Bench, keep_run
+from benchmarks.speed.table import Row, answer
+from cascade_bids.metrics.overlap import dice
+
+DATASETS = ("openms-raw", "ms3seg-raw")
+MIN_DICE = 0.97
+LARGE_ML = 2.0
+"""Loads from here on are compared by their ratio, and masks by their overlap."""
+MOST_OFF = 0.03
+"""Largest difference of such loads, as a part of the old one."""
+MOST_OFF_ML = 0.1
+"""Largest difference of smaller loads, ml."""
+
+
+def measure_masks(bench: Bench) -> list[Row]:
+    """Compare the masks of both builds, scan by scan, and write ``masks.tsv``."""
+    found = [row for name in DATASETS for row in _compare_dataset(bench, name)]
+    table = pd.DataFrame(found)
+    bench.out.mkdir(parents=True, exist_ok=True)
+    table.round(4).to_csv(bench.out / "masks.tsv", sep="\t", index=False, na_rep="n/a")
+    print(table.round(4).to_string(index=False), flush=True)
+    large = table[table["old_ml"] >= LARGE_ML]
+    row = Row(
+        "masks",
+        f"lowest DSC of masks, loads of at least {LARGE_ML:g} ml : old build",
+        ratio="" if large.empty else f"{large['dsc'].min():.4f}",
+        bar=f"≥ {MIN_DICE:g}",
+        met=answer(bool((table["met"] == "yes").all())),
+        n=str(len(table)),
+        build=bench.this.state,
+        base=bench.old.state,
+        notes=f"{(table['met'] == 'yes').sum()} of {len(table)} scans within the bars, masks.tsv",
+    )
+    return [row]
+
+
+def judge_masks(overlap: float, load_ml: float, old_ml: float) -> bool:
+    """Return whether a scan's masks agree well enough.
+
+    Parameters
+    ----------
+    overlap
+        DSC of both masks.
+    load_ml, old_ml
+        Loads of this and of the old build, ml.
+
+    Returns
+    -------
+    bool
+        Of large loads, by overlap and relative difference; of small ones, by difference.
+    """
+    if old_ml >= LARGE_ML:
+        return overlap >= MIN_DICE and abs(load_ml - old_ml) <= MOST_OFF * old_ml
+    return abs(load_ml - old_ml) <= MOST_OFF_ML
+
+
+def _compare_dataset(bench: Bench, name: str) -> Iterator[dict[str, object]]:
+    dataset = bench.dataset(name)
+    outs = [keep_run(bench, build, name, dataset) / "out" for build in (bench.this, bench.old)]
+    files = {path.relative_to(out) for out in outs for path in out.rglob("*lesion_mask.nii.gz")}
+    for file in sorted(files):
+        row: dict[str, object] = {"dataset": name, "scan": file.name.split("_space-")[0]}
+        if not all((out / file).exists() for out in outs):
+            yield {**row, "dsc": np.nan, "load_ml": np.nan, "old_ml": np.nan, "met": "no"}
+            continue
+        (mask, load), (old, old_load) = (_read(out / file) for out in outs)
+        overlap = dice(mask, old)
+        met = answer(judge_masks(overlap, load, old_load))
+        yield {**row, "dsc": overlap, "load_ml": load, "old_ml": old_load, "met": met}
+
+
+def _read(path: Path) -> tuple[np.ndarray, float]:
+    """Return a mask and its volume in ml."""
+    image = nib.Nifti1Image.from_filename(path)
+    mask = np.asarray(image.dataobj) > 0
+    return mask, mask.sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000

@@ -110,6 +110,8 @@ class LesionNetwork(Architecture, ABC):
     dense_layers: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Names in `layers` of each dense layer and its rectifier, the one before the output first;
     none where there are no dense layers that `finetune` could adapt."""
+    gains_from_bfloat16: ClassVar[bool] = False
+    """Whether its convolutions may run in bfloat16, see `device.choose_precision`."""
 
     channels_in: int
     """Contrasts of the input."""

@@ -5,14 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from nibabel.affines import from_matvec
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
 from cascade_bids.models.card import MethodCard
+from cascade_bids.models.device import FLOAT32, compute_in
 from cascade_bids.models.network import CandidateRule, LesionMaps, LesionNetwork, Volume, mirror
 from cascade_bids.models.probabilities import combine, scale_temperature
 from cascade_bids.models.weights import load_network
 from cascade_bids.preprocess.coordinates import template_affine, template_coordinates
+from cascade_bids.preprocess.masks import bounding_box
+
+MARGIN = 8
+"""Voxels around the brain that networks see: half a patch of the largest ones."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ def predict_lesions(
     affine: np.ndarray,
     anatomy: np.ndarray | None = None,
     mirrored: bool = False,
+    precision: str = FLOAT32,
 ) -> LesionMaps:
     """Predict the lesions of a scan with a method, calibrated as its card states.
 
@@ -85,6 +92,8 @@ def predict_lesions(
         (6, X, Y, Z) float32, anatomical coordinates, for a method that takes them.
     mirrored
         Whether the networks see the mirrored head too, and the mean is taken.
+    precision
+        From `device.choose_precision`, for the networks that gain from it.
 
     Returns
     -------
@@ -96,27 +105,37 @@ def predict_lesions(
     ScanError
         When the scan lacks a contrast that is not optional.
     """
-    channels = stack_contrasts(fill_missing(images, card.optional), card.contrasts)
+    box = bounding_box(brain, margin=MARGIN)
+    inside = brain[box]
+    seen = {contrast: image[box] for contrast, image in images.items()}
+    channels = stack_contrasts(fill_missing(seen, card.optional), card.contrasts)
     if anatomy is not None:
-        channels = torch.cat([channels, torch.from_numpy(anatomy)])
+        channels = torch.cat([channels, torch.from_numpy(anatomy[(slice(None), *box)])])
+    placed = affine @ from_matvec(np.eye(3), [side.start for side in box])
     volume = Volume(
         channels,
-        images["FLAIR"],
-        brain,
-        lambda: template_coordinates(brain.shape, template_affine(brain, affine)),
+        seen["FLAIR"],
+        inside,
+        lambda: template_coordinates(inside.shape, template_affine(inside, placed)),
     )
     volumes = [volume, volume.mirror()] if mirrored else [volume]
     length = len(stages) // card.cascades
     found = []
     for first in range(0, len(stages), length):
-        for number, seen in enumerate(volumes):
-            maps = predict_stages(stages[first : first + length], seen, card.combination)
+        for number, one in enumerate(volumes):
+            maps = predict_stages(
+                stages[first : first + length], one, card.combination, precision=precision
+            )
             found.append(_mirror(maps) if number else maps)
     mean = found[0] if len(found) == 1 else _average(found)
-    return mean._replace(probability=scale_temperature(mean.probability, card.temperature))
+    probability = scale_temperature(mean.probability, card.temperature)
+    spheres = None if mean.spheres is None else _place(mean.spheres, box, brain.shape)
+    return LesionMaps(_place(probability, box, brain.shape), spheres)
 
 
-def predict_stages(stages: Sequence[Stage], volume: Volume, combination: str) -> LesionMaps:
+def predict_stages(
+    stages: Sequence[Stage], volume: Volume, combination: str, *, precision: str = FLOAT32
+) -> LesionMaps:
     """Predict with every stage in turn, each on the candidates that the ones before leave.
 
     Parameters
@@ -127,6 +146,8 @@ def predict_stages(stages: Sequence[Stage], volume: Volume, combination: str) ->
         The scan.
     combination
         See `probabilities.combine`.
+    precision
+        As of `predict_lesions`.
 
     Returns
     -------
@@ -137,7 +158,8 @@ def predict_stages(stages: Sequence[Stage], volume: Volume, combination: str) ->
     previous = np.zeros(volume.brain.shape, np.float32)
     for stage in stages:
         candidates = stage.candidates.select(volume.flair, volume.brain, previous)
-        found.append(stage.network.predict(volume, candidates, previous))
+        with compute_in(precision if stage.network.gains_from_bfloat16 else FLOAT32):
+            found.append(stage.network.predict(volume, candidates, previous))
         previous = stage.network.merge(previous, found, combination)
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(previous, combine(spheres, combination) if spheres else None)
@@ -191,6 +213,13 @@ def fill_missing(
     """
     missing = {c: np.zeros_like(images["FLAIR"]) for c in optional if c not in images}
     return {**images, **missing}
+
+
+def _place(values: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Put values into a box of an array that is 0 elsewhere."""
+    whole = np.zeros(shape, values.dtype)
+    whole[box] = values
+    return whole
 
 
 def _mirror(maps: LesionMaps) -> LesionMaps:

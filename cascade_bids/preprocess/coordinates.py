@@ -44,15 +44,21 @@ def template_affine(brain: np.ndarray, affine: np.ndarray) -> np.ndarray:
     numpy.ndarray
         (4, 4) float32, voxel to template, mm.
     """
-    points = np.argwhere(brain) @ affine[:3, :3].T + affine[:3, 3]
-    upper = points[points[:, 2] > ABOVE_MM]
-    if not len(upper):
+    axes = [affine[a, a] * np.arange(n) + affine[a, 3] for a, n in enumerate(brain.shape)]
+    above = axes[2] > ABOVE_MM
+    axes[2], upper = axes[2][above], brain[:, :, above]
+    if not upper.any():
         return affine.astype(np.float32)
+    middle, spread = np.empty(3), np.empty(3)
+    for axis, position in enumerate(axes):
+        counts = upper.sum(axis=tuple({0, 1, 2} - {axis}))
+        middle[axis] = np.average(position, weights=counts)
+        spread[axis] = np.sqrt(np.average((position - middle[axis]) ** 2, weights=counts))
     scale = np.eye(4)
-    factors = TEMPLATE_SPREAD_MM / np.maximum(upper.std(axis=0), 1.0)
+    factors = TEMPLATE_SPREAD_MM / np.maximum(spread, 1.0)
     factors = np.clip(factors, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
     scale[:3, :3] = np.diag(factors)
-    scale[:3, 3] = TEMPLATE_MIDDLE_MM - factors * upper.mean(axis=0)
+    scale[:3, 3] = TEMPLATE_MIDDLE_MM - factors * middle
     return (scale @ affine).astype(np.float32)
 
 

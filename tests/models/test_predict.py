@@ -5,13 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from nibabel.affines import from_matvec
 
 from cascade_bids.errors import ScanError, StartError
-from cascade_bids.models.architectures.allnet import LesionUNet
+from cascade_bids.models.architectures.allnet import LesionTiramisu, LesionUNet
+from cascade_bids.models.architectures.context import ContextNetwork
+from cascade_bids.models.architectures.msseg2016 import Msseg2016Network
+from cascade_bids.models.architectures.nicmslesions import NicmslesionsNetwork
 from cascade_bids.models.architectures.patch_classifier import evaluate_patches
 from cascade_bids.models.architectures.unet import UNet
 from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
 from cascade_bids.models.card import FIND_LESIONS, load_card, load_model_card
+from cascade_bids.models.device import FLOAT32
 from cascade_bids.models.network import CandidateRule, LesionMaps, LesionNetwork, Volume
 from cascade_bids.models.predict import (
     Stage,
@@ -34,11 +39,18 @@ def make_network(seed):
     return Valverde2017Network(2, widths=(4, 6), hidden=8).eval()
 
 
-def predict(stages, images, brain, *, anatomy=None, mirrored=False, **card):
+def predict(stages, images, brain, *, anatomy=None, mirrored=False, precision=FLOAT32, **card):
     """Predict with a method whose card states what is given, and otherwise nothing unusual."""
     card = replace(load_card("valverde2017"), **{"contrasts": CONTRASTS, **card})
     return predict_lesions(
-        stages, card, images, brain, affine=np.eye(4), anatomy=anatomy, mirrored=mirrored
+        stages,
+        card,
+        images,
+        brain,
+        affine=np.eye(4),
+        anatomy=anatomy,
+        mirrored=mirrored,
+        precision=precision,
     )
 
 
@@ -197,6 +209,7 @@ class Recording(LesionNetwork):
 
     def predict(self, volume, candidates, previous):
         self.shown = candidates, previous
+        self.rough = torch.is_autocast_enabled("cpu")
         return LesionMaps(np.where(candidates, self.value, np.float32(0)))
 
     def merge(self, previous, maps, combination):
@@ -287,3 +300,64 @@ def test_of_several_cascades_the_mean_is_taken(scan):
     alone = [predict(pair, images, brain).probability for pair in pairs]
     both = predict([*pairs[0], *pairs[1]], images, brain, cascades=2).probability
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)
+
+
+def test_air_around_a_head_changes_nothing(scan):
+    images, brain = scan
+    torch.manual_seed(0)
+    stages = [
+        Stage(make_network(1), CandidateRule(flair_above_z=0)),
+        Stage(ContextNetwork(2, widths=(4, 8)).eval(), CandidateRule(previous_above=0.1)),
+    ]
+    images = {c: np.where(brain, image, np.float32(0)) for c, image in images.items()}
+    tight = predict(stages, images, brain).probability
+    wide = [(11, 3), (0, 20), (9, 10)]
+    card = replace(load_card("valverde2017"), contrasts=CONTRASTS)
+    moved = from_matvec(np.eye(3), [-before for before, _ in wide])
+    found = predict_lesions(
+        stages,
+        card,
+        {c: np.pad(image, wide) for c, image in images.items()},
+        np.pad(brain, wide),
+        affine=moved,
+    ).probability
+    assert tight.any()
+    np.testing.assert_allclose(found, np.pad(tight, wide), atol=1e-5)
+
+
+def test_only_networks_that_gain_from_bfloat16_run_in_it(scan):
+    images, brain = scan
+    one, other = Recording(0.8), Recording(0.5)
+    other.gains_from_bfloat16 = True
+    stages = [Stage(network, CandidateRule()) for network in (one, other)]
+    predict(stages, images, brain)
+    assert (one.rough, other.rough) == (False, False)
+    predict(stages, images, brain, precision="bfloat16 (AMX)")
+    assert (one.rough, other.rough) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        (Valverde2017Network, {"widths": (4, 6), "hidden": 8}),
+        (Msseg2016Network, {}),
+        (NicmslesionsNetwork, {}),
+        (ContextNetwork, {"widths": (4, 8)}),
+        (LesionUNet, {"anatomy": False, "spheres": True, "window": (8, 8, 8), "widths": (2, 4)}),
+        (
+            LesionTiramisu,
+            {"anatomy": False, "spheres": False, "window": (8, 8, 8), "layers": (1, 1)},
+        ),
+    ],
+)
+def test_in_bfloat16_a_network_finds_about_the_same(scan, architecture, arguments):
+    images, brain = scan
+    torch.manual_seed(0)
+    network = architecture(2, **arguments).eval()
+    rule = CandidateRule(flair_above_z=1.5)
+    stages = [Stage(Recording(0.5), rule), Stage(network, rule)]
+    exact = predict(stages, images, brain)
+    rough = predict(stages, images, brain, precision="bfloat16 (AVX512)")
+    assert exact.probability.dtype == rough.probability.dtype == np.float32
+    assert not np.array_equal(rough.probability, exact.probability)
+    np.testing.assert_allclose(rough.probability, exact.probability, rtol=0, atol=0.02)

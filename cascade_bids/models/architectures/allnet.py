@@ -44,6 +44,7 @@ class CropNetwork(TrainableNetwork):
     """
 
     published = True
+    gains_from_bfloat16 = True
     anatomy: bool
     spheres: bool
     window: tuple[int, int, int]
@@ -210,7 +211,11 @@ class LesionTiramisu(CropNetwork):
         beyond = self.stack // 2
         padded = F.pad(contrasts, [0] * 6 + [beyond, beyond])
         stacks = padded.unfold(1, self.stack, 1).movedim(-1, 2)
-        features = self.backbone(stacks.flatten(2, 3).flatten(0, 1))
+        images = stacks.flatten(2, 3).flatten(0, 1)
+        if not self.training:
+            # A CPU takes a quarter less time for the same then.
+            images = images.contiguous(memory_format=torch.channels_last)
+        features = self.backbone(images)
         logits = self.last(torch.cat([features, anatomy.flatten(0, 1)], dim=1))
         back = sorted(range(5), key=order.__getitem__)
         return logits.unflatten(0, x.shape[:2]).permute(back)

@@ -68,6 +68,7 @@ class ContextNetwork(LesionNetwork):
 
     # Half the size, and the logits change by far less than they are uncertain.
     stored_in_half_precision = True
+    gains_from_bfloat16 = True
 
     atlas: Tensor
     """`ATLAS_SHAPE`, how often lesions are there, 0 to 1."""

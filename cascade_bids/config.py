@@ -70,10 +70,14 @@ class ResourceConfig:
     """Whether the intermediate files are removed after the run."""
     device: str = "auto"
     """``cpu``, ``cuda`` or ``auto`` (a GPU if there is one)."""
+    precision: str = "auto"
+    """``float32``, or ``auto`` (bfloat16 where the processor is fast at it) for convolutions."""
     nprocs: int = 1
-    """Number of steps that run at the same time."""
+    """Number of cores that all steps use together."""
     omp_nthreads: int = 1
-    """Number of threads of one step."""
+    """Number of threads of one step; 0 shares the cores among the scans."""
+    mem_gb: float | None = None
+    """Memory of the run; None for most of what the run may use, or what `plugin` says."""
     stop_on_first_crash: bool = False
     """Whether the first failing scan ends the run."""
     plugin: Mapping[str, Any] | None = None

@@ -25,6 +25,7 @@ from cascade_bids.report.subject import (
     write_subject_report,
 )
 from cascade_bids.workflows.execution import run_workflow, workflow_name
+from cascade_bids.workflows.resources import share_cores
 from cascade_bids.workflows.scan import init_participant_wf
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ def _run(scans: Sequence[Scan], config: ParticipantConfig, cards: Cards) -> list
         if not ready:
             causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
             raise StartError(f"no scan can be processed:\n{causes}")
+        threads = share_cores(config.resources, len(ready))
+        config = replace(config, resources=replace(config.resources, omp_nthreads=threads))
         workflow = init_participant_wf(ready, config, cards)
         logs = config.output_dir / "logs"
         run_workflow(workflow, ready, config.resources, logs, failures)
@@ -105,7 +108,7 @@ def _run(scans: Sequence[Scan], config: ParticipantConfig, cards: Cards) -> list
 
 def _start(config: ParticipantConfig) -> Cards:
     """Check device, method and weights before anything is written, and return the cards."""
-    prepare_device(config.resources.device, config.resources.omp_nthreads)
+    prepare_device(config.resources.device, threads=1)  # checks it; steps run elsewhere
     return load_cards(config.method)
 
 

@@ -106,8 +106,10 @@ def add_seed(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add what a run may use of the machine."""
+def add_machine(
+    parser: argparse.ArgumentParser, threads: str = "as --nprocs"
+) -> argparse._ArgumentGroup:
+    """Add what a run may use of the machine; `threads` says how many a step has by default."""
     cores = usable_cores()
     machine = parser.add_argument_group("the machine")
     machine.add_argument(
@@ -121,13 +123,13 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         type=positive,
         default=cores,
         metavar="N",
-        help=f"steps at the same time (default: {cores}, all cores)",
+        help=f"cores of all steps together (default: {cores}, all)",
     )
     machine.add_argument(
         "--omp-nthreads",
         type=positive,
         metavar="N",
-        help="threads of one step (default: as --nprocs)",
+        help=f"threads of one step (default: {threads})",
     )
     add_verbose(machine)
     return machine
@@ -157,12 +159,21 @@ def not_negative(text: str) -> int:
 
 def minutes(text: str) -> float:
     """Return a number of minutes above 0."""
+    return _number_above_0(text, "minutes")
+
+
+def gigabytes(text: str) -> float:
+    """Return a number of GB above 0."""
+    return _number_above_0(text, "GB")
+
+
+def _number_above_0(text: str, unit: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit} above 0")
     return number
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade_bids.cli.folders import require_outside, written_folders
-from cascade_bids.cli.options import add_choice, add_machine, add_preparation
+from cascade_bids.cli.options import add_choice, add_machine, add_preparation, gigabytes
 from cascade_bids.config import (
     TEMPLATE_SPACE,
     VERSION,
@@ -77,8 +77,20 @@ def add_processing(parser: argparse.ArgumentParser) -> None:
         "--tta", action="store_true", help="test-time augmentation: mirrored heads too"
     )
     add_preparation(how)
-    machine = add_machine(parser)
+    machine = add_machine(parser, threads="--nprocs by scans")
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "float32"),
+        default="auto",
+        help="of networks; auto: bfloat16 where the CPU is fast at it",
+    )
     parser.set_defaults(nprocs=None)  # a plugin may say it
+    machine.add_argument(
+        "--mem",
+        type=gigabytes,
+        metavar="GB",
+        help="memory of the run (default: 90 %% of all)",
+    )
     machine.add_argument(
         "-w",
         "--work-dir",
@@ -156,8 +168,10 @@ def participant_config(
             work_dir=options.work_dir and options.work_dir.resolve(),
             clean_work_dir=options.clean_workdir,
             device=options.device,
+            precision=options.precision,
             nprocs=nprocs,
-            omp_nthreads=options.omp_nthreads or nprocs,
+            omp_nthreads=options.omp_nthreads or 0,
+            mem_gb=options.mem,
             stop_on_first_crash=options.stop_on_first_crash,
             plugin=plugin,
         ),

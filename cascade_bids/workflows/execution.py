@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from nipype import Node, Workflow
+from nipype.interfaces.base import specs
 from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import GraphPluginBase
 
@@ -21,18 +22,19 @@ from cascade_bids.errors import UsageError
 from cascade_bids.files import write_text
 from cascade_bids.machine import usable_memory
 from cascade_bids.workflows.plugin import WorkersPlugin
+from cascade_bids.workflows.resources import LIBRARIES_GB
 
 log = logging.getLogger(__name__)
 
 LOCAL = ("Linear", "MultiProc", "LegacyMultiProc")
 """Plugins of Nipype that `WorkersPlugin` replaces."""
 
-STEPS = f"version-{VERSION}-steps-2"
+STEPS = f"version-{VERSION}-steps-3"
 """Folder of the steps in a work folder. Steps of another version, or of another wiring, are not
 reused. Increase the number when the steps change and the version does not."""
 
 MEMORY_PART = 0.9
-"""Fraction of the usable memory that all steps may use together."""
+"""Fraction of the usable memory that a run may use."""
 
 
 def run_workflow(
@@ -62,6 +64,7 @@ def run_workflow(
         _work_dir(resources, scans) as work_dir,
         _keep_caches(work_dir),
         _private_folder(work_dir, "crash-") as crash_dir,
+        _hash_once(),
     ):
         workflow.base_dir = str(work_dir / STEPS)
         # A workflow keeps the settings from the time of its creation.
@@ -131,12 +134,15 @@ def read_plugin(path: Path) -> dict[str, Any]:
 
 def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str, Any]:
     given = resources.plugin or {"plugin": "MultiProc", "plugin_args": {}}
+    usable = MEMORY_PART * usable_memory() / 2**30
+    memory = max(0.1, (resources.mem_gb or usable) - LIBRARIES_GB)
     arguments = {
         # Nipype would use all memory of the machine, even in a container with a limit.
-        "memory_gb": MEMORY_PART * usable_memory() / 2**30,
+        "memory_gb": memory,
         # A step that needs more cores than available runs alone.
         "raise_insufficient": False,
         **given["plugin_args"],
+        **({} if resources.mem_gb is None else {"memory_gb": memory}),
         "n_procs": 1 if given["plugin"] == "Linear" else resources.nprocs,
     }
     if given["plugin"] not in LOCAL:
@@ -189,6 +195,26 @@ def _keep_caches(folder: Path) -> Iterator[None]:
             yield
         finally:
             del os.environ[name]
+
+
+@contextmanager
+def _hash_once() -> Iterator[None]:
+    """Hash each file once in a run; Nipype does so twice for each step that reads it."""
+    whole, known = specs.hash_infile, {}
+
+    def hash_file(path: str) -> str | None:
+        state = Path(path).stat()
+        # The last of these changes with each change of a file, and cannot be set.
+        key = path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+        if key not in known:
+            known[key] = whole(path)
+        return known[key]
+
+    specs.hash_infile = hash_file
+    try:
+        yield
+    finally:
+        specs.hash_infile = whole
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def test_flags_come_to_the_config(
         "--participant_label 01 sub-02 --session_label ses-1 --skip-bids-validation "
         f"--bids-filter-file {filters} --derivatives fmriprep={tmp_path} "
         f"--bids-database-dir {tmp_path}/db --output-spaces T1w MNI152NLin2009aSym "
-        "--skull-strip skip --random-seed 5 --device cpu --nprocs 3 --omp-nthreads 2 "
+        "--skull-strip skip --random-seed 5 --device cpu --nprocs 3 --omp-nthreads 2 --mem 6.5 "
         f"-w {tmp_path}/work --clean-workdir --stop-on-first-crash --separate-lesions"
     )
     assert run(bids, tmp_path / "out", *flags.split()).code == 0
@@ -118,7 +118,7 @@ def test_flags_come_to_the_config(
     assert config.method.separate_lesions
     assert config.resources.device == "cpu"
     resources = config.resources
-    assert (resources.nprocs, resources.omp_nthreads) == (3, 2)
+    assert (resources.nprocs, resources.omp_nthreads, resources.mem_gb) == (3, 2, 6.5)
     assert resources.work_dir == tmp_path / "work"
     assert resources.clean_work_dir
     assert resources.stop_on_first_crash
@@ -175,6 +175,10 @@ WRONG = {
     "no-processes": (
         "{bids} {out} participant --nprocs 0",
         "--nprocs: '0' is no whole number of at least 1",
+    ),
+    "no-memory": (
+        "{bids} {out} participant --mem 0",
+        "--mem: '0' is no number of GB above 0",
     ),
     "processes-in-words": (
         "{bids} {out} participant --nprocs two",

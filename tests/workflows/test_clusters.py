@@ -17,6 +17,7 @@ from cascade_bids.models import weights
 from cascade_bids.models.card import ModelCard
 from cascade_bids.workflows.execution import read_plugin
 from cascade_bids.workflows.plugin import WorkersPlugin
+from cascade_bids.workflows.resources import LIBRARIES_GB
 
 from ..tiny_heads import METHOD, call, image_path, make_dataset, run, stand_ins, stats
 
@@ -193,6 +194,26 @@ def test_nprocs_is_stronger_than_what_a_plugin_file_says(
     assert isinstance(given["plugin"], WorkersPlugin)
     assert given["plugin"].processors == cores
     assert given["plugin"].memory_gb < usable_memory() / 2**30
+
+
+@pytest.mark.parametrize(("asked", "gb"), [((), 3), (("--mem", "2.5"), 2.5)])
+def test_mem_is_stronger_than_what_a_plugin_file_says(
+    bids: Path,
+    tmp_path: Path,
+    quick: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    gb: float,
+) -> None:
+    given = {}
+    monkeypatch.setattr(Workflow, "run", lambda _, **arguments: given.update(arguments))
+    file = tmp_path / "plugin.yml"
+    file.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, memory_gb: 3}\n")
+    options = ("--participant-label", "3", "--use-plugin", file, "-w", tmp_path / "work")
+    call(tmp_path, bids, tmp_path / "out", "participant", *METHOD, *options, *asked)
+    # What the libraries take is no step's.
+    kept = LIBRARIES_GB if asked else 0
+    assert given["plugin"].memory_gb == gb - kept
 
 
 @pytest.mark.parametrize(

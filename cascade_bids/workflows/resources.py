@@ -1,0 +1,145 @@
+"""What each step needs of the machine: memory, threads and time, in one table."""
+
+import math
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nipype import Node
+
+from cascade_bids.config import ResourceConfig
+from cascade_bids.models.device import FLOAT32, choose_precision
+
+
+class Need(NamedTuple):
+    """What a kind of step needs, as measured by `benchmarks/schedule.py`."""
+
+    gb: float = 0.2
+    """Peak memory beyond the preloaded libraries, without that of `gb_per_mvoxel`."""
+    gb_per_mvoxel: float = 0
+    """Further memory for each million voxels of the largest input image."""
+    seconds: float = 1
+    """Duration with one thread; only the proportions matter, to find the longest way."""
+    threaded: bool = False
+    """Whether the step can use several threads."""
+
+
+NEEDS = {
+    "conform": Need(0.02, 0.012, 0.4),
+    "correct_bias": Need(0.03, 0.06, 15),
+    "extract_brain": Need(0.65, 0, 6, threaded=True),
+    "trim": Need(0.05, 0.03, 1),
+    "register": Need(0.2, 0.02, 14),
+    "align_to_template": Need(0.55, 0, 28),
+    "prepare": Need(0.4, 0.02, 7),
+    "measure_anatomy": Need(0.6, 0, 5),
+    "find_lesions": Need(2.0, 0, 16, threaded=True),
+    "resample": Need(0.1, 0.01, 1.3),
+    "label": Need(0.03, 0.01, 0.2),
+    "measure": Need(0.1, 0.01, 0.4),
+    "draw": Need(0.05, 0.01, 1),
+    "save": Need(0.1, 0, 0.3),
+    "merge": Need(0.01, 0, 0.1),
+}
+"""Kind of step, the start of its name, to what it needs; the longest start counts.
+
+`find_lesions` of the method ``cascade`` took 1.2 GB; other methods and `measure_anatomy` are
+estimates."""
+
+COPIED_GB = 0.1
+"""Memory of the preloaded libraries that a process copies since it writes to it."""
+
+LIBRARIES_GB = 0.8
+"""Memory of the process that starts the steps, and of the preloaded libraries."""
+
+HERE = ("merge", "save_figure", "save_scan")
+"""Kinds of steps that only merge or copy, for which a process of their own would cost more."""
+
+
+def find_need(name: str) -> Need:
+    """Return what a step needs, by its name.
+
+    Examples
+    --------
+    >>> find_need("find_lesions").threaded
+    True
+    >>> find_need("unknown")
+    Need(gb=0.2, gb_per_mvoxel=0, seconds=1, threaded=False)
+    """
+    kinds = [kind for kind in NEEDS if name.startswith(kind)]
+    return NEEDS[max(kinds, key=len)] if kinds else Need()
+
+
+def step(interface: Any, name: str, *, threads: int = 1, mvoxels: float = 0) -> Node:
+    """Make the node of a step, with the memory and threads that it needs.
+
+    Parameters
+    ----------
+    interface
+        Interface of the step.
+    name
+        Name of the step, which starts with its kind.
+    threads
+        Number of threads of a step that can use several.
+    mvoxels
+        Millions of voxels of the largest input image, see `count_mvoxels`.
+
+    Returns
+    -------
+    nipype.Node
+        The node.
+    """
+    need = find_need(name)
+    return Node(
+        interface,
+        name,
+        mem_gb=COPIED_GB + need.gb + need.gb_per_mvoxel * mvoxels,
+        n_procs=threads if need.threaded else 1,
+        run_without_submitting=name.startswith(HERE),
+    )
+
+
+def count_mvoxels(paths: Iterable[Path]) -> float:
+    """Return the millions of voxels of the largest of some images.
+
+    Images that cannot be read count as empty: the step that reads them names the problem.
+    """
+    return max((_count_voxels(path) / 1e6 for path in paths), default=0)
+
+
+def _count_voxels(path: Path) -> int:
+    try:
+        return math.prod(nib.Nifti1Image.from_filename(path).shape)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError):
+        return 0
+
+
+def share_cores(resources: ResourceConfig, scans: int) -> int:
+    """Return the threads of a step: those asked for, else the cores that each scan gets.
+
+    Parameters
+    ----------
+    resources
+        Resources of the run.
+    scans
+        Number of scans of the run.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    # With a plugin each step may have a machine for itself.
+    sharing = 1 if resources.plugin else max(1, scans)
+    return resources.omp_nthreads or max(1, resources.nprocs // sharing)
+
+
+def find_precision(resources: ResourceConfig) -> str:
+    """Return how precisely the networks of a run compute, see `models.device.choose_precision`."""
+    # With a plugin, the processors that run the networks are not known here.
+    wanted = FLOAT32 if resources.plugin else resources.precision
+    return choose_precision(wanted, resources.device)

@@ -87,20 +87,24 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         affine: object,
         anatomy: object,
         mirrored: bool,
+        precision: str,
     ) -> LesionMaps:
         found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
         return LesionMaps(found, None)
 
-    def extract(image: nib.Nifti1Image, card: object, device: object) -> nib.Nifti1Image:
+    def extract(
+        image: nib.Nifti1Image, card: object, device: object, precision: str
+    ) -> nib.Nifti1Image:
         bright = (np.asarray(image.dataobj) > 150).astype(np.float32)
         return brain_extraction.brain_mask(nib.Nifti1Image(bright, image.affine))
 
     quick: dict[tuple[object, str], Callable] = {
         (bias, "correct_bias"): lambda image: image,
         (registration, "register_rigid"): lambda *_, **__: motion,
-        (registration, "align_to_template"): lambda *_, **__: (pose, pose),
+        (registration, "align_to_template"): lambda *_, **__: pose,
         (template, "network_grid"): lambda: NETWORK_GRID,
         (brain_extraction, "extract_brain"): extract,
+        (brain_extraction, "shows_brain_alone"): lambda *_: False,
         (predict, "predict_lesions"): find_bright,
     }
     with pytest.MonkeyPatch.context() as patch:

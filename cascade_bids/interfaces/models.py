@@ -17,7 +17,9 @@ from nipype.interfaces.base import (
 
 class _NetworkInput(BaseInterfaceInputSpec):
     device = traits.Str("auto", usedefault=True)
-    threads = traits.Int(1, usedefault=True)
+    # Not hashed: the result is the same but for rounding.
+    threads = traits.Int(1, usedefault=True, nohash=True)
+    precision = traits.Str("float32", usedefault=True, desc="from models.device.choose_precision")
     # Nipype hashes its text, which holds the SHA-256 of the whole card, so that the step runs again
     # with another card.
     card = traits.Any(mandatory=True, desc="models.card.ModelCard")
@@ -29,23 +31,40 @@ class _ImageOutput(TraitedSpec):
 
 class _ExtractBrainInput(_NetworkInput):
     in_file = File(exists=True, mandatory=True)
+    name = traits.Str(mandatory=True, desc="of the image, for warnings")
+
+
+class _ExtractBrainOutput(_ImageOutput):
+    warnings = traits.List(traits.Str(), desc="sentences")
 
 
 class ExtractBrain(SimpleInterface):
-    """Compute the brain mask of an image, see `models.brain_extraction.extract_brain`."""
+    """Compute the brain mask of an image.
+
+    See `models.brain_extraction.extract_brain` and `models.brain_extraction.shows_brain_alone`.
+    """
 
     input_spec = _ExtractBrainInput
-    output_spec = _ImageOutput
+    output_spec = _ExtractBrainOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.models.brain_extraction import extract_brain
+        from cascade_bids.models.brain_extraction import extract_brain, shows_brain_alone
         from cascade_bids.models.device import prepare_device
+        from cascade_bids.preprocess.masks import nonzero_mask
 
         device = prepare_device(self.inputs.device, self.inputs.threads)
+        image = nib.Nifti1Image.from_filename(self.inputs.in_file)
         mask = extract_brain(
-            nib.Nifti1Image.from_filename(self.inputs.in_file), self.inputs.card, device=device
+            image, self.inputs.card, device=device, precision=self.inputs.precision
         )
-        path = Path(runtime.cwd) / "brain.nii.gz"
+        self._results["warnings"] = []
+        if shows_brain_alone(image, mask):
+            mask = nonzero_mask(image)
+            self._results["warnings"] = [
+                f"{self.inputs.name}: It shows a brain without a skull, so all of it was taken as "
+                "brain."
+            ]
+        path = Path(runtime.cwd) / "brain.nii"
         mask.to_filename(path)
         self._results["out_file"] = str(path)
         return runtime
@@ -92,11 +111,12 @@ class FindLesions(SimpleInterface):
             affine=brain.affine,
             anatomy=anatomy,
             mirrored=self.inputs.mirrored,
+            precision=self.inputs.precision,
         )
         maps = {"out_file": found.probability, "spheres": found.spheres}
         for output, values in maps.items():
             if values is not None:
-                path = Path(runtime.cwd) / f"{output}.nii.gz"
+                path = Path(runtime.cwd) / f"{output}.nii"
                 nib.Nifti1Image(values, brain.affine).to_filename(path)
                 self._results[output] = str(path)
         return runtime

@@ -45,6 +45,7 @@ class _SaveScanInput(BaseInterfaceInputSpec):
     scan = traits.Any(mandatory=True, desc="bids.scan.Scan")
     config = traits.Any(mandatory=True, desc="config.ParticipantConfig")
     facts = traits.Dict(mandatory=True, desc="entries of the stats besides the summary")
+    warnings = traits.List(traits.Str(), desc="of the steps, beside those of facts")
     lesion_mask = File(exists=True, mandatory=True)
     lesion_probseg = File(exists=True, mandatory=True)
     lesion_dseg = File(exists=True, mandatory=True)
@@ -93,9 +94,11 @@ class SaveScan(SimpleInterface):
                 sidecar("lesion_mask", scan, config.inputs, space=space),
             )
         self._save_transforms(root, scan)
+        facts = self.inputs.facts
         stats = {
             **json.loads(Path(self.inputs.summary).read_text()),
-            **self.inputs.facts,
+            **facts,
+            "warnings": [*facts["warnings"], *(self.inputs.warnings or [])],
             "images": image_uris(scan, config.inputs),
             "choices": list(scan.choices),
         }

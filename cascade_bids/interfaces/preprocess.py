@@ -1,6 +1,7 @@
 """Nipype interfaces for the preprocessing."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from cascade_bids.errors import ScanError
 from cascade_bids.transforms import read_transform, write_transform
 
 
@@ -27,6 +27,10 @@ class _ConformInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
 
 
+class _ConformOutput(_ImageOutput):
+    warnings = traits.List(traits.Str(), desc="sentences")
+
+
 class Conform(SimpleInterface):
     """Load an image and conform it.
 
@@ -34,7 +38,7 @@ class Conform(SimpleInterface):
     """
 
     input_spec = _ConformInput
-    output_spec = _ImageOutput
+    output_spec = _ConformOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.conform import conform
@@ -42,7 +46,8 @@ class Conform(SimpleInterface):
 
         path = self.inputs.in_file
         conformed = conform(load_image(Path(path)), path)
-        self._results["out_file"] = _save(conformed, runtime.cwd, "conform.nii.gz")
+        self._results["out_file"] = _save(conformed.image, runtime.cwd, "conform.nii")
+        self._results["warnings"] = [f"{Path(path).name}: {text}" for text in conformed.warnings]
         return runtime
 
 
@@ -56,59 +61,7 @@ class CorrectBias(SimpleInterface):
         from cascade_bids.preprocess.bias import correct_bias
 
         corrected = correct_bias(nib.Nifti1Image.from_filename(self.inputs.in_file))
-        self._results["out_file"] = _save(corrected, runtime.cwd, "n4.nii.gz")
-        return runtime
-
-
-class NonzeroMask(SimpleInterface):
-    """Compute the mask of a brain-extracted image, see `preprocess.masks.nonzero_mask`."""
-
-    input_spec = _ConformInput
-    output_spec = _ImageOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.masks import nonzero_mask
-
-        mask = nonzero_mask(nib.Nifti1Image.from_filename(self.inputs.in_file))
-        self._results["out_file"] = _save(mask, runtime.cwd, "brain.nii.gz")
-        return runtime
-
-
-class _ResampleMaskInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="mask")
-    grid = File(exists=True, mandatory=True, desc="image on the grid")
-    transform = File(exists=True, desc="grid to mask; none if both share a space")
-    may_be_empty = traits.Bool(False, usedefault=True, desc="whether the mask may be empty")
-
-
-class ResampleMask(SimpleInterface):
-    """Resample a mask onto the grid of an image, see `preprocess.resample.resample_mask`."""
-
-    input_spec = _ResampleMaskInput
-    output_spec = _ImageOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.load import load_mask
-        from cascade_bids.preprocess.resample import reaches, resample_mask
-
-        grid = nib.Nifti1Image.from_filename(self.inputs.grid)
-        transform = (
-            read_transform(Path(self.inputs.transform)) if self.inputs.transform else np.eye(4)
-        )
-        path = self.inputs.in_file
-        mask = load_mask(Path(path))
-        empty = not np.asarray(mask.dataobj).any()
-        if empty and not self.inputs.may_be_empty:
-            raise ScanError(f"the mask {path} is empty; give a whole mask, or leave it out")
-        found = resample_mask(mask, grid.shape, grid.affine, transform)
-        if not (empty or np.asarray(found.dataobj).any()):
-            # A tiny lesion may fill less than half of every voxel.
-            tiny = reaches(mask, grid.shape, grid.affine, transform)
-            if not (self.inputs.may_be_empty and tiny):
-                raise ScanError(
-                    f"the mask {path} lies outside of the image; give the mask of this image"
-                )
-        self._results["out_file"] = _save(found, runtime.cwd, "mask.nii.gz")
+        self._results["out_file"] = _save(corrected, runtime.cwd, "n4.nii")
         return runtime
 
 
@@ -153,13 +106,16 @@ class _AlignInput(BaseInterfaceInputSpec):
 
 
 class _AlignOutput(TraitedSpec):
-    rigid = File(exists=True, desc="template to image")
+    rigid = File(exists=True, desc="template to image, the rigid part of affine")
     affine = File(exists=True, desc="template to image")
     inverse = File(exists=True, desc="image to template, the inverse of affine")
 
 
 class AlignToTemplate(SimpleInterface):
-    """Register a brain to the template, see `preprocess.registration.align_to_template`."""
+    """Register a brain to the template.
+
+    See `preprocess.registration.align_to_template` and `preprocess.registration.rigid_part`.
+    """
 
     input_spec = _AlignInput
     output_spec = _AlignOutput
@@ -167,12 +123,12 @@ class AlignToTemplate(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.registration import align_to_template
 
-        rigid, affine = align_to_template(
+        affine = align_to_template(
             nib.Nifti1Image.from_filename(self.inputs.in_file),
             nib.Nifti1Image.from_filename(self.inputs.brain),
             seed=self.inputs.seed,
         )
-        self._results.update(_save_alignment(rigid, affine, runtime.cwd))
+        self._results.update(_save_alignment(affine, runtime.cwd))
         return runtime
 
 
@@ -181,19 +137,14 @@ class _ReadAlignmentInput(BaseInterfaceInputSpec):
 
 
 class ReadAlignment(SimpleInterface):
-    """Read the alignment to the template of an earlier run, and extract its rigid part.
-
-    See `transforms.read_transform` and `preprocess.registration.rigid_part`.
-    """
+    """Read the alignment to the template of an earlier run, see `transforms.read_transform`."""
 
     input_spec = _ReadAlignmentInput
     output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.registration import rigid_part
-
         affine = read_transform(Path(self.inputs.in_file))
-        self._results.update(_save_alignment(rigid_part(affine), affine, runtime.cwd))
+        self._results.update(_save_alignment(affine, runtime.cwd))
         return runtime
 
 
@@ -243,7 +194,9 @@ class Prepare(SimpleInterface):
             shape,
             affine,
         )
-        self._results.update(_save_prepared(images, brain, runtime.cwd))
+        # Those on a given grid are outputs of the run.
+        ending = "nii.gz" if self.inputs.grid else "nii"
+        self._results.update(_save_prepared(images, brain, runtime.cwd, ending))
         return runtime
 
 
@@ -273,7 +226,7 @@ class BringNormalised(SimpleInterface):
             read_transform(Path(self.inputs.rigid)),
             *network_grid(),
         )
-        self._results.update(_save_prepared(images, brain, runtime.cwd))
+        self._results.update(_save_prepared(images, brain, runtime.cwd, "nii"))
         return runtime
 
 
@@ -307,7 +260,7 @@ class MeasureAnatomy(SimpleInterface):
             affine=read_transform(Path(self.inputs.affine)),
         )
         image = nib.Nifti1Image(np.moveaxis(maps, 0, -1), brain.affine)
-        self._results["out_file"] = _save(image, runtime.cwd, "anatomy.nii.gz")
+        self._results["out_file"] = _save(image, runtime.cwd, "anatomy.nii")
         return runtime
 
 
@@ -325,7 +278,7 @@ class _ProbabilityOutput(_ImageOutput):
 class ResampleProbability(SimpleInterface):
     """Resample a probability map from the network grid to that of an image or the template.
 
-    See `preprocess.resample.resample` and `preprocess.resample.resample_highest`.
+    See `preprocess.resample.resample` and `preprocess.resample.keep_highest`.
     """
 
     input_spec = _ProbabilityInput
@@ -333,7 +286,7 @@ class ResampleProbability(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.load import load_image
-        from cascade_bids.preprocess.resample import resample, resample_highest
+        from cascade_bids.preprocess.resample import keep_highest, resample
         from cascade_bids.preprocess.template import network_grid
 
         flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
@@ -344,11 +297,12 @@ class ResampleProbability(SimpleInterface):
         else:
             (shape, affine), to_flair = network_grid(), other
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
-        target = (shape, affine, flair_to_network @ to_flair)
-        found, highest = resample(image, *target, order=1), resample_highest(image, *target)
+        to_network = flair_to_network @ to_flair
+        found = resample(image, shape, affine, to_network, order=1)
+        highest = keep_highest(found, image, to_network)
         self._results |= {
             "out_file": _save(found, runtime.cwd, "probability.nii.gz"),
-            "highest": _save(highest, runtime.cwd, "highest.nii.gz"),
+            "highest": _save(highest, runtime.cwd, "highest.nii"),
         }
         return runtime
 
@@ -359,14 +313,23 @@ def _load_contrasts(contrasts: Sequence[str], paths: Sequence[str]) -> dict[str,
 
 
 def _save_prepared(
-    images: Mapping[str, nib.Nifti1Image], brain: nib.Nifti1Image, folder: str
+    images: Mapping[str, nib.Nifti1Image], brain: nib.Nifti1Image, folder: str, ending: str
 ) -> dict[str, Any]:
-    paths = [_save(image, folder, f"{contrast}.nii.gz") for contrast, image in images.items()]
-    return {"out_files": paths, "brain": _save(brain, folder, "brain.nii.gz")}
+    # Compression runs without Python's lock.
+    with ThreadPoolExecutor() as pool:
+        saved = [
+            pool.submit(_save, image, folder, f"{name}.{ending}")
+            for name, image in {**images, "brain": brain}.items()
+        ]
+        *paths, brain_path = [one.result() for one in saved]
+    return {"out_files": paths, "brain": brain_path}
 
 
-def _save_alignment(rigid: np.ndarray, affine: np.ndarray, folder: str) -> dict[str, str]:
-    transforms = {"rigid": rigid, "affine": affine, "inverse": np.linalg.inv(affine)}
+def _save_alignment(affine: np.ndarray, folder: str) -> dict[str, str]:
+    from cascade_bids.preprocess.registration import rigid_part
+
+    inverse = np.linalg.inv(affine)
+    transforms = {"rigid": rigid_part(affine), "affine": affine, "inverse": inverse}
     paths = {name: Path(folder) / f"{name}.txt" for name in transforms}
     for name, transform in transforms.items():
         write_transform(transform, paths[name])

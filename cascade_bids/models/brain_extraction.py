@@ -9,8 +9,9 @@ from scipy import ndimage
 from cascade_bids.errors import ScanError
 from cascade_bids.models.architectures.unet import UNet
 from cascade_bids.models.card import ModelCard
+from cascade_bids.models.device import FLOAT32, compute_in
 from cascade_bids.models.weights import load_network
-from cascade_bids.preprocess.masks import largest_component
+from cascade_bids.preprocess.masks import bounding_box, largest_component, nonzero_mask
 
 CARD = "brain"
 """Name of the card of the network."""
@@ -36,8 +37,17 @@ MIN_BRAIN_ML = 500.0
 """A smaller brain is no brain: the image is not a head, or the extraction failed."""
 
 
+BRAIN_ALONE = 1.3
+"""If an image shows less than so many times the volume of the brain found in it, it shows no head
+but a brain. A head has more than twice the volume of its brain."""
+
+
 def extract_brain(
-    image: nib.Nifti1Image, card: ModelCard, *, device: torch.device | None = None
+    image: nib.Nifti1Image,
+    card: ModelCard,
+    *,
+    device: torch.device | None = None,
+    precision: str = FLOAT32,
 ) -> nib.Nifti1Image:
     """Extract the brain, with its ventricles and sulci but not the fluid around it.
 
@@ -49,6 +59,8 @@ def extract_brain(
         Of the network.
     device
         Where the network runs; the CPU when None.
+    precision
+        From `device.choose_precision`.
 
     Returns
     -------
@@ -60,12 +72,34 @@ def extract_brain(
     ScanError
         When less than 500 ml of brain are found.
     """
-    probability = brain_probability(image, card, device=device)
-    return brain_mask(probability)
+    return brain_mask(brain_probability(image, card, device=device, precision=precision))
+
+
+def shows_brain_alone(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> bool:
+    """Return whether an image is of a brain without a skull.
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z), from `conform.conform` or corrected for bias.
+    mask
+        Brain mask that was found in it.
+
+    Returns
+    -------
+    bool
+        Whether there is hardly more than that brain in it, see `BRAIN_ALONE`.
+    """
+    shown = np.count_nonzero(nonzero_mask(image).dataobj)
+    return bool(shown < BRAIN_ALONE * np.count_nonzero(mask.dataobj))
 
 
 def brain_probability(
-    image: nib.Nifti1Image, card: ModelCard, *, device: torch.device | None = None
+    image: nib.Nifti1Image,
+    card: ModelCard,
+    *,
+    device: torch.device | None = None,
+    precision: str = FLOAT32,
 ) -> nib.Nifti1Image:
     """Compute each voxel's probability of lying in the brain; parameters as `extract_brain`.
 
@@ -85,10 +119,12 @@ def brain_probability(
     coarse = resample_to_output(_blurred(image), voxel_sizes=SPACING_MM, order=1)
     values = normalise(np.asarray(coarse.dataobj, dtype=np.float32))
     start = _window_around_head(values)
-    found = _predict_window(network, values, start)
-    if (found >= 0.5).any():
-        start = np.clip(start + _offset_from_middle(found >= 0.5), -np.array(WINDOW), values.shape)
+    with compute_in(precision):
         found = _predict_window(network, values, start)
+        if (found >= 0.5).any():
+            moved = start + _offset_from_middle(found >= 0.5)
+            start = np.clip(moved, -np.array(WINDOW), values.shape)
+            found = _predict_window(network, values, start)
     affine = coarse.affine @ nib.affines.from_matvec(np.eye(3), start)
     return resample_from_to(nib.Nifti1Image(found, affine), image, order=1)
 
@@ -111,12 +147,15 @@ def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
     ScanError
         When less than 500 ml remain.
     """
-    found = np.asarray(probability.dataobj) >= 0.5
+    whole = np.asarray(probability.dataobj) >= 0.5
+    box = bounding_box(whole, margin=1)
+    found = whole[box]
     spacing = nib.affines.voxel_sizes(probability.affine)
     core = largest_component(ndimage.distance_transform_edt(found, spacing) > NECK_MM)
     # Half as far again as it shrank, so that gyri keep their tips.
     near = ndimage.distance_transform_edt(~core, spacing) <= 1.5 * NECK_MM
-    mask = ndimage.binary_fill_holes(largest_component(found & near & core.any()))
+    mask = np.zeros(whole.shape, np.uint8)
+    mask[box] = ndimage.binary_fill_holes(largest_component(found & near & core.any()))
     brain_ml = float(mask.sum()) * abs(np.linalg.det(probability.affine[:3, :3])) / 1000
     if brain_ml < MIN_BRAIN_ML:
         raise ScanError(
@@ -124,7 +163,7 @@ def brain_mask(probability: nib.Nifti1Image) -> nib.Nifti1Image:
             "a whole head (of brains alone: --skull-strip skip); for a BIDS dataset, "
             "--derivatives can give a brain mask"
         )
-    return nib.Nifti1Image(mask.astype(np.uint8), probability.affine)
+    return nib.Nifti1Image(mask, probability.affine)
 
 
 def normalise(values: np.ndarray) -> np.ndarray:
@@ -155,7 +194,7 @@ def _predict_window(network: UNet, values: np.ndarray, start: np.ndarray) -> np.
     with torch.inference_mode():
         inputs = torch.from_numpy(window.copy())[None, None]
         logits = network(inputs.to(next(network.parameters()).device))
-    return torch.sigmoid(logits)[0, 0].cpu().numpy().astype(np.float32)
+    return torch.sigmoid(logits.float())[0, 0].cpu().numpy()
 
 
 def _offset_from_middle(brain: np.ndarray) -> np.ndarray:

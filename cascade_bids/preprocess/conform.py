@@ -1,31 +1,76 @@
 """Check raw images and convert them to the form that all later steps rely on."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 
 from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.images import make_image
+from cascade_bids.preprocess.load import describe_units
 
 MIN_VOXELS = 8
 """Smallest number of voxels of a head scan along an axis."""
 
+DARKEST_PERCENT = 1.0
+"""Percentile that stands for the darkest signal; what is below is ringing, which interpolation and
+filters leave beside sharp edges."""
 
-def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
+NEGATIVE_PART = 0.1
+"""An image whose darkest signal lies further below 0, as a part of the range of its values, is
+negative; nearer to 0 it is noise."""
+
+BELOW_PART = 0.05
+"""If more of the voxels are darker than a background that was set, they show a brain in z-scores.
+"""
+
+CONSTANT_PART = 0.1
+"""Part of the voxels with exactly one value from which this is a background that was set."""
+
+DARKEST_TISSUE = 0.1
+"""Signal of the darkest part of a brain without air, as a part of the range of its values."""
+
+HALF, WHOLE = 1 << 15, 1 << 16
+"""Number of values of a signed 16-bit integer that are positive, and of all."""
+
+CROSSINGS = 100
+"""So many pairs of neighbours must differ by a wrap-around for it to be one."""
+
+SURE = 10
+"""Undoing a wrap-around must mend so many jumps for each one that it makes."""
+
+
+class Conformed(NamedTuple):
+    """A conformed image and what was done to it."""
+
+    image: nib.Nifti1Image
+    """(X, Y, Z) float32, RAS+, finite, sform and qform equal."""
+    warnings: list[str]
+    """What a reader of the results must know, in sentences without the name of the image."""
+
+
+def conform(image: nib.Nifti1Image, name: str) -> Conformed:
     """Check an image and convert it to the form that all later steps rely on.
+
+    Later steps expect that air has no signal, since a bias field multiplies the signal. So an image
+    with many negative values is shifted, and no value is cut off. An unsigned 16-bit image that is
+    stored as signed is read as unsigned.
 
     Parameters
     ----------
     image
-        Any NIfTI image.
+        Any NIfTI image, from `load.load_image`.
     name
         Name of the image in error messages: its file.
 
     Returns
     -------
-    nibabel.Nifti1Image
-        (X, Y, Z) float32, axes permuted and flipped to RAS+, finite, sform and qform equal.
+    Conformed
+        The image, axes permuted and flipped to RAS+, and warnings.
 
     Raises
     ------
@@ -34,6 +79,111 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
         `MIN_VOXELS`, holds colours or complex numbers, cannot be read to its end, is constant, has
         no finite or no positive voxel, or has an affine that is singular or sheared.
     """
+    shape = _check(image, name)
+    with _name_damage(name):
+        data, wrapped = _read(image, shape)
+    if not np.isfinite(data).any():
+        raise ScanError(f"{name} holds no finite number; check the conversion from DICOM")
+    data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    if data.min() == data.max():
+        raise ScanError(f"{name} is constant; check the conversion from DICOM")
+    if data.max() <= 0:
+        raise ScanError(f"{name} has no positive voxel; check the conversion from DICOM")
+    data, shifted = shift_negative(data)
+    warnings = [text for text in (describe_units(image), wrapped, shifted) if text]
+    return Conformed(_orient(data, image.affine), warnings)
+
+
+def conform_labels(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
+    """Check a label map and bring it to RAS+; as `conform`, but all values stay as they are.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32.
+    """
+    shape = _check(image, name)
+    with _name_damage(name):
+        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    return _orient(data, image.affine)
+
+
+def shift_negative(data: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Shift an image with many negative values, so that air has no signal.
+
+    Two kinds of images have many: a whole head with an offset, in which air is darkest, and a brain
+    in z-scores, whose darkest parts are below the background that was set to 0.
+
+    Parameters
+    ----------
+    data
+        (X, Y, Z) float32.
+
+    Returns
+    -------
+    data : numpy.ndarray
+        (X, Y, Z) float32; a head with its darkest air at 0, or a brain above a background of 0.
+    warning : str or None
+        What was done; None if nothing was.
+    """
+    low, high = np.percentile(data, [DARKEST_PERCENT, 100 - DARKEST_PERCENT])
+    if low >= -NEGATIVE_PART * (high - low):
+        return data, None
+    values, counts = np.unique(data, return_counts=True)
+    background = values[counts.argmax()]
+    foreground = data != background
+    inside = data[foreground]
+    if counts.max() >= CONSTANT_PART * data.size and (inside < background).mean() > BELOW_PART:
+        low, high = np.percentile(inside, [DARKEST_PERCENT, 100 - DARKEST_PERCENT])
+        offset = DARKEST_TISSUE * (high - low) - low
+        # The few values below the darkest stay above the background.
+        lifted = np.maximum(data + offset, DARKEST_TISSUE * (high - low) / 2)
+        return (
+            np.where(foreground, lifted, 0).astype(np.float32),
+            f"It is negative in a part of the brain, so {offset:g} was added there.",
+        )
+    return (
+        (data - np.float32(low)).astype(np.float32),
+        f"It is negative where it is darkest, so {-low:g} was added.",
+    )
+
+
+def undo_wrap(stored: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Read an unsigned 16-bit image that is stored as signed.
+
+    Its values from 32768 on are stored as negative numbers, so the image jumps by nearly 65536
+    where its signal passes 32768. In a signed image, reading it as unsigned makes such jumps.
+
+    Parameters
+    ----------
+    stored
+        (X, Y, Z) int16.
+
+    Returns
+    -------
+    values : numpy.ndarray
+        (X, Y, Z) int32.
+    warning : str or None
+        What was done, or that it could not be decided; None for a signed image.
+    """
+    signed = stored.astype(np.int32)
+    unsigned = np.where(signed < 0, signed + WHOLE, signed)
+    before, after = (
+        sum(int((abs(np.diff(one, axis=axis)) > HALF).sum()) for axis in range(one.ndim))
+        for one in (signed, unsigned)
+    )
+    if before < CROSSINGS:
+        return signed, None
+    if before >= SURE * after:
+        return unsigned, "Its 16-bit numbers are unsigned but stored as signed; that was undone."
+    return signed, (
+        "Its 16-bit numbers may be unsigned but stored as signed, which could not be decided; "
+        "check the image, and convert it again if it is dark where it should be bright."
+    )
+
+
+def _check(image: nib.Nifti1Image, name: str) -> tuple[int, ...]:
+    """Check shape, type and affine; return the shape without trailing axes of length one."""
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -46,22 +196,32 @@ def conform(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
         raise ScanError(
             f"{name} holds {image.get_data_dtype()}, no plain numbers; convert it again"
         )
-    try:
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ScanError(f"{name} is damaged ({error}); copy or convert it again") from error
-    if not np.isfinite(data).any():
-        raise ScanError(f"{name} holds no finite number; check the conversion from DICOM")
-    data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
-    if data.min() == data.max():
-        raise ScanError(f"{name} is constant; check the conversion from DICOM")
-    if data.max() <= 0:
-        raise ScanError(f"{name} has no positive voxel; check the conversion from DICOM")
     directions = _directions(image.affine, name)
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
         raise ScanError(f"{name} has a sheared affine; resample it to an orthogonal grid first")
-    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
+    return shape
+
+
+@contextmanager
+def _name_damage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ScanError(f"{name} is damaged ({error}); copy or convert it again") from error
+
+
+def _orient(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
     return make_image(np.asarray(canonical.dataobj), canonical.affine)
+
+
+def _read(image: nib.Nifti1Image, shape: tuple[int, ...]) -> tuple[np.ndarray, str | None]:
+    """Read the voxels as float32, and a warning about how they are stored."""
+    proxy = image.dataobj
+    if image.get_data_dtype() != np.int16 or not isinstance(proxy, ArrayProxy):
+        return np.asarray(proxy, dtype=np.float32).reshape(shape), None
+    values, warning = undo_wrap(np.asarray(proxy.get_unscaled()).reshape(shape))
+    return (values * proxy.slope + proxy.inter).astype(np.float32), warning
 
 
 def _directions(affine: np.ndarray, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Load images of other programs, and check that their files are complete."""
+"""Load images of other programs: check that their files are complete, and bring them to mm."""
 
 import gzip
 import zlib
@@ -12,6 +12,15 @@ from nibabel.spatialimages import HeaderDataError
 from cascade_bids.errors import ScanError
 
 _CHUNK = 1 << 24
+
+_UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
+"""Errors that nibabel may raise on a damaged file."""
+
+_MM = {"meter": 1000.0, "micron": 0.001}
+"""Millimetres of the units of length that NIfTI knows besides mm."""
+
+PLAUSIBLE_MM = (0.05, 30.0)
+"""Smallest and largest side of the voxels of a head scan."""
 
 
 def load_image(path: Path) -> nib.Nifti1Image:
@@ -28,7 +37,7 @@ def load_image(path: Path) -> nib.Nifti1Image:
     Returns
     -------
     nibabel.Nifti1Image
-        The image; its voxels are not read yet.
+        The image, with its affine in mm; its voxels are not read yet.
 
     Raises
     ------
@@ -40,9 +49,29 @@ def load_image(path: Path) -> nib.Nifti1Image:
             with gzip.open(path) as stream:
                 while stream.read(_CHUNK):
                     pass
-        return nib.Nifti1Image.from_image(nib.load(path))
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
+        return _in_mm(nib.Nifti1Image.from_image(nib.load(path)))
+    except _UNREADABLE as error:
         raise ScanError(f"{path} is no whole NIfTI image ({error}); copy it again") from error
+
+
+def read_spacing(path: Path) -> np.ndarray:
+    """Read the size of the voxels from a header.
+
+    Parameters
+    ----------
+    path
+        ``.nii`` or ``.nii.gz``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3,) mm; zeros when the file cannot be read, which `load_image` tells of.
+    """
+    try:
+        image = _in_mm(nib.Nifti1Image.from_image(nib.load(path)))
+    except _UNREADABLE:
+        return np.zeros(3)
+    return nib.affines.voxel_sizes(image.affine)
 
 
 def load_mask(path: Path) -> nib.Nifti1Image:
@@ -80,3 +109,55 @@ def load_mask(path: Path) -> nib.Nifti1Image:
             f"{remedy}"
         )
     return nib.Nifti1Image(inside.astype(np.uint8), image.affine)
+
+
+def describe_units(image: nib.Nifti1Image) -> str | None:
+    """Return a warning if the unit of length in a header cannot be that of its affine, or None.
+
+    Parameters
+    ----------
+    image
+        From `load_image`.
+
+    Returns
+    -------
+    str or None
+        A sentence without the name of the image.
+    """
+    unit = _unit(image)
+    if unit not in _MM:
+        return None
+    return (
+        f"Its header states the unit {unit}, but its voxels are plausible in mm, and mm was used."
+    )
+
+
+def _unit(image: nib.Nifti1Image) -> str:
+    try:
+        return str(image.header.get_xyzt_units()[0])
+    except KeyError:  # no unit that NIfTI knows
+        return "unknown"
+
+
+def _in_mm(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Bring the affine to mm, unless only the number that it holds makes a head in mm.
+
+    Some programs write a wrong unit. It then stays in the header, for `describe_units`.
+    """
+    factor = _MM.get(_unit(image))
+    if factor is None:
+        return image
+    sides = nib.affines.voxel_sizes(image.affine)
+    if not _are_plausible(sides * factor) and _are_plausible(sides):
+        return image
+    affine = image.affine.copy()
+    affine[:3] *= factor
+    scaled = nib.Nifti1Image(image.dataobj, affine, image.header)
+    scaled.header.set_xyzt_units("mm")
+    scaled.set_sform(affine, code=int(image.header["sform_code"]) or 1)
+    scaled.set_qform(affine, code=int(image.header["qform_code"]) or 1)
+    return scaled
+
+
+def _are_plausible(sides_mm: np.ndarray) -> bool:
+    return bool((sides_mm >= PLAUSIBLE_MM[0]).all() and (sides_mm <= PLAUSIBLE_MM[1]).all())

@@ -49,7 +49,9 @@ def prepare(
     mask = resample_mask(brain, shape, affine, brain_transform)
     inside = np.asarray(mask.dataobj) > 0
     resampled = {
-        contrast: np.asarray(resample(image, shape, affine, transforms[contrast], order=3).dataobj)
+        contrast: np.asarray(
+            resample(image, shape, affine, transforms[contrast], order=3, where=inside).dataobj
+        )
         for contrast, image in images.items()
     }
     tissue = tissue_mask(resampled["FLAIR"], inside)
@@ -103,8 +105,7 @@ def bring_normalised(
     resampled = {}
     for contrast, image in images.items():
         spread = make_image(np.asarray(image.dataobj)[tuple(nearest)], image.affine)
-        values = np.asarray(resample(spread, shape, affine, transform, order=3).dataobj)
-        resampled[contrast] = make_image(np.where(inside, values, 0), affine)
+        resampled[contrast] = resample(spread, shape, affine, transform, order=3, where=inside)
     return resampled, mask
 
 
@@ -160,8 +161,7 @@ def normalise_intensity(values: np.ndarray, tissue: np.ndarray, brain: np.ndarra
     ScanError
         When the image is constant inside the tissue.
     """
-    scores = np.asarray(values, dtype=np.float64)
-    inside = scores[tissue]
+    inside = np.asarray(values[tissue], dtype=np.float64)
     low, high = np.percentile(inside, [2, 98]) if inside.size else (0.0, 0.0)
     middle = inside[(inside >= low) & (inside <= high)]
     # The standard deviation of equal numbers is not always 0 after rounding, so the percentiles are
@@ -169,4 +169,6 @@ def normalise_intensity(values: np.ndarray, tissue: np.ndarray, brain: np.ndarra
     spread = float(middle.std()) if low < high and middle.size else 0.0
     if spread == 0:
         raise ScanError("the image is constant inside the brain; check that it is a head scan")
-    return np.where(brain, (scores - middle.mean()) / spread, 0).astype(np.float32)
+    scores = np.zeros(values.shape, np.float32)
+    scores[brain] = (values[brain] - middle.mean()) / spread
+    return scores

@@ -5,6 +5,7 @@ Transforms are as in `cascade_bids.transforms`: (4, 4), fixed to moving, RAS+ mm
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import ants
 import nibabel as nib
@@ -14,14 +15,34 @@ from scipy import ndimage
 from scipy.linalg import polar
 
 from cascade_bids.preprocess.ants_image import to_ants
+from cascade_bids.preprocess.images import make_mask
 from cascade_bids.preprocess.masks import apply_mask
+from cascade_bids.preprocess.resample import average_blocks
 from cascade_bids.transforms import from_itk, write_transform
 
 MARGIN_MM = 8.0
-"""Margin around the template's brain that the affine alignment uses."""
+"""Margin around the template's brain that the alignment uses."""
 
 FAR_MM = 25.0
 """If the headers place two brains further apart than this, their centres are aligned first."""
+
+FIXED_MM, MOVING_MM = 2.0, 1.5
+"""Voxel size, about, at which a fixed and a moving image are compared. Finer voxels are averaged:
+a transform of a whole brain is found to a small part of a voxel."""
+
+
+class _Levels(NamedTuple):
+    """How images are compared, from coarse to fine."""
+
+    iterations: tuple[int, ...]
+    shrink_factors: tuple[int, ...]
+    smoothing_sigmas: tuple[float, ...]
+    sampling: float
+    """Part of the voxels that the metric compares."""
+
+
+_RIGID = _Levels((100, 50, 50), (4, 2, 1), (2, 1, 0), 0.25)
+_AFFINE = _Levels((500, 100), (3, 2), (1.5, 1), 0.5)
 
 
 def register_rigid(
@@ -49,13 +70,11 @@ def register_rigid(
         (4, 4) fixed to moving.
     """
     start = _initial_shift(fixed_brain, moving_brain)
-    return _register(fixed, moving, fixed_brain, start, "Rigid", seed, levels=4)
+    return _register(fixed, moving, fixed_brain, start, "Rigid", seed, _RIGID)
 
 
-def align_to_template(
-    image: nib.Nifti1Image, brain: nib.Nifti1Image, *, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Register a brain to MNI152NLin2009aSym, rigidly and then with 12 parameters.
+def align_to_template(image: nib.Nifti1Image, brain: nib.Nifti1Image, *, seed: int) -> np.ndarray:
+    """Register a brain to MNI152NLin2009aSym with 12 parameters.
 
     Parameters
     ----------
@@ -66,25 +85,22 @@ def align_to_template(
 
     Returns
     -------
-    rigid : numpy.ndarray
-        (4, 4) template to image; places the network grid and preserves volumes.
-    affine : numpy.ndarray
-        (4, 4) template to image; gives the template coordinates of a voxel.
+    numpy.ndarray
+        (4, 4) template to image.
     """
-    template = load_mni152_template(resolution=1)
-    template_brain = load_mni152_brain_mask(resolution=1)
-    extracted = apply_mask(image, brain)
+    template, template_brain = load_mni152_template(1), load_mni152_brain_mask(1)
     start = _shift_between_centres(template_brain, brain)
-    rigid = _register(template, extracted, None, start, "Rigid", seed, levels=3)
     # The metric needs the edge of the brain: inside the brain alone, scales come out too small.
     near = ndimage.distance_transform_edt(np.asarray(template_brain.dataobj) == 0) <= MARGIN_MM
     around = nib.Nifti1Image(near.astype(np.uint8), template_brain.affine)
-    affine = _register(template, extracted, around, rigid, "Affine", seed, levels=3)
-    return rigid, affine
+    return _register(template, apply_mask(image, brain), around, start, "Affine", seed, _AFFINE)
 
 
 def rigid_part(affine: np.ndarray) -> np.ndarray:
-    """Extract rotation and translation from an affine alignment to the template.
+    """Extract rotation and translation from an alignment to the template.
+
+    Two different brains have no best rigid alignment: registration finds one of many that are about
+    as good. The rigid part of the affine one varies less.
 
     Parameters
     ----------
@@ -94,39 +110,46 @@ def rigid_part(affine: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (4, 4) template to image: the rotation nearest to the affine (its polar decomposition), and
-        a translation that maps the template's origin as the affine does.
+        (4, 4) template to image, which preserves volumes and places the network grid: the rotation
+        nearest to the affine (its polar decomposition), and a translation that maps the centre of
+        the template's brain as the affine does.
     """
     rotation, _ = polar(affine[:3, :3])
-    return nib.affines.from_matvec(rotation, affine[:3, 3])
+    centre = _centre(load_mni152_brain_mask(1))
+    return nib.affines.from_matvec(
+        rotation, nib.affines.apply_affine(affine, centre) - rotation @ centre
+    )
 
 
 def _register(
     fixed: nib.Nifti1Image,
     moving: nib.Nifti1Image,
-    mask: nib.Nifti1Image | None,
+    mask: nib.Nifti1Image,
     start: np.ndarray,
     kind: str,
     seed: int,
-    levels: int,
+    levels: _Levels,
 ) -> np.ndarray:
     # A single thread and a seed are both needed for the same transform on every run. With a seed of
     # 0, ANTs would use the clock.
     ants.config.set_ants_deterministic(True, seed + 1)
+    part = average_blocks(mask, FIXED_MM)
+    inside = make_mask(np.asarray(part.dataobj) >= 0.5, part.affine)
     with TemporaryDirectory() as folder:
         initial = Path(folder) / "start.txt"
         write_transform(start, initial)
         found = ants.registration(
-            to_ants(fixed),
-            to_ants(moving),
+            to_ants(average_blocks(fixed, FIXED_MM)),
+            to_ants(average_blocks(moving, MOVING_MM)),
             type_of_transform=kind,
             initial_transform=str(initial),
             outprefix=f"{folder}/found_",
-            mask=None if mask is None else to_ants(mask),
+            mask=to_ants(inside),
             mask_all_stages=True,
-            aff_iterations=(1000, 500, 250, 100)[:levels],
-            aff_shrink_factors=(6, 4, 2, 1)[:levels],
-            aff_smoothing_sigmas=(3, 2, 1, 0)[:levels],
+            aff_iterations=levels.iterations,
+            aff_shrink_factors=levels.shrink_factors,
+            aff_smoothing_sigmas=levels.smoothing_sigmas,
+            aff_random_sampling_rate=levels.sampling,
         )
         itk = ants.read_transform(found["fwdtransforms"][0])
     return from_itk(np.asarray(itk.parameters), np.asarray(itk.fixed_parameters))

@@ -6,6 +6,12 @@ from scipy import ndimage
 
 from cascade_bids.preprocess.images import make_image, make_mask
 
+BEYOND = 12
+"""Voxels around what is sampled that a spline takes into account; the others weigh nothing."""
+
+EXACT = 1e-3
+"""Part of a voxel by which the voxels of two grids may lie apart and still count as the same."""
+
 
 def resample(
     image: nib.Nifti1Image,
@@ -14,8 +20,11 @@ def resample(
     transform: np.ndarray,
     *,
     order: int,
+    where: np.ndarray | None = None,
 ) -> nib.Nifti1Image:
     """Resample an image onto a grid through one transform, in a single interpolation.
+
+    Where the voxels of the grid are those of the image, nothing is interpolated.
 
     Parameters
     ----------
@@ -27,46 +36,134 @@ def resample(
         (4, 4) world of the grid to world of the image.
     order
         Order of the spline: 0 for labels, 1 for masks and probabilities, 3 for intensities.
+    where
+        Bool array of `shape`, the voxels that are needed; all when None.
 
     Returns
     -------
     nibabel.Nifti1Image
-        (X, Y, Z) float32 on the grid, within the range of the image and 0; 0 beyond its border.
+        (X, Y, Z) float32 on the grid, within the range of the image and 0; 0 beyond its border, and
+        where it is not needed.
+    """
+    found = np.zeros(shape, np.float32)
+    box = _bounding_box(where, shape)
+    voxel = np.linalg.inv(image.affine) @ transform @ affine @ _shift(box)
+    if np.allclose(voxel, np.rint(voxel), atol=EXACT):
+        order = 0
+    source = _source_box(voxel, found[box].shape, image.shape)
+    data = np.asarray(image.dataobj[source], dtype=np.float32)
+    if found[box].size and data.size:
+        to_data = np.linalg.inv(_shift(source)) @ voxel
+        sampled = ndimage.affine_transform(
+            data,
+            to_data[:3, :3],
+            to_data[:3, 3],
+            output_shape=found[box].shape,
+            order=order,
+            mode="nearest",
+        )
+        needed = _inside(voxel, sampled.shape, image.shape)
+        if where is not None:
+            needed &= where[box]
+        found[box] = np.where(needed, sampled, 0)
+        np.clip(found, min(0.0, float(data.min())), max(0.0, float(data.max())), out=found)
+    return make_image(found, affine)
+
+
+def _bounding_box(where: np.ndarray | None, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    if where is None:
+        return tuple(slice(0, size) for size in shape)
+    boxes = ndimage.find_objects(where.astype(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * len(shape)
+
+
+def _shift(box: tuple[slice, ...]) -> np.ndarray:
+    """Return the affine from indices in a box to indices in the whole array."""
+    return nib.affines.from_matvec(np.eye(3), [side.start for side in box])
+
+
+def _source_box(
+    voxel: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...]
+) -> tuple[slice, ...]:
+    """Return the part of the source that the voxels of a grid see, from their corners."""
+    corners = np.stack(np.meshgrid(*[(0, size - 1) for size in shape], indexing="ij"), -1)
+    seen = nib.affines.apply_affine(voxel, corners.reshape(-1, 3))
+    low = np.floor(seen.min(0)).astype(int) - BEYOND
+    high = np.ceil(seen.max(0)).astype(int) + BEYOND + 1
+    return tuple(
+        slice(int(np.clip(a, 0, size)), int(np.clip(b, 0, size)))
+        for a, b, size in zip(low, high, source, strict=True)
+    )
+
+
+def _inside(voxel: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...]) -> np.ndarray:
+    """Return which voxels of a grid lie in the source, which ends half a voxel beyond its centres.
+
+    If it ended at the centres, rounding would remove whole faces of an oblique image.
+    """
+    grid = np.ogrid[tuple(slice(0, size) for size in shape)]
+    inside = np.ones(shape, dtype=bool)
+    for row, size in zip(voxel[:3], source, strict=True):
+        x, y, z = (np.float32(factor) * index for factor, index in zip(row[:3], grid, strict=True))
+        at = x + y + z + np.float32(row[3])
+        inside &= (at > -0.5 - EXACT) & (at < size - 0.5 + EXACT)
+    return inside
+
+
+def average_blocks(image: nib.Nifti1Image, size_mm: float) -> nib.Nifti1Image:
+    """Average blocks of voxels, so that voxels are about as large as wanted along each axis.
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z) image.
+    size_mm
+        Size of the blocks, mm; axes with larger voxels stay as they are.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32; voxels that fill no block at the end of an axis are left out.
     """
     data = np.asarray(image.dataobj, dtype=np.float32)
-    voxel = np.linalg.inv(image.affine) @ transform @ affine
-
-    def sample(values: np.ndarray, order: int, mode: str) -> np.ndarray:
-        return ndimage.affine_transform(
-            values, voxel[:3, :3], voxel[:3, 3], output_shape=shape, order=order, mode=mode
-        )
-
-    # The image extends half a voxel beyond its outermost voxel centres. If it ended at the centres,
-    # rounding would remove whole faces of an oblique image.
-    inside = sample(np.ones(data.shape, np.uint8), 0, "grid-constant") > 0
-    found = np.where(inside, sample(data, order, "nearest"), 0)
-    return make_image(np.clip(found, min(0.0, float(data.min())), float(data.max())), affine)
+    counts = np.maximum(1, np.rint(size_mm / nib.affines.voxel_sizes(image.affine))).astype(int)
+    shape = np.maximum(1, np.array(data.shape) // counts)
+    counts = np.minimum(counts, data.shape)
+    whole = data[tuple(slice(0, end) for end in shape * counts)]
+    blocks = whole.reshape([size for pair in zip(shape, counts, strict=True) for size in pair])
+    # Floats, since an affine of whole numbers would cut off the half voxel.
+    to_image = nib.affines.from_matvec(np.diag(counts.astype(float)), (counts - 1) / 2)
+    return make_image(blocks.mean(axis=(1, 3, 5)), image.affine @ to_image)
 
 
-def resample_highest(
-    image: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
+def keep_highest(
+    resampled: nib.Nifti1Image, image: nib.Nifti1Image, transform: np.ndarray
 ) -> nib.Nifti1Image:
-    """Resample a probability map without losing its maxima; parameters as of `resample`.
+    """Give a resampled probability map the maxima back that interpolation lowered.
+
+    Parameters
+    ----------
+    resampled
+        From `resample`, of order 1.
+    image
+        The probability map (X, Y, Z) that was resampled.
+    transform
+        As of `resample`.
 
     Returns
     -------
     nibabel.Nifti1Image
-        (X, Y, Z) float32 on the grid: in each voxel the highest of the probability interpolated at
-        its centre and of all voxels of the image with their centre in it.
+        (X, Y, Z) float32 on the grid of `resampled`: in each voxel the highest of the probability
+        interpolated at its centre and of all voxels of the image with their centre in it.
     """
-    highest = np.array(resample(image, shape, affine, transform, order=1).dataobj)
+    highest = np.array(resampled.dataobj)
     values = np.asarray(image.dataobj, dtype=np.float32)
     voxels = np.argwhere(values > 0)
-    to_grid = np.linalg.inv(transform @ affine) @ image.affine
+    to_grid = np.linalg.inv(transform @ resampled.affine) @ image.affine
     targets = np.rint(nib.affines.apply_affine(to_grid, voxels)).astype(int)
-    inside = ((targets >= 0) & (targets < np.array(shape))).all(axis=1)
+    inside = ((targets >= 0) & (targets < np.array(highest.shape))).all(axis=1)
     np.maximum.at(highest, tuple(targets[inside].T), values[tuple(voxels[inside].T)])
-    return make_image(highest, affine)
+    return make_image(highest, resampled.affine)
 
 
 def resample_mask(

@@ -9,7 +9,7 @@ from cascade_bids.errors import UsageError
 from cascade_bids.files import write_text
 from cascade_bids.models.cases import Case
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the files in a work folder; raised when they change and the version does not."""
 
 SETTINGS = "settings.json"

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nipype import Node, Workflow
+from nipype import Workflow
 
 from cascade_bids.config import CONTRASTS, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError
 from cascade_bids.interfaces.cases import SaveCase
-from cascade_bids.interfaces.preprocess import ResampleMask
+from cascade_bids.interfaces.masks import ResampleMask
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.cases import Case
 from cascade_bids.workflows.execution import run_workflow, workflow_name
@@ -20,6 +20,7 @@ from cascade_bids.workflows.preprocess import (
     connect_normalised,
     connect_preparation,
 )
+from cascade_bids.workflows.resources import step
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ def init_case_wf(case: Case, mask: Path | None, settings: CaseSettings) -> Workf
     gridded = _connect_images(wf, case, settings)
     prepare = gridded.prepare
     sink = SaveCase(folder=str(case.folder.resolve()), contrasts=list(gridded.contrasts))
-    save = Node(sink, "save_case")
+    save = step(sink, "save_case")
     save.inputs.order = list(case.contrasts)
     wf.connect(prepare, "out_files", save, "in_files")
     wf.connect(prepare, "brain", save, "brain")
     if mask is not None:
         # The mask is assumed to be in FLAIR space, whatever its grid.
-        lesions = Node(
+        lesions = step(
             ResampleMask(in_file=str(mask.resolve()), may_be_empty=True), "resample_lesions"
         )
         wf.connect(prepare, "brain", lesions, "grid")
@@ -116,4 +117,6 @@ def _connect_images(wf: Workflow, case: Case, settings: CaseSettings) -> Gridded
     prepared = connect_preparation(
         wf, case.scan, settings.preprocess, settings.resources, contrasts, settings.brain_card
     )
-    return Gridded(connect_grid(wf, "network", prepared), prepared.align, tuple(contrasts))
+    return Gridded(
+        connect_grid(wf, case.scan, "network", prepared), prepared.align, tuple(contrasts)
+    )

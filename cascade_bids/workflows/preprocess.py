@@ -10,6 +10,7 @@ from nipype.interfaces.utility import Merge
 from cascade_bids.bids.outputs import output_path
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import TEMPLATE_SPACE, PreprocessConfig, ResourceConfig
+from cascade_bids.interfaces.masks import NonzeroMask, ResampleMask, TrimBrain
 from cascade_bids.interfaces.models import ExtractBrain
 from cascade_bids.interfaces.preprocess import (
     AlignToTemplate,
@@ -17,13 +18,14 @@ from cascade_bids.interfaces.preprocess import (
     Conform,
     CorrectBias,
     MeasureAnatomy,
-    NonzeroMask,
     Prepare,
     ReadAlignment,
     RegisterRigid,
-    ResampleMask,
 )
 from cascade_bids.models.card import ModelCard
+from cascade_bids.preprocess.load import read_spacing
+from cascade_bids.preprocess.masks import are_slices_thick
+from cascade_bids.workflows.resources import count_mvoxels, find_precision, step
 
 Source = tuple[Node, str]
 """A node and the name of one of its outputs."""
@@ -35,8 +37,12 @@ class Prepared:
 
     corrected: Mapping[str, Source]
     """Contrast to its bias-corrected image, on its own grid; the FLAIR first."""
+    conformed: Mapping[str, Source]
+    """Contrast to its conformed image."""
     brain: Source
     """Brain mask of the scan, on the grid of the FLAIR."""
+    warnings: Source
+    """What readers of the results must know of the images."""
     registrations: Mapping[str, Source]
     """Other contrast to the transform from the FLAIR to it."""
     images: Source
@@ -87,15 +93,30 @@ def connect_preparation(
     Prepared
         Outputs for further nodes.
     """
-    corrected, brains = _connect_images(wf, scan, preprocess, resources, contrasts, brain_card)
-    registrations = _connect_registrations(wf, preprocess, corrected, brains)
-    brain = _connect_given_brain(wf, scan, brains, registrations)
-    align = Node(AlignToTemplate(seed=preprocess.random_seed), "align_to_template")
+    conformed = {contrast: _conform(scan, contrast) for contrast in contrasts}
+    corrected = _connect_bias(wf, scan, conformed)
+    brains = {
+        contrast: _connect_brain(
+            wf, scan, contrast, corrected[contrast], preprocess, resources, brain_card
+        )
+        for contrast in contrasts
+    }
+    warnings = [(node, "warnings") for node in conformed.values()]
+    extract = brains["FLAIR"][0]
+    if isinstance(extract.interface, ExtractBrain):
+        warnings.append((extract, "warnings"))
+    registrations = _connect_registrations(wf, scan, preprocess, corrected, brains)
+    brain = _connect_scan_brain(wf, scan, brains, registrations)
+    align = step(
+        AlignToTemplate(seed=preprocess.random_seed), "align_to_template", mvoxels=_size(scan)
+    )
     wf.connect(*corrected["FLAIR"], align, "in_file")
     wf.connect(*brain, align, "brain")
     return Prepared(
         corrected,
+        {contrast: (node, "out_file") for contrast, node in conformed.items()},
         brain,
+        _merge(wf, "warnings", warnings),
         registrations,
         _merge(wf, "images", list(corrected.values())),
         merge_sources(wf, "transforms", list(registrations.values())),
@@ -150,26 +171,29 @@ def connect_normalised(
     files = {name: str(path) for name, path in normalised_files(derivatives, scan).items()}
     images: list[Source] = []
     for contrast in contrasts:
-        conform = Node(Conform(in_file=str(scan.images[contrast])), f"conform_{contrast}")
-        images.append((conform, "out_file"))
+        images.append((_conform(scan, contrast), "out_file"))
     # The mask is not conformed, so it may be stored in another orientation.
-    brain = Node(ResampleMask(in_file=files["brain"]), "conform_brain")
+    brain = step(ResampleMask(in_file=files["brain"]), "conform_brain")
     wf.connect(*images[0], brain, "grid")
-    align = Node(ReadAlignment(in_file=files["template_to_flair"]), "read_alignment")
-    prepare = Node(BringNormalised(contrasts=list(contrasts)), "prepare_network_grid", mem_gb=1)
+    align = step(ReadAlignment(in_file=files["template_to_flair"]), "read_alignment")
+    prepare = step(
+        BringNormalised(contrasts=list(contrasts)), "prepare_network_grid", mvoxels=_size(scan)
+    )
     wf.connect(*_merge(wf, "images", images), prepare, "in_files")
     wf.connect(brain, "out_file", prepare, "brain")
     wf.connect(align, "rigid", prepare, "rigid")
     return Gridded(prepare, align, tuple(contrasts))
 
 
-def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | None = None) -> Node:
+def connect_grid(
+    wf: Workflow, scan: Scan, name: str, prepared: Prepared, *, grid: Path | None = None
+) -> Node:
     """Resample all images of a scan onto one grid and normalise them.
 
     Parameters
     ----------
-    wf
-        Workflow of the scan.
+    wf, scan
+        Workflow of the scan, and the scan.
     name
         Name of the grid, for the node.
     prepared
@@ -182,7 +206,9 @@ def connect_grid(wf: Workflow, name: str, prepared: Prepared, *, grid: Path | No
     nipype.Node
         A `Prepare` node: ``out_files`` by contrast, and ``brain``.
     """
-    node = Node(Prepare(contrasts=list(prepared.corrected)), f"prepare_{name}_grid", mem_gb=1)
+    node = step(
+        Prepare(contrasts=list(prepared.corrected)), f"prepare_{name}_grid", mvoxels=_size(scan)
+    )
     wf.connect(*prepared.images, node, "in_files")
     wf.connect(*prepared.brain, node, "brain")
     if prepared.transforms is not None:
@@ -210,7 +236,7 @@ def connect_anatomy(wf: Workflow, gridded: Gridded) -> Source:
         One image with `preprocess.anatomical_coordinates.ANATOMY` along its fourth axis.
     """
     interface = MeasureAnatomy(contrasts=list(gridded.contrasts))
-    node = Node(interface, "measure_anatomy", mem_gb=1)
+    node = step(interface, "measure_anatomy")
     wf.connect(gridded.prepare, "out_files", node, "in_files")
     wf.connect(gridded.prepare, "brain", node, "brain")
     wf.connect(gridded.align, "rigid", node, "rigid")
@@ -224,46 +250,65 @@ def merge_sources(wf: Workflow, name: str, sources: Sequence[Source]) -> Source 
 
 
 def _merge(wf: Workflow, name: str, sources: Sequence[Source]) -> Source:
-    merge = Node(Merge(len(sources)), f"merge_{name}")
+    merge = step(Merge(len(sources)), f"merge_{name}")
     for number, source in enumerate(sources, start=1):
         wf.connect(*source, merge, f"in{number}")
     return merge, "out"
 
 
-def _connect_images(
-    wf: Workflow,
-    scan: Scan,
-    preprocess: PreprocessConfig,
-    resources: ResourceConfig,
-    contrasts: Sequence[str],
-    brain_card: ModelCard,
-) -> tuple[dict[str, Source], dict[str, Source]]:
-    """Return images and brain masks by contrast."""
+def _size(scan: Scan) -> float:
+    return count_mvoxels(scan.images.values())
+
+
+def _conform(scan: Scan, contrast: str) -> Node:
+    path = scan.images[contrast]
+    return step(Conform(in_file=str(path)), f"conform_{contrast}", mvoxels=count_mvoxels([path]))
+
+
+def _connect_bias(wf: Workflow, scan: Scan, conformed: Mapping[str, Node]) -> dict[str, Source]:
+    """Correct the bias of each image; return the images by contrast."""
     corrected: dict[str, Source] = {}
-    brains: dict[str, Source] = {}
-    for contrast in contrasts:
-        conform = Node(Conform(in_file=str(scan.images[contrast])), f"conform_{contrast}")
-        n4 = Node(CorrectBias(), f"correct_bias_{contrast}", mem_gb=1)
+    for contrast, conform in conformed.items():
+        mvoxels = count_mvoxels([scan.images[contrast]])
+        n4 = step(CorrectBias(), f"correct_bias_{contrast}", mvoxels=mvoxels)
         wf.connect(conform, "out_file", n4, "in_file")
         corrected[contrast] = (n4, "out_file")
-        name = f"extract_brain_{contrast}"
-        if preprocess.skull_strip == "skip":
-            brain = Node(NonzeroMask(), name)
-            wf.connect(conform, "out_file", brain, "in_file")
-        elif scan.brain_mask is not None and scan.brain_mask_space == contrast:
-            brain = Node(ResampleMask(in_file=str(scan.brain_mask)), name)
-            wf.connect(conform, "out_file", brain, "grid")
-        else:
-            threads = resources.omp_nthreads
-            extract = ExtractBrain(device=resources.device, threads=threads, card=brain_card)
-            brain = Node(extract, name, mem_gb=1, n_procs=threads)
-            wf.connect(n4, "out_file", brain, "in_file")
-        brains[contrast] = (brain, "out_file")
-    return corrected, brains
+    return corrected
+
+
+def _connect_brain(
+    wf: Workflow,
+    scan: Scan,
+    contrast: str,
+    corrected: Source,
+    preprocess: PreprocessConfig,
+    resources: ResourceConfig,
+    brain_card: ModelCard,
+) -> Source:
+    """Return the brain mask of an image: what is not 0, a given one, or that of the network."""
+    name, mvoxels = f"extract_brain_{contrast}", count_mvoxels([scan.images[contrast]])
+    if preprocess.skull_strip == "skip":
+        brain = step(NonzeroMask(), name, mvoxels=mvoxels)
+        wf.connect(*corrected, brain, "in_file")
+    elif scan.brain_mask is not None and scan.brain_mask_space == contrast:
+        brain = step(ResampleMask(in_file=str(scan.brain_mask)), name, mvoxels=mvoxels)
+        wf.connect(*corrected, brain, "grid")
+    else:
+        extract = ExtractBrain(
+            device=resources.device,
+            threads=resources.omp_nthreads,
+            precision=find_precision(resources),
+            card=brain_card,
+            name=scan.images[contrast].name,
+        )
+        brain = step(extract, name, threads=resources.omp_nthreads, mvoxels=mvoxels)
+        wf.connect(*corrected, brain, "in_file")
+    return brain, "out_file"
 
 
 def _connect_registrations(
     wf: Workflow,
+    scan: Scan,
     preprocess: PreprocessConfig,
     corrected: Mapping[str, Source],
     brains: Mapping[str, Source],
@@ -271,7 +316,9 @@ def _connect_registrations(
     """Return the transform from FLAIR to every other image, by contrast."""
     transforms: dict[str, Source] = {}
     for contrast in list(corrected)[1:]:
-        register = Node(RegisterRigid(seed=preprocess.random_seed), f"register_{contrast}")
+        register = step(
+            RegisterRigid(seed=preprocess.random_seed), f"register_{contrast}", mvoxels=_size(scan)
+        )
         wf.connect(*corrected["FLAIR"], register, "fixed")
         wf.connect(*brains["FLAIR"], register, "fixed_brain")
         wf.connect(*corrected[contrast], register, "moving")
@@ -280,15 +327,23 @@ def _connect_registrations(
     return transforms
 
 
-def _connect_given_brain(
+def _connect_scan_brain(
     wf: Workflow, scan: Scan, brains: Mapping[str, Source], registrations: Mapping[str, Source]
 ) -> Source:
     """Return the brain mask of the scan: one given for another image, else that of the FLAIR."""
     space = scan.brain_mask_space
-    if space not in registrations or space is None:
+    if space is not None and space in registrations:
+        given = step(ResampleMask(), "resample_brain")
+        wf.connect(*brains[space], given, "in_file")
+        wf.connect(*brains["FLAIR"], given, "grid")
+        wf.connect(*registrations[space], given, "transform")
+        return given, "out_file"
+    found = isinstance(brains["FLAIR"][0].interface, ExtractBrain)
+    if not (found and are_slices_thick(read_spacing(scan.images["FLAIR"]))):
         return brains["FLAIR"]
-    given = Node(ResampleMask(), "resample_brain")
-    wf.connect(*brains[space], given, "in_file")
-    wf.connect(*brains["FLAIR"], given, "grid")
-    wf.connect(*registrations[space], given, "transform")
-    return given, "out_file"
+    trim = step(TrimBrain(), "trim_brain", mvoxels=_size(scan))
+    wf.connect(*brains["FLAIR"], trim, "in_file")
+    if "T1w" in registrations:
+        wf.connect(*brains["T1w"], trim, "other")
+        wf.connect(*registrations["T1w"], trim, "transform")
+    return trim, "out_file"

@@ -25,6 +25,7 @@ from cascade_bids.workflows.preprocess import (
     connect_preparation,
     merge_sources,
 )
+from cascade_bids.workflows.resources import count_mvoxels, find_precision, step
 
 
 def init_participant_wf(scans: Sequence[Scan], config: ParticipantConfig, cards: Cards) -> Workflow:
@@ -81,8 +82,8 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         wf, scan, config.preprocess, config.resources, contrasts, cards.brain
     )
     align, registrations = prepared.align, prepared.registrations
-    preproc = connect_grid(wf, "flair", prepared, grid=scan.images["FLAIR"])
-    prepare = connect_grid(wf, "network", prepared)
+    preproc = connect_grid(wf, scan, "flair", prepared, grid=scan.images["FLAIR"])
+    prepare = connect_grid(wf, scan, "network", prepared)
     gridded = Gridded(prepare, align, tuple(contrasts))
     anatomy = connect_anatomy(wf, gridded) if card.takes_anatomy else None
     find = _init_networks(wf, config, card, contrasts, prepare, anatomy)
@@ -92,7 +93,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
 
     facts = _facts(scan, config, card)
     sink = SaveScan(scan=scan, config=config, facts=facts, contrasts=contrasts, spaces=spaces)
-    save = Node(sink, "save_scan")
+    save = step(sink, "save_scan")
     outputs: dict[str, Source | None] = {
         **measured,
         "brain_mask": (preproc, "brain"),
@@ -101,6 +102,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         "flair_to_template": (align, "inverse"),
         "transforms": prepared.transforms,
         "space_masks": merge_sources(wf, "space_masks", masks),
+        "warnings": prepared.warnings,
     }
     for target, source in outputs.items():
         if source is not None:
@@ -108,7 +110,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
 
     _init_figure(wf, scan, config, "brain", prepared.corrected["FLAIR"], {"brain": prepared.brain})
     outlines = {"lesions": measured["lesion_mask"], "brain": (preproc, "brain")}
-    _init_figure(wf, scan, config, "lesions", None, outlines)
+    _init_figure(wf, scan, config, "lesions", prepared.conformed["FLAIR"], outlines)
     return wf
 
 
@@ -128,8 +130,9 @@ def _init_networks(
         device=config.resources.device,
         threads=threads,
         mirrored=config.method.tta,
+        precision=find_precision(config.resources),
     )
-    find = Node(networks, "find_lesions", mem_gb=2, n_procs=threads)
+    find = step(networks, "find_lesions", threads=threads)
     wf.connect(prepare, "out_files", find, "in_files")
     wf.connect(prepare, "brain", find, "brain")
     if anatomy is not None:
@@ -156,8 +159,10 @@ def _init_labels(
     """Resample the networks' maps to a space and label the lesions there; return both nodes."""
     suffix = f"_{space}" if space else ""
 
+    mvoxels = 0 if grid is None else count_mvoxels([grid])
+
     def resample(name: str, output: str) -> Node:
-        node = Node(ResampleProbability(), f"resample_{name}{suffix}")
+        node = step(ResampleProbability(), f"resample_{name}{suffix}", mvoxels=mvoxels)
         if grid is not None:
             node.inputs.grid = str(grid)
         wf.connect(found.find, output, node, "in_file")
@@ -167,7 +172,9 @@ def _init_labels(
         return node
 
     probability = resample("probability", "out_file")
-    label = Node(LabelLesions(**vars(found.card.operating_point)), f"label_lesions{suffix}")
+    label = step(
+        LabelLesions(**vars(found.card.operating_point)), f"label_lesions{suffix}", mvoxels=mvoxels
+    )
     wf.connect(probability, "out_file", label, "in_file")
     wf.connect(probability, "highest", label, "highest")
     # In other spaces only the mask is saved, which separation does not change.
@@ -179,7 +186,8 @@ def _init_labels(
 def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> dict[str, Source]:
     """Label and measure the lesions on the grid of the raw FLAIR; return the outputs by name."""
     probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
-    measure = Node(MeasureLesions(), "measure_lesions")
+    mvoxels = count_mvoxels([scan.images["FLAIR"]])
+    measure = step(MeasureLesions(), "measure_lesions", mvoxels=mvoxels)
     if found.card.load_factor is not None:
         measure.inputs.load_factor = found.card.load_factor
     if found.card.confidence is not None:
@@ -222,19 +230,17 @@ def _init_figure(
     scan: Scan,
     config: ParticipantConfig,
     name: str,
-    flair: Source | None,
+    flair: Source,
     outlines: Mapping[str, Source],
 ) -> None:
-    """Draw the FLAIR (the raw one by default) with outlines, once these are available."""
-    mosaic = Node(Mosaic(), f"draw_{name}")
-    if flair is None:
-        mosaic.inputs.flair = str(scan.images["FLAIR"])
-    else:
-        wf.connect(*flair, mosaic, "flair")
+    """Draw the FLAIR with outlines, once these are available."""
+    mvoxels = count_mvoxels([scan.images["FLAIR"]])
+    mosaic = step(Mosaic(), f"draw_{name}", mvoxels=mvoxels)
+    wf.connect(*flair, mosaic, "flair")
     for target, source in outlines.items():
         wf.connect(*source, mosaic, target)
     out_path = output_path(config.output_dir, scan, "figure", desc=name)
-    save = Node(Save(out_path=str(out_path)), f"save_figure_{name}")
+    save = step(Save(out_path=str(out_path)), f"save_figure_{name}")
     wf.connect(mosaic, "out_file", save, "in_file")
 
 
@@ -251,6 +257,7 @@ def _facts(scan: Scan, config: ParticipantConfig, card: MethodCard) -> dict[str,
         "temperature": card.temperature,
         "separate_lesions": config.method.separate_lesions,
         "tta": config.method.tta,
+        "precision": find_precision(config.resources),
         "random_seed": config.preprocess.random_seed,
         "skull_strip": config.preprocess.skull_strip,
         "warnings": _warnings(scan, config, card),

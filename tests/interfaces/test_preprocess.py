@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cascade_bids.errors import ScanError
-from cascade_bids.interfaces.preprocess import Prepare, ResampleMask, ResampleProbability
+from cascade_bids.interfaces.masks import ResampleMask
+from cascade_bids.interfaces.preprocess import Prepare, ResampleProbability
 from cascade_bids.transforms import write_transform
 
 from ..preprocess.small_images import SHAPE, moved, noise, rigid

@@ -221,7 +221,9 @@ def test_lesions_of_patients_are_no_fluid_but_ventricles_are(shared_data, subjec
     stem = f"sub-{subject}_space-MNI152NLin6Asym"
     folder = shared_data / "openms-mni" / f"sub-{subject}" / "anat"
     raw = {
-        contrast: conform(nib.load(folder / f"{stem}_desc-preproc_{contrast}.nii.gz"), contrast)
+        contrast: conform(
+            nib.load(folder / f"{stem}_desc-preproc_{contrast}.nii.gz"), contrast
+        ).image
         for contrast in ("FLAIR", "T1w")
     }
     lesions = nib.as_closest_canonical(nib.load(folder / f"{stem}_label-lesion_mask.nii.gz"))

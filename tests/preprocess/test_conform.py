@@ -8,14 +8,15 @@ import pytest
 from nibabel.affines import apply_affine
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.conform import conform
+from cascade_bids.preprocess.conform import conform, conform_labels, shift_negative, undo_wrap
 
 from .small_images import SHAPE, noise
 
 
 def test_conform_keeps_every_voxel_in_its_place(reorient):
     image = reorient(noise())
-    found = conform(image, "x.nii.gz")
+    found, warnings = conform(image, "x.nii.gz")
+    assert warnings == []
     assert found.get_data_dtype() == np.float32
     assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
     np.testing.assert_allclose(found.get_qform(), found.get_sform(), atol=1e-4)
@@ -32,8 +33,8 @@ def test_conform_keeps_every_voxel_in_its_place(reorient):
 
 
 def test_conform_twice_is_conform_once(reorient):
-    once = conform(reorient(noise()), "x")
-    twice = conform(once, "x")
+    once = conform(reorient(noise()), "x").image
+    twice = conform(once, "x").image
     np.testing.assert_array_equal(twice.dataobj, once.dataobj)
     np.testing.assert_array_equal(twice.affine, once.affine)
 
@@ -42,7 +43,8 @@ def test_conform_twice_is_conform_once(reorient):
 def test_axes_of_length_one_are_dropped(extra):
     image = noise()
     longer = nib.Nifti1Image(np.asarray(image.dataobj).reshape(SHAPE + extra), image.affine)
-    np.testing.assert_array_equal(conform(longer, "x").dataobj, conform(image, "x").dataobj)
+    found, expected = (conform(one, "x").image for one in (longer, image))
+    np.testing.assert_array_equal(found.dataobj, expected.dataobj)
 
 
 @pytest.mark.parametrize("shape", [(12, 14), (12, 14, 1), (12, 14, 10, 2), (12, 14, 7)])
@@ -54,7 +56,7 @@ def test_what_is_no_volume_is_refused(shape):
 def test_what_is_no_number_becomes_0():
     values = np.asarray(noise(dtype=np.float32).dataobj).copy()
     values[0, 0, 0], values[1, 1, 1], values[2, 2, 2] = np.nan, np.inf, -np.inf
-    found = np.asarray(conform(nib.Nifti1Image(values, np.eye(4)), "x").dataobj)
+    found = np.asarray(conform(nib.Nifti1Image(values, np.eye(4)), "x").image.dataobj)
     assert found[0, 0, 0] == found[1, 1, 1] == found[2, 2, 2] == 0
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[3:], values[3:])
@@ -85,7 +87,7 @@ def test_numbers_are_scaled_as_the_header_says(tmp_path):
     image = nib.Nifti1Image(np.asarray(noise().dataobj) / 7, np.eye(4))
     image.set_data_dtype(np.int16)  # written with a slope and an intercept
     nib.save(image, tmp_path / "x.nii")
-    found = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii"), "x")
+    found = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii"), "x").image
     np.testing.assert_allclose(found.dataobj, image.dataobj, atol=0.01)
 
 
@@ -147,3 +149,84 @@ def test_an_affine_that_is_no_grid_is_refused(rows, message):
     content = header.binaryblock + image.to_bytes()[len(header.binaryblock) :]
     with pytest.raises(ScanError, match=rf"x\.nii has {message}"):
         conform(nib.Nifti1Image.from_bytes(content), "x.nii")
+
+
+@pytest.fixture
+def head():
+    """A smooth head of up to 400 in air of noise, as float32."""
+    x, y, z = (np.linspace(-1.4, 1.4, n) for n in (40, 44, 36))
+    radius = np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + z**2)
+    noise_level = np.random.default_rng(0).rayleigh(4, radius.shape)
+    return (400 * np.clip(5 - 5 * radius, 0, 1) + noise_level).astype(np.float32)
+
+
+@pytest.mark.parametrize("offset", [-400, -1000])
+def test_a_head_with_an_offset_is_shifted_and_nothing_is_cut(head, offset):
+    found, warning = shift_negative(head + np.float32(offset))
+    assert np.ptp(found - head) < 1e-3
+    assert abs((found - head).mean()) < 5
+    assert "was added" in warning
+
+
+@pytest.mark.parametrize("level", [-300, -8])
+def test_ringing_and_noise_in_the_air_are_left_as_they_are(head, level):
+    dark = head < 20
+    dark[10:] &= level > -10  # noise is everywhere, ringing is rare
+    dark[:10, 1:] &= level > -10
+    head[dark] = level
+    found, warning = shift_negative(head)
+    np.testing.assert_array_equal(found, head)
+    assert warning is None
+
+
+def test_a_brain_in_z_scores_lies_above_its_background(head):
+    brain = head > 100
+    scores = np.where(brain, (head - head[brain].mean()) / head[brain].std(), 0).astype(np.float32)
+    found, warning = shift_negative(scores)
+    np.testing.assert_array_equal(found > 0, brain)
+    assert np.corrcoef(found[brain], head[brain])[0, 1] > 0.999
+    assert "a part of the brain" in warning
+
+
+def test_a_whole_image_in_z_scores_is_a_head_with_an_offset(head):
+    found, _ = shift_negative((head - head.mean()) / head.std())
+    np.testing.assert_allclose(found * head.std(), head - np.percentile(head, 1), atol=1e-2)
+
+
+@pytest.mark.parametrize("brightest", [40_000, 65_535])
+def test_unsigned_numbers_stored_as_signed_are_read_as_unsigned(head, brightest):
+    unsigned = (head * (brightest / head.max())).astype(np.uint16)
+    found, warning = undo_wrap(unsigned.view(np.int16))
+    np.testing.assert_array_equal(found, unsigned)
+    assert "unsigned but stored as signed; that was undone" in warning
+
+
+@pytest.mark.parametrize("offset", [0, -400, -32_000])
+def test_signed_numbers_stay_signed(head, offset):
+    signed = (head * 75 + offset).astype(np.int16)
+    found, warning = undo_wrap(signed)
+    np.testing.assert_array_equal(found, signed)
+    assert warning is None
+
+
+def test_numbers_that_jump_both_ways_are_warned_of():
+    noise_level = np.random.default_rng(0).integers(-(2**15), 2**15, (20, 20, 20), np.int16)
+    found, warning = undo_wrap(noise_level)
+    np.testing.assert_array_equal(found, noise_level)
+    assert "could not be decided" in warning
+
+
+def test_a_file_of_wrapped_numbers_is_read_with_a_warning(tmp_path, head):
+    unsigned = (head * (65_535 / head.max())).astype(np.uint16)
+    nib.save(nib.Nifti1Image(unsigned.view(np.int16), np.eye(4)), tmp_path / "x.nii.gz")
+    found, warnings = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
+    np.testing.assert_array_equal(found.dataobj, unsigned)
+    assert len(warnings) == 1
+
+
+def test_label_maps_keep_their_values(reorient):
+    labels = noise()
+    labels.dataobj[...] = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 5 - 2
+    found = conform_labels(reorient(labels), "x")
+    assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
+    np.testing.assert_array_equal(np.unique(found.dataobj), [-2, -1, 0, 1, 2])

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.load import load_image, load_mask
+from cascade_bids.preprocess.load import describe_units, load_image, load_mask
+
+from .small_images import noise
 
 
 @pytest.fixture
@@ -85,3 +87,41 @@ def test_a_mask_that_breaks_off_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ScanError, match=r"(?s)mask\.nii is damaged .*give a whole mask"):
         load_mask(path)
+
+
+def _with_unit(image, unit, factor):
+    affine = image.affine.copy()
+    affine[:3] /= factor
+    scaled = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+    scaled.header.set_xyzt_units(unit)
+    return scaled
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000), ("micron", 0.001), ("mm", 1)])
+def test_units_of_length_are_honoured(tmp_path, reorient, unit, mm):
+    image = reorient(noise())
+    nib.save(_with_unit(image, unit, mm), tmp_path / "x.nii.gz")
+    found = load_image(tmp_path / "x.nii.gz")
+    np.testing.assert_allclose(found.affine, image.affine, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found.get_qform(), image.affine, atol=1e-3)
+    np.testing.assert_allclose(found.header.get_zooms(), nib.affines.voxel_sizes(image.affine))
+    assert found.header.get_xyzt_units()[0] == "mm"
+    assert describe_units(found) is None
+
+
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_a_unit_that_makes_no_head_is_taken_as_mm_with_a_warning(tmp_path, unit):
+    image = noise()
+    nib.save(_with_unit(image, unit, 1), tmp_path / "x.nii")
+    found = load_image(tmp_path / "x.nii")
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert f"states the unit {unit}" in describe_units(found)
+
+
+def test_a_unit_that_nifti_does_not_know_is_mm(tmp_path):
+    image = noise()
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "x.nii")
+    found = load_image(tmp_path / "x.nii")
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert describe_units(found) is None

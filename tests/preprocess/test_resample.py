@@ -12,7 +12,7 @@ from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.conform import conform
 from cascade_bids.preprocess.masks import apply_mask, nonzero_mask
 from cascade_bids.preprocess.normalise import bring_normalised, prepare
-from cascade_bids.preprocess.resample import resample, resample_highest, resample_mask
+from cascade_bids.preprocess.resample import average_blocks, keep_highest, resample, resample_mask
 
 from .small_images import SHAPE, moved, noise, rigid
 
@@ -21,7 +21,7 @@ few = settings(max_examples=15, deadline=None, derandomize=True)
 
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_resampling_onto_itself_changes_nothing(reorient, order):
-    image = conform(reorient(noise()), "x")
+    image = conform(reorient(noise()), "x").image
     found = resample(image, image.shape, image.affine, np.eye(4), order=order)
     np.testing.assert_allclose(found.dataobj, image.dataobj, rtol=0, atol=2e-3 if order else 0)
     np.testing.assert_array_equal(found.affine, image.affine)
@@ -81,8 +81,9 @@ def test_no_maximum_is_lost_on_a_grid_that_holds_the_image(degrees, size):
     image = nib.Nifti1Image(values, np.eye(4))
     grid = nib.affines.from_matvec(size * np.eye(3), [-20] * 3)
     to_grid = (tuple(int(50 / size) for _ in range(3)), grid, rigid(degrees))
-    highest = np.asarray(resample_highest(image, *to_grid).dataobj)
-    assert (highest >= np.asarray(resample(image, *to_grid, order=1).dataobj)).all()
+    plain = resample(image, *to_grid, order=1)
+    highest = np.asarray(keep_highest(plain, image, rigid(degrees)).dataobj)
+    assert (highest >= np.asarray(plain.dataobj)).all()
     assert highest.max() == values.max()
     # Each value is known where it lies.
     surest = apply_affine(np.linalg.inv(rigid(degrees) @ grid), np.argwhere(values > 0.999))
@@ -94,9 +95,9 @@ def test_the_highest_value_lies_where_the_image_has_it(reorient, turned):
     values[4, 5, 7] = 0.9
     image = reorient(nib.Nifti1Image(values, nib.affines.from_matvec(np.eye(3), [-4, -5, -7])))
     thick = nib.affines.from_matvec(np.diag([1.0, 1, 3]), [-4, -5, -7.3])
-    plain = np.asarray(resample(image, (9, 11, 5), thick, turned, order=1).dataobj)
-    highest = np.asarray(resample_highest(image, (9, 11, 5), thick, turned).dataobj)
-    assert plain.max() < 0.3
+    plain = resample(image, (9, 11, 5), thick, turned, order=1)
+    highest = np.asarray(keep_highest(plain, image, turned).dataobj)
+    assert np.asarray(plain.dataobj).max() < 0.3
     assert np.argwhere(highest == np.float32(0.9)).tolist() == [[4, 5, 2]]
 
 
@@ -214,3 +215,52 @@ def test_the_zeros_around_z_scores_do_not_leak_into_the_brain():
     assert kept.sum() == pytest.approx(3 * inside.sum(), rel=0.1)
     np.testing.assert_allclose(found[kept > 0], -4, atol=1e-4)
     assert not found[kept == 0].any()
+
+
+@few
+@given(
+    degrees=st.tuples(*[st.floats(-90, 90)] * 3),
+    shift=st.tuples(*[st.floats(-8, 8)] * 3),
+    order=st.sampled_from([0, 1, 3]),
+)
+def test_what_is_needed_is_the_same_alone(degrees, shift, order):
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(30, 28, 26)), np.eye(4))
+    shape, move = (24, 30, 20), rigid(degrees, shift)
+    needed = np.zeros(shape, bool)
+    needed[8:13, 9:20, 5:9] = np.random.default_rng(1).random((5, 11, 4)) < 0.5
+    whole = np.asarray(resample(image, shape, np.eye(4), move, order=order).dataobj)
+    found = resample(image, shape, np.eye(4), move, order=order, where=needed)
+    np.testing.assert_allclose(found.dataobj, np.where(needed, whole, 0), atol=1e-4)
+
+
+def test_nothing_needed_gives_zeros():
+    nowhere = np.zeros(SHAPE, bool)
+    found = resample(noise(), SHAPE, np.eye(4), np.eye(4), order=3, where=nowhere)
+    assert not np.asarray(found.dataobj).any()
+
+
+def test_an_image_on_its_own_grid_stays_as_it_is(reorient):
+    image = reorient(noise())
+    stored = conform(image, "x").image
+    found = resample(stored, image.shape, image.affine, np.eye(4), order=3)
+    np.testing.assert_array_equal(found.dataobj, image.dataobj)
+
+
+@pytest.mark.parametrize("size_mm", [0.5, 2.0, 3.1])
+def test_averaged_blocks_keep_a_ramp_in_its_place(size_mm, reorient):
+    grid = nib.affines.from_matvec(np.diag([1.0, 0.7, 3.0]), [5, -9, 2])
+    image = nib.Nifti1Image(np.zeros((13, 22, 9), np.float32), grid)
+    world = apply_affine(grid, np.moveaxis(np.indices(image.shape), 0, -1))
+    ramp = reorient(nib.Nifti1Image(world @ [1.0, -2.0, 0.5], grid))
+    found = average_blocks(ramp, size_mm)
+    np.testing.assert_allclose(
+        nib.affines.voxel_sizes(found.affine) / nib.affines.voxel_sizes(ramp.affine),
+        np.maximum(1, np.rint(size_mm / nib.affines.voxel_sizes(ramp.affine))),
+    )
+    # The ramp is linear in world coordinates, as the mean of a block is at its centre.
+    voxels = np.argwhere(np.ones(ramp.shape))
+    known = np.column_stack([apply_affine(ramp.affine, voxels), np.ones(len(voxels))])
+    slope, *_ = np.linalg.lstsq(known, np.asarray(ramp.dataobj)[tuple(voxels.T)], rcond=None)
+    voxels = np.argwhere(np.ones(found.shape))
+    expected = apply_affine(found.affine, voxels) @ slope[:3] + slope[3]
+    np.testing.assert_allclose(np.asarray(found.dataobj)[tuple(voxels.T)], expected, atol=1e-3)

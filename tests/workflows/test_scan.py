@@ -30,6 +30,7 @@ FLAIR_ALONE = {
     "extract_brain_FLAIR",
     "align_to_template",
     "merge_images",
+    "merge_warnings",
     "prepare_network_grid",
     "prepare_flair_grid",
     "find_lesions",
@@ -198,8 +199,7 @@ def test_images_without_skull_keep_their_own_brain(tmp_path: Path) -> None:
     for contrast in ("FLAIR", "T1w"):
         name = f"extract_brain_{contrast}"
         assert interface(workflow, name) == "NonzeroMask"
-        # N4 would lift the zeros around the brain.
-        assert sources(workflow, name) == {"in_file": f"conform_{contrast}"}
+        assert sources(workflow, name) == {"in_file": f"correct_bias_{contrast}"}
     facts = workflow.get_node("save_scan").inputs.facts
     assert facts["skull_strip"] == "skip"
     assert any("brain-extracted" in warning for warning in facts["warnings"])
@@ -210,7 +210,7 @@ def test_a_given_mask_on_the_flair_replaces_the_extraction(tmp_path: Path) -> No
     workflow = init_scan_wf(scan, make_config(tmp_path), CARDS)
     assert interface(workflow, "extract_brain_FLAIR") == "ResampleMask"
     assert workflow.get_node("extract_brain_FLAIR").inputs.in_file == str(scan.brain_mask)
-    assert sources(workflow, "extract_brain_FLAIR") == {"grid": "conform_FLAIR"}
+    assert sources(workflow, "extract_brain_FLAIR") == {"grid": "correct_bias_FLAIR"}
     assert interface(workflow, "extract_brain_T1w") == "ExtractBrain"
     assert sources(workflow, "align_to_template")["brain"] == "extract_brain_FLAIR"
 

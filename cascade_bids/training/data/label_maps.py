@@ -18,7 +18,7 @@ from cascade_bids.errors import CascadeBidsError, ScanError, UsageError
 from cascade_bids.files import appearing
 from cascade_bids.preprocess.load import load_image
 from cascade_bids.preprocess.masks import close_sulci, largest_component
-from cascade_bids.preprocess.registration import align_to_template
+from cascade_bids.preprocess.registration import align_to_template, rigid_part
 from cascade_bids.preprocess.resample import resample
 from cascade_bids.preprocess.template import network_grid
 from cascade_bids.training.data.tissues import FREESURFER, LEVELS, OUTSIDE, TISSUES
@@ -152,7 +152,8 @@ def lay_on_grid(path: Path) -> dict[str, np.ndarray]:
     levels = np.array([LEVELS["T1w"].get(name, 0.0) for name in TISSUES], np.float32)
     looks = nib.Nifti1Image(np.where(brain, levels[tissues], 0), canonical.affine)
     mask = nib.Nifti1Image(brain.astype(np.uint8), canonical.affine)
-    rigid, affine = align_to_template(looks, mask, seed=0)
+    affine = align_to_template(looks, mask, seed=0)
+    rigid = rigid_part(affine)
     shape, grid = network_grid()
     labels = nib.Nifti1Image(tissues, canonical.affine)
     laid = np.asarray(resample(labels, shape, grid, rigid, order=0).dataobj)

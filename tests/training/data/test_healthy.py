@@ -46,7 +46,8 @@ def small(monkeypatch, pose):
 
     monkeypatch.setattr(healthy, "correct_bias", correct)
     smaller = pose @ np.diag([0.8, 0.8, 0.8, 1])
-    monkeypatch.setattr(healthy, "align_to_template", lambda *_, **__: (pose, smaller))
+    monkeypatch.setattr(healthy, "align_to_template", lambda *_, **__: smaller)
+    monkeypatch.setattr(healthy, "rigid_part", lambda _: pose)
     monkeypatch.setattr(healthy, "network_grid", lambda: GRID)
     monkeypatch.setattr(label_maps, "FAR_MM", 3.0)
     monkeypatch.setattr(generator, "WINDOW", (48, 48, 48))

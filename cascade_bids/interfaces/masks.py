@@ -1,0 +1,112 @@
+"""Nipype interfaces for masks."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from cascade_bids.errors import ScanError
+from cascade_bids.transforms import read_transform
+
+
+class _MaskOutput(TraitedSpec):
+    out_file = File(exists=True)
+
+
+class _NonzeroInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+
+
+class NonzeroMask(SimpleInterface):
+    """Compute the mask of a brain-extracted image, see `preprocess.masks.nonzero_mask`."""
+
+    input_spec = _NonzeroInput
+    output_spec = _MaskOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.masks import nonzero_mask
+
+        mask = nonzero_mask(nib.Nifti1Image.from_filename(self.inputs.in_file))
+        self._results["out_file"] = _save(mask, runtime.cwd, "brain.nii")
+        return runtime
+
+
+class _ResampleMaskInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="mask")
+    grid = File(exists=True, mandatory=True, desc="image on the grid")
+    transform = File(exists=True, desc="grid to mask; none if both share a space")
+    may_be_empty = traits.Bool(False, usedefault=True, desc="whether the mask may be empty")
+
+
+class ResampleMask(SimpleInterface):
+    """Resample a mask onto the grid of an image, see `preprocess.resample.resample_mask`."""
+
+    input_spec = _ResampleMaskInput
+    output_spec = _MaskOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.load import load_mask
+        from cascade_bids.preprocess.resample import reaches, resample_mask
+
+        grid = nib.Nifti1Image.from_filename(self.inputs.grid)
+        transform = (
+            read_transform(Path(self.inputs.transform)) if self.inputs.transform else np.eye(4)
+        )
+        path = self.inputs.in_file
+        mask = load_mask(Path(path))
+        empty = not np.asarray(mask.dataobj).any()
+        if empty and not self.inputs.may_be_empty:
+            raise ScanError(f"the mask {path} is empty; give a whole mask, or leave it out")
+        found = resample_mask(mask, grid.shape, grid.affine, transform)
+        if not (empty or np.asarray(found.dataobj).any()):
+            # A tiny lesion may fill less than half of every voxel.
+            tiny = reaches(mask, grid.shape, grid.affine, transform)
+            if not (self.inputs.may_be_empty and tiny):
+                raise ScanError(
+                    f"the mask {path} lies outside of the image; give the mask of this image"
+                )
+        self._results["out_file"] = _save(found, runtime.cwd, "mask.nii")
+        return runtime
+
+
+class _TrimInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="brain mask")
+    other = File(exists=True, desc="brain mask of another image")
+    transform = File(exists=True, desc="in_file to other")
+
+
+class TrimBrain(SimpleInterface):
+    """Trim the brain mask of an image of thick slices, see `preprocess.masks.trim_slices`."""
+
+    input_spec = _TrimInput
+    output_spec = _MaskOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.images import make_mask
+        from cascade_bids.preprocess.masks import trim_slices
+        from cascade_bids.preprocess.resample import resample_mask
+
+        mask, other = nib.Nifti1Image.from_filename(self.inputs.in_file), None
+        if self.inputs.other:
+            found = nib.Nifti1Image.from_filename(self.inputs.other)
+            transform = read_transform(Path(self.inputs.transform))
+            there = resample_mask(found, mask.shape, mask.affine, transform)
+            other = np.asarray(there.dataobj) > 0
+        spacing_mm = nib.affines.voxel_sizes(mask.affine)
+        trimmed = trim_slices(np.asarray(mask.dataobj) > 0, spacing_mm, other)
+        self._results["out_file"] = _save(make_mask(trimmed, mask.affine), runtime.cwd, "brain.nii")
+        return runtime
+
+
+def _save(mask: nib.Nifti1Image, folder: str, name: str) -> str:
+    path = Path(folder) / name
+    mask.to_filename(path)
+    return str(path)

@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import nibabel as nib
 from bids.utils import natural_sort
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import HeaderDataError
 
 from cascade_bids.bids.dataset import (
     Image,
@@ -26,6 +26,7 @@ from cascade_bids.bids.dataset import (
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, InputConfig
 from cascade_bids.errors import StartError, UsageError
+from cascade_bids.units import mm_per_unit
 
 logger = logging.getLogger(__name__)
 
@@ -320,8 +321,9 @@ def _normal(name: str, value: str) -> str:
 
 def _voxel_mm3(path: Path) -> float:
     """Read the volume of a voxel, mm³, from the header, to 6 digits so that equal volumes tie."""
-    zooms = cast(SpatialImage, nib.load(path)).header.get_zooms()[:3]
-    volume = math.prod(abs(float(zoom)) for zoom in zooms)
+    image = nib.Nifti1Image.from_image(nib.load(path))
+    sides = [abs(float(zoom)) * mm_per_unit(image) for zoom in image.header.get_zooms()[:3]]
+    volume = math.prod(sides)
     if not (math.isfinite(volume) and volume > 0):
         raise ValueError(f"the voxels have a volume of {volume} mm³")
     return float(f"{volume:.6g}")

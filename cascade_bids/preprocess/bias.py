@@ -9,8 +9,8 @@ from cascade_bids.preprocess.ants_image import to_ants
 from cascade_bids.preprocess.images import make_image
 from cascade_bids.preprocess.masks import bounding_box
 
-SAMPLED_MM = 6.0
-"""Distance of the voxels from which the field is estimated: it changes over centimetres."""
+SAMPLED_MM = 6.1
+"""Distance, about, of the voxels from which the field is estimated: it changes over centimetres."""
 
 ITERATIONS = (25, 25, 25, 25)
 """On each level, of which each halves the distance of the knots of the field's B-spline."""

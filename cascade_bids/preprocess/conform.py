@@ -11,7 +11,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.images import make_image
-from cascade_bids.preprocess.load import describe_units
+from cascade_bids.units import is_unit_wrong, stated_unit
 
 MIN_VOXELS = 8
 """Smallest number of voxels of a head scan along an axis."""
@@ -40,7 +40,7 @@ HALF, WHOLE = 1 << 15, 1 << 16
 CROSSINGS = 100
 """So many pairs of neighbours must differ by a wrap-around for it to be one."""
 
-SURE = 10
+SURE = 3
 """Undoing a wrap-around must mend so many jumps for each one that it makes."""
 
 
@@ -90,7 +90,13 @@ def conform(image: nib.Nifti1Image, name: str) -> Conformed:
     if data.max() <= 0:
         raise ScanError(f"{name} has no positive voxel; check the conversion from DICOM")
     data, shifted = shift_negative(data)
-    warnings = [text for text in (describe_units(image), wrapped, shifted) if text]
+    unit = None
+    if is_unit_wrong(image):
+        unit = (
+            f"Its header states the unit {stated_unit(image)}, but its voxels make sense in mm "
+            "only: mm was used."
+        )
+    warnings = [text for text in (unit, wrapped, shifted) if text]
     return Conformed(_orient(data, image.affine), warnings)
 
 
@@ -152,7 +158,8 @@ def undo_wrap(stored: np.ndarray) -> tuple[np.ndarray, str | None]:
     """Read an unsigned 16-bit image that is stored as signed.
 
     Its values from 32768 on are stored as negative numbers, so the image jumps by nearly 65536
-    where its signal passes 32768. In a signed image, reading it as unsigned makes such jumps.
+    where its signal passes 32768. In a signed image, reading it as unsigned makes such jumps. The
+    axis with most jumps is left out, since thick slices differ much from one to the next.
 
     Parameters
     ----------
@@ -168,10 +175,7 @@ def undo_wrap(stored: np.ndarray) -> tuple[np.ndarray, str | None]:
     """
     signed = stored.astype(np.int32)
     unsigned = np.where(signed < 0, signed + WHOLE, signed)
-    before, after = (
-        sum(int((abs(np.diff(one, axis=axis)) > HALF).sum()) for axis in range(one.ndim))
-        for one in (signed, unsigned)
-    )
+    before, after = (_count_jumps(one) for one in (signed, unsigned))
     if before < CROSSINGS:
         return signed, None
     if before >= SURE * after:
@@ -180,6 +184,12 @@ def undo_wrap(stored: np.ndarray) -> tuple[np.ndarray, str | None]:
         "Its 16-bit numbers may be unsigned but stored as signed, which could not be decided; "
         "check the image, and convert it again if it is dark where it should be bright."
     )
+
+
+def _count_jumps(values: np.ndarray) -> int:
+    """Count neighbours that differ by more than `HALF`, but for those of different slices."""
+    jumps = [int((abs(np.diff(values, axis=axis)) > HALF).sum()) for axis in range(values.ndim)]
+    return sum(sorted(jumps)[:-1])
 
 
 def _check(image: nib.Nifti1Image, name: str) -> tuple[int, ...]:

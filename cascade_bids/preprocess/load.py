@@ -10,17 +10,12 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from cascade_bids.errors import ScanError
+from cascade_bids.units import mm_per_unit
 
 _CHUNK = 1 << 24
 
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
 """Errors that nibabel may raise on a damaged file."""
-
-_MM = {"meter": 1000.0, "micron": 0.001}
-"""Millimetres of the units of length that NIfTI knows besides mm."""
-
-PLAUSIBLE_MM = (0.05, 30.0)
-"""Smallest and largest side of the voxels of a head scan."""
 
 
 def load_image(path: Path) -> nib.Nifti1Image:
@@ -111,44 +106,10 @@ def load_mask(path: Path) -> nib.Nifti1Image:
     return nib.Nifti1Image(inside.astype(np.uint8), image.affine)
 
 
-def describe_units(image: nib.Nifti1Image) -> str | None:
-    """Return a warning if the unit of length in a header cannot be that of its affine, or None.
-
-    Parameters
-    ----------
-    image
-        From `load_image`.
-
-    Returns
-    -------
-    str or None
-        A sentence without the name of the image.
-    """
-    unit = _unit(image)
-    if unit not in _MM:
-        return None
-    return (
-        f"Its header states the unit {unit}, but its voxels are plausible in mm, and mm was used."
-    )
-
-
-def _unit(image: nib.Nifti1Image) -> str:
-    try:
-        return str(image.header.get_xyzt_units()[0])
-    except KeyError:  # no unit that NIfTI knows
-        return "unknown"
-
-
 def _in_mm(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Bring the affine to mm, unless only the number that it holds makes a head in mm.
-
-    Some programs write a wrong unit. It then stays in the header, for `describe_units`.
-    """
-    factor = _MM.get(_unit(image))
-    if factor is None:
-        return image
-    sides = nib.affines.voxel_sizes(image.affine)
-    if not _are_plausible(sides * factor) and _are_plausible(sides):
+    """Bring the affine to mm; a wrong unit stays in the header, see `units.is_unit_wrong`."""
+    factor = mm_per_unit(image)
+    if factor == 1:
         return image
     affine = image.affine.copy()
     affine[:3] *= factor
@@ -157,7 +118,3 @@ def _in_mm(image: nib.Nifti1Image) -> nib.Nifti1Image:
     scaled.set_sform(affine, code=int(image.header["sform_code"]) or 1)
     scaled.set_qform(affine, code=int(image.header["qform_code"]) or 1)
     return scaled
-
-
-def _are_plausible(sides_mm: np.ndarray) -> bool:
-    return bool((sides_mm >= PLAUSIBLE_MM[0]).all() and (sides_mm <= PLAUSIBLE_MM[1]).all())

@@ -26,9 +26,10 @@ MARGIN_MM = 8.0
 FAR_MM = 25.0
 """If the headers place two brains further apart than this, their centres are aligned first."""
 
-FIXED_MM, MOVING_MM = 2.0, 1.5
+FIXED_MM, MOVING_MM = 2.1, 1.6
 """Voxel size, about, at which a fixed and a moving image are compared. Finer voxels are averaged:
-a transform of a whole brain is found to a small part of a voxel."""
+a transform of a whole brain is found to a small part of a voxel. Not round numbers, so that
+voxels of 0.8 or 1 mm are not at the edge between two sizes of blocks."""
 
 
 class _Levels(NamedTuple):

@@ -138,12 +138,9 @@ class WorkersPlugin(MultiProcPlugin):
                 self.proc_done[jobid] = self.proc_pending[jobid] = False
                 self._uncached.add(jobid)
             threads = min(node.n_procs, self.processors)
-            if _may_have_fewer_threads(node):
-                threads = min(threads, cores)
             memory = min(node.mem_gb, self.memory_gb)
-            if memory <= gb and 0 < threads <= cores:
+            if memory <= gb and threads <= cores:
                 gb, cores = gb - memory, cores - threads
-                _set_threads(node, threads)
                 self.proc_done[jobid] = self.proc_pending[jobid] = True
                 self._report("start", jobid)
                 self.pending_tasks.insert(0, (self._submit_job(node), jobid))
@@ -196,7 +193,7 @@ class WorkersPlugin(MultiProcPlugin):
         if isinstance(error, BrokenProcessPool):
             error = ScanError(
                 "the process of this step was killed, most often for want of memory; run again "
-                "with a smaller --nprocs or more memory"
+                "with more memory, or a smaller --mem or --nprocs"
             )
         if error is not None:
             return {"result": None, "traceback": format_exception(error), "taskid": taskid}
@@ -206,17 +203,6 @@ class WorkersPlugin(MultiProcPlugin):
 
     def _clear_task(self, taskid: int) -> None:
         """Do nothing: `_get_result` removes a task when it has ended."""
-
-
-def _may_have_fewer_threads(node: Node) -> bool:
-    """Return whether a step can do with the cores that are free: its threads are not hashed."""
-    trait = node.inputs.trait("threads")
-    return trait is not None and bool(trait.nohash)
-
-
-def _set_threads(node: Node, threads: int) -> None:
-    if _may_have_fewer_threads(node):
-        node.n_procs = node.inputs.threads = threads
 
 
 def _server_context() -> Any:

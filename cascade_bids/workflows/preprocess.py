@@ -102,9 +102,8 @@ def connect_preparation(
         for contrast in contrasts
     }
     warnings = [(node, "warnings") for node in conformed.values()]
-    extract = brains["FLAIR"][0]
-    if isinstance(extract.interface, ExtractBrain):
-        warnings.append((extract, "warnings"))
+    extracted = [node for node, _ in brains.values() if isinstance(node.interface, ExtractBrain)]
+    warnings += [(node, "warnings") for node in extracted]
     registrations = _connect_registrations(wf, scan, preprocess, corrected, brains)
     brain = _connect_scan_brain(wf, scan, brains, registrations)
     align = step(

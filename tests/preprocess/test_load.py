@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.load import describe_units, load_image, load_mask
+from cascade_bids.preprocess.conform import conform
+from cascade_bids.preprocess.load import load_image, load_mask
+from cascade_bids.units import is_unit_wrong
 
 from .small_images import noise
 
@@ -106,7 +108,7 @@ def test_units_of_length_are_honoured(tmp_path, reorient, unit, mm):
     np.testing.assert_allclose(found.get_qform(), image.affine, atol=1e-3)
     np.testing.assert_allclose(found.header.get_zooms(), nib.affines.voxel_sizes(image.affine))
     assert found.header.get_xyzt_units()[0] == "mm"
-    assert describe_units(found) is None
+    assert not is_unit_wrong(found)
 
 
 @pytest.mark.parametrize("unit", ["meter", "micron"])
@@ -115,7 +117,8 @@ def test_a_unit_that_makes_no_head_is_taken_as_mm_with_a_warning(tmp_path, unit)
     nib.save(_with_unit(image, unit, 1), tmp_path / "x.nii")
     found = load_image(tmp_path / "x.nii")
     np.testing.assert_array_equal(found.affine, image.affine)
-    assert f"states the unit {unit}" in describe_units(found)
+    assert is_unit_wrong(found)
+    assert f"states the unit {unit}" in conform(found, "x").warnings[0]
 
 
 def test_a_unit_that_nifti_does_not_know_is_mm(tmp_path):
@@ -124,4 +127,4 @@ def test_a_unit_that_nifti_does_not_know_is_mm(tmp_path):
     nib.save(image, tmp_path / "x.nii")
     found = load_image(tmp_path / "x.nii")
     np.testing.assert_array_equal(found.affine, image.affine)
-    assert describe_units(found) is None
+    assert not is_unit_wrong(found)

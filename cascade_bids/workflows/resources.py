@@ -29,26 +29,26 @@ class Need(NamedTuple):
 
 
 NEEDS = {
-    "conform": Need(0.02, 0.012, 0.4),
-    "correct_bias": Need(0.03, 0.06, 15),
-    "extract_brain": Need(0.65, 0, 6, threaded=True),
+    "conform": Need(0.02, 0.012, 0.2),
+    "correct_bias": Need(0.03, 0.05, 4),
+    "extract_brain": Need(0.4, 0.01, 2.8, threaded=True),
     "trim": Need(0.05, 0.03, 1),
-    "register": Need(0.2, 0.02, 14),
-    "align_to_template": Need(0.55, 0, 28),
-    "prepare": Need(0.4, 0.02, 7),
+    "register": Need(0.1, 0.01, 2.2),
+    "align_to_template": Need(0.5, 0.01, 3.8),
+    "prepare": Need(0.25, 0.02, 3.5),
     "measure_anatomy": Need(0.6, 0, 5),
-    "find_lesions": Need(2.0, 0, 16, threaded=True),
-    "resample": Need(0.1, 0.01, 1.3),
-    "label": Need(0.03, 0.01, 0.2),
+    "find_lesions": Need(1.3, 0, 14, threaded=True),
+    "resample": Need(0.1, 0.01, 0.8),
+    "label": Need(0.03, 0.01, 0.3),
     "measure": Need(0.1, 0.01, 0.4),
-    "draw": Need(0.05, 0.01, 1),
+    "draw": Need(0.05, 0.01, 1.4),
     "save": Need(0.1, 0, 0.3),
     "merge": Need(0.01, 0, 0.1),
 }
 """Kind of step, the start of its name, to what it needs; the longest start counts.
 
-`find_lesions` of the method ``cascade`` took 1.2 GB; other methods and `measure_anatomy` are
-estimates."""
+Measured by ``benchmarks/schedule.py measure``, `find_lesions` with the method ``cascade``;
+`measure_anatomy` and `trim` are estimates."""
 
 COPIED_GB = 0.1
 """Memory of the preloaded libraries that a process copies since it writes to it."""

@@ -16,10 +16,12 @@ from cascade_bids.models.brain_extraction import (
     brain_probability,
     extract_brain,
     normalise,
+    shows_brain_alone,
 )
 from cascade_bids.models.card import load_model_card
 from cascade_bids.models.weights import save_method
 from cascade_bids.phantom import make_head
+from cascade_bids.preprocess.masks import apply_mask
 
 CARD = load_model_card(brain_extraction.CARD)
 RADII_MM = np.array([62.0, 78.0, 56.0])
@@ -248,3 +250,13 @@ def test_trained_network_finds_the_brain_of_a_phantom(head, reorient):
     found = extract_brain(reorient(head.image), CARD)
     truth = reorient(head.brain_mask)
     assert dice(np.asarray(found.dataobj) > 0, np.asarray(truth.dataobj) > 0) > 0.85
+
+
+def test_a_brain_without_a_skull_is_told_from_a_head(head, reorient):
+    image, mask = reorient(head.image), reorient(head.brain_mask)
+    assert not shows_brain_alone(image, mask)
+    brain = apply_mask(image, mask)
+    assert shows_brain_alone(brain, mask)
+    # The mask that is found in a brain alone may be too small.
+    core = ndimage.binary_erosion(np.asarray(mask.dataobj) > 0)
+    assert shows_brain_alone(brain, nib.Nifti1Image(core.astype(np.uint8), mask.affine))

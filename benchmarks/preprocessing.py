@@ -6,10 +6,11 @@ Usage: python benchmarks/preprocessing.py OPENMS_RAW OUT WORK EARLIER_OUT EARLIE
 With one output folder, it prints the volume of the brain (ml) of each scan, and the part of its
 labelled lesions that lies inside.
 
-With two, and their work folders, it prints for each session: the Dice of the brain with the reference, and the mean distance (mm, over
-the brain) between the registration of each image and the reference; then, between both runs, the
-mean distance and the rotation of the alignment to the template and of its rigid part, and the
-standard deviation of the logarithm of the ratio of the N4 fields inside the brain.
+With two, and their work folders, it prints for each session the Dice of the brain with the
+reference, and the mean distance (mm, over the brain) between the registration of each image and the
+reference; then, between both runs, the mean distance and the rotation of the alignment to the
+template, of its rigid part, and of the network grid, and the standard deviation of the logarithm of
+the ratio of the N4 fields inside the brain.
 """
 
 import sys
@@ -47,9 +48,15 @@ def rotation_degrees(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
 
 
+def steps_folder(work: Path, session: str) -> Path:
+    """Return where the steps of a session are in a work folder."""
+    (folder,) = work.glob(f"*/cascade_bids/{session.replace('-', '_')}")
+    return folder
+
+
 def read_field(work: Path, session: str, contrast: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the N4 field (X, Y, Z) of an image, and where its tissue is, from a work folder."""
-    (folder,) = work.glob(f"*/cascade_bids/{session.replace('-', '_')}")
+    folder = steps_folder(work, session)
     image, corrected, brain = (
         np.asarray(
             nib.Nifti1Image.from_filename(
@@ -86,10 +93,13 @@ def compare_session(
                 pair = (Path(f"{stem}_{ending}"), reference / f"{session}_{ending}")
                 row[f"{contrast}_mm_{name}"] = distance_mm(*map(read_transform, pair), points)
         template = read_transform(Path(f"{stem}_from-FLAIR_to-{MNI}_mode-image_xfm.txt"))
-        aligned[name], rigid[name] = template, rigid_part(template)
+        aligned[name] = template
+        rigid[name] = read_transform(steps_folder(work, session) / "align_to_template/rigid.txt")
         fields[name] = read_field(work, session, "FLAIR")
     new, old = runs
-    for what, found in {"affine": aligned, "rigid": rigid}.items():
+    parts = {name: rigid_part(affine) for name, affine in aligned.items()}
+    compared = {"affine": aligned, "rigid_part": parts, "network_grid": rigid}
+    for what, found in compared.items():
         inverse = {name: np.linalg.inv(one) for name, one in found.items()}
         row[f"{what}_mm"] = distance_mm(inverse[new], inverse[old], points)
         row[f"{what}_degrees"] = rotation_degrees(found[new], found[old])

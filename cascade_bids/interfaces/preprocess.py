@@ -51,6 +51,22 @@ class Conform(SimpleInterface):
         return runtime
 
 
+class Orient(SimpleInterface):
+    """Load normalised images of an earlier run, see `preprocess.conform.orient`."""
+
+    input_spec = _ConformInput
+    output_spec = _ImageOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.preprocess.conform import orient
+        from cascade_bids.preprocess.load import load_image
+
+        path = self.inputs.in_file
+        oriented = orient(load_image(Path(path)), path)
+        self._results["out_file"] = _save(oriented, runtime.cwd, "oriented.nii")
+        return runtime
+
+
 class CorrectBias(SimpleInterface):
     """Correct the bias field, see `preprocess.bias.correct_bias`."""
 
@@ -172,13 +188,12 @@ class Prepare(SimpleInterface):
     output_spec = _PrepareOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.load import load_image
+        from cascade_bids.preprocess.load import read_grid
         from cascade_bids.preprocess.normalise import prepare
         from cascade_bids.preprocess.template import network_grid
 
         if self.inputs.grid:
-            grid = load_image(Path(self.inputs.grid))
-            shape, affine = grid.shape[:3], grid.affine
+            shape, affine = read_grid(Path(self.inputs.grid))
         else:
             shape, affine = network_grid()
         to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
@@ -285,15 +300,14 @@ class ResampleProbability(SimpleInterface):
     output_spec = _ProbabilityOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.load import load_image
+        from cascade_bids.preprocess.load import read_grid
         from cascade_bids.preprocess.resample import keep_highest, resample
         from cascade_bids.preprocess.template import network_grid
 
         flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
         other = read_transform(Path(self.inputs.to_flair)) if self.inputs.to_flair else np.eye(4)
         if self.inputs.grid:
-            grid = load_image(Path(self.inputs.grid))
-            shape, affine, to_flair = grid.shape[:3], grid.affine, np.linalg.inv(other)
+            (shape, affine), to_flair = read_grid(Path(self.inputs.grid)), np.linalg.inv(other)
         else:
             (shape, affine), to_flair = network_grid(), other
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
@@ -316,7 +330,7 @@ def _save_prepared(
     images: Mapping[str, nib.Nifti1Image], brain: nib.Nifti1Image, folder: str, ending: str
 ) -> dict[str, Any]:
     # Compression runs without Python's lock.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(max_workers=2) as pool:
         saved = [
             pool.submit(_save, image, folder, f"{name}.{ending}")
             for name, image in {**images, "brain": brain}.items()

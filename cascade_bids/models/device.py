@@ -35,7 +35,7 @@ def prepare_device(name: str, threads: int) -> torch.device:
         raise UsageError("--device cuda: PyTorch sees no GPU here; use --device cpu")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    return torch.device("cuda" if _is_gpu_wanted(name) else "cpu")
+    return torch.device("cuda" if is_gpu_wanted(name) else "cpu")
 
 
 def choose_precision(name: str, device: str) -> str:
@@ -56,7 +56,7 @@ def choose_precision(name: str, device: str) -> str:
     str
         `FLOAT32`, ``bfloat16 (AMX)`` or ``bfloat16 (AVX512)``.
     """
-    if name == "auto" and not _is_gpu_wanted(device):
+    if name == "auto" and not is_gpu_wanted(device):
         if torch.cpu._is_amx_tile_supported():
             return "bfloat16 (AMX)"
         if torch.cpu._is_avx512_bf16_supported():
@@ -72,7 +72,8 @@ def compute_in(precision: str) -> AbstractContextManager[None]:
     return torch.autocast("cpu", torch.bfloat16, enabled=precision != FLOAT32)
 
 
-def _is_gpu_wanted(name: str) -> bool:
+def is_gpu_wanted(name: str) -> bool:
+    """Return whether networks run on a GPU; `name` as of `prepare_device`."""
     return torch.cuda.is_available() and name != "cpu"
 
 

@@ -36,14 +36,16 @@ def correct_bias(image: nib.Nifti1Image) -> nib.Nifti1Image:
         (X, Y, Z) float32 on the same grid.
     """
     data = np.asarray(image.dataobj, dtype=np.float32)
+    # At least four samples along each axis.
     steps = [
-        max(1, round(SAMPLED_MM / spacing)) for spacing in nib.affines.voxel_sizes(image.affine)
+        max(1, min(round(SAMPLED_MM / spacing), size // 4))
+        for spacing, size in zip(nib.affines.voxel_sizes(image.affine), data.shape, strict=True)
     ]
     first = [(step - 1) // 2 for step in steps]
     sampled = data[tuple(slice(a, None, step) for a, step in zip(first, steps, strict=True))]
     foreground = sampled > FOREGROUND_PART * np.percentile(data[data > 0], 95)
     # N4 takes time for each voxel, and fits the spline to the whole of what it is given.
-    box = bounding_box(foreground)
+    box = bounding_box(foreground, margin=1)
     start = [a + step * side.start for a, step, side in zip(first, steps, box, strict=True)]
     affine = image.affine @ nib.affines.from_matvec(np.diag(steps), start)
     field = ants.n4_bias_field_correction(

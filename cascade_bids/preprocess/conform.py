@@ -11,6 +11,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.images import make_image
+from cascade_bids.preprocess.masks import largest_component
 from cascade_bids.units import is_unit_wrong, stated_unit
 
 MIN_VOXELS = 8
@@ -29,13 +30,19 @@ BELOW_PART = 0.05
 """
 
 CONSTANT_PART = 0.1
-"""Part of the voxels with exactly one value from which this is a background that was set."""
+"""Part of the voxels with one value from which this is a background that was set."""
+
+STEPS = 500
+"""Interpolation may change a background by this part of the range of the values."""
 
 DARKEST_TISSUE = 0.1
 """Signal of the darkest part of a brain without air, as a part of the range of its values."""
 
 HALF, WHOLE = 1 << 15, 1 << 16
 """Number of values of a signed 16-bit integer that are positive, and of all."""
+
+EMPTY_PART = 0.01
+"""If more voxels hold the lowest 16-bit number, it stands for no signal."""
 
 CROSSINGS = 100
 """So many pairs of neighbours must differ by a wrap-around for it to be one."""
@@ -56,9 +63,9 @@ class Conformed(NamedTuple):
 def conform(image: nib.Nifti1Image, name: str) -> Conformed:
     """Check an image and convert it to the form that all later steps rely on.
 
-    Later steps expect that air has no signal, since a bias field multiplies the signal. So an image
-    with many negative values is shifted, and no value is cut off. An unsigned 16-bit image that is
-    stored as signed is read as unsigned.
+    Later steps expect that air has no signal, since a bias field multiplies the signal. So a
+    negative image is shifted. An unsigned 16-bit image that is stored as signed is read as
+    unsigned.
 
     Parameters
     ----------
@@ -100,8 +107,8 @@ def conform(image: nib.Nifti1Image, name: str) -> Conformed:
     return Conformed(_orient(data, image.affine), warnings)
 
 
-def conform_labels(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
-    """Check a label map and bring it to RAS+; as `conform`, but all values stay as they are.
+def orient(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
+    """Check labels or z-scores and bring them to RAS+; as `conform`, but all values stay.
 
     Returns
     -------
@@ -135,11 +142,9 @@ def shift_negative(data: np.ndarray) -> tuple[np.ndarray, str | None]:
     low, high = np.percentile(data, [DARKEST_PERCENT, 100 - DARKEST_PERCENT])
     if low >= -NEGATIVE_PART * (high - low):
         return data, None
-    values, counts = np.unique(data, return_counts=True)
-    background = values[counts.argmax()]
-    foreground = data != background
+    background, foreground = _find_background(data, (high - low) / STEPS)
     inside = data[foreground]
-    if counts.max() >= CONSTANT_PART * data.size and (inside < background).mean() > BELOW_PART:
+    if inside.size and (inside < background).mean() > BELOW_PART:
         low, high = np.percentile(inside, [DARKEST_PERCENT, 100 - DARKEST_PERCENT])
         offset = DARKEST_TISSUE * (high - low) - low
         # The few values below the darkest stay above the background.
@@ -152,6 +157,24 @@ def shift_negative(data: np.ndarray) -> tuple[np.ndarray, str | None]:
         (data - np.float32(low)).astype(np.float32),
         f"It is negative where it is darkest, so {-low:g} was added.",
     )
+
+
+def _find_background(data: np.ndarray, tolerance: float) -> tuple[float, np.ndarray]:
+    """Find a background that was set; return its value, and which voxels (X, Y, Z) it is not.
+
+    Without one, all voxels are foreground and the value is that of none.
+    """
+    values, counts = np.unique(data, return_counts=True)
+    if counts.max() >= CONSTANT_PART * data.size:
+        background = float(values[counts.argmax()])
+        return background, data != background
+    steps, counts = np.unique(np.rint(data / tolerance), return_counts=True)
+    background = float(steps[counts.argmax()] * tolerance)
+    # Tissue of the same value lies inside.
+    around = largest_component(abs(data - background) <= tolerance)
+    if around.mean() < CONSTANT_PART:
+        return -np.inf, np.ones(data.shape, bool)
+    return background, ~around
 
 
 def undo_wrap(stored: np.ndarray) -> tuple[np.ndarray, str | None]:
@@ -228,9 +251,14 @@ def _orient(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
 def _read(image: nib.Nifti1Image, shape: tuple[int, ...]) -> tuple[np.ndarray, str | None]:
     """Read the voxels as float32, and a warning about how they are stored."""
     proxy = image.dataobj
-    if image.get_data_dtype() != np.int16 or not isinstance(proxy, ArrayProxy):
+    signed = image.get_data_dtype().newbyteorder("=") == np.int16
+    if not (signed and isinstance(proxy, ArrayProxy)):
         return np.asarray(proxy, dtype=np.float32).reshape(shape), None
-    values, warning = undo_wrap(np.asarray(proxy.get_unscaled()).reshape(shape))
+    stored = np.array(proxy.get_unscaled(), dtype=np.int16).reshape(shape)
+    empty = stored == -HALF
+    if EMPTY_PART * empty.size < empty.sum() < empty.size:
+        stored[empty] = stored[~empty].min()
+    values, warning = undo_wrap(stored)
     return (values * proxy.slope + proxy.inter).astype(np.float32), warning
 
 

@@ -14,7 +14,7 @@ from cascade_bids.units import mm_per_unit
 
 _CHUNK = 1 << 24
 
-_UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error)
+_UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 """Errors that nibabel may raise on a damaged file."""
 
 
@@ -49,24 +49,31 @@ def load_image(path: Path) -> nib.Nifti1Image:
         raise ScanError(f"{path} is no whole NIfTI image ({error}); copy it again") from error
 
 
-def read_spacing(path: Path) -> np.ndarray:
-    """Read the size of the voxels from a header.
+def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Read the grid of an image from its header.
 
     Parameters
     ----------
     path
-        ``.nii`` or ``.nii.gz``.
+        ``.nii`` or ``.nii.gz``; whether the file is whole is not checked.
 
     Returns
     -------
-    numpy.ndarray
-        (3,) mm; zeros when the file cannot be read, which `load_image` tells of.
+    shape : tuple of int
+        (X, Y, Z).
+    affine : numpy.ndarray
+        (4, 4) voxel to world, mm.
+
+    Raises
+    ------
+    ScanError
+        When the header cannot be read.
     """
     try:
         image = _in_mm(nib.Nifti1Image.from_image(nib.load(path)))
-    except _UNREADABLE:
-        return np.zeros(3)
-    return nib.affines.voxel_sizes(image.affine)
+    except _UNREADABLE as error:
+        raise ScanError(f"{path} is no whole NIfTI image ({error}); copy it again") from error
+    return image.shape[:3], image.affine
 
 
 def load_mask(path: Path) -> nib.Nifti1Image:

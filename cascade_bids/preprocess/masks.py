@@ -14,6 +14,9 @@ thick."""
 ISLAND_CM2 = 2.0
 """Pieces of brain in a thick slice that are smaller are none."""
 
+LEAST_KEPT = 0.85
+"""Part of the brain that is kept at the least, since orbits and skull base are a few percent."""
+
 APART_MM = 3.0
 """How far a brain may reach beyond that on another image of the same head."""
 
@@ -135,6 +138,8 @@ def trim_slices(
         near = ndimage.distance_transform_edt(~other, spacing_mm) <= APART_MM
         slices = other.any(axis=tuple({0, 1, 2} - {axis}), keepdims=True)
         kept &= near | ~slices
+        if kept.sum() < LEAST_KEPT * brain.sum():  # the other mask is wrong
+            kept = brain.copy()
     for piece in np.moveaxis(kept, axis, 0):  # views, which are changed in place
         labels, _ = ndimage.label(piece)
         small = np.bincount(labels.ravel()) * area_cm2 < ISLAND_CM2

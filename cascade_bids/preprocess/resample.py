@@ -5,6 +5,7 @@ import numpy as np
 from scipy import ndimage
 
 from cascade_bids.preprocess.images import make_image, make_mask
+from cascade_bids.preprocess.masks import bounding_box
 
 BEYOND = 12
 """Voxels around what is sampled that a spline takes into account; the others weigh nothing."""
@@ -46,13 +47,18 @@ def resample(
         where it is not needed.
     """
     found = np.zeros(shape, np.float32)
-    box = _bounding_box(where, shape)
+    if where is None:
+        where = np.ones(shape, bool)
+    if not where.any():
+        return make_image(found, affine)
+    box = bounding_box(where)
     voxel = np.linalg.inv(image.affine) @ transform @ affine @ _shift(box)
-    if np.allclose(voxel, np.rint(voxel), atol=EXACT):
+    seen = _corners(voxel, found[box].shape)
+    if np.allclose(seen, _corners(np.rint(voxel), found[box].shape), rtol=0, atol=EXACT):
         order = 0
-    source = _source_box(voxel, found[box].shape, image.shape)
+    source = _source_box(seen, image.shape)
     data = np.asarray(image.dataobj[source], dtype=np.float32)
-    if found[box].size and data.size:
+    if data.size:
         to_data = np.linalg.inv(_shift(source)) @ voxel
         sampled = ndimage.affine_transform(
             data,
@@ -62,19 +68,10 @@ def resample(
             order=order,
             mode="nearest",
         )
-        needed = _inside(voxel, sampled.shape, image.shape)
-        if where is not None:
-            needed &= where[box]
+        needed = where[box] & _inside(voxel, sampled.shape, image.shape)
         found[box] = np.where(needed, sampled, 0)
         np.clip(found, min(0.0, float(data.min())), max(0.0, float(data.max())), out=found)
     return make_image(found, affine)
-
-
-def _bounding_box(where: np.ndarray | None, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    if where is None:
-        return tuple(slice(0, size) for size in shape)
-    boxes = ndimage.find_objects(where.astype(np.uint8))
-    return boxes[0] if boxes else (slice(0, 0),) * len(shape)
 
 
 def _shift(box: tuple[slice, ...]) -> np.ndarray:
@@ -82,12 +79,14 @@ def _shift(box: tuple[slice, ...]) -> np.ndarray:
     return nib.affines.from_matvec(np.eye(3), [side.start for side in box])
 
 
-def _source_box(
-    voxel: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...]
-) -> tuple[slice, ...]:
-    """Return the part of the source that the voxels of a grid see, from their corners."""
+def _corners(voxel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return where the corners (8, 3) of a grid lie in the source, in its voxels."""
     corners = np.stack(np.meshgrid(*[(0, size - 1) for size in shape], indexing="ij"), -1)
-    seen = nib.affines.apply_affine(voxel, corners.reshape(-1, 3))
+    return nib.affines.apply_affine(voxel, corners.reshape(-1, 3))
+
+
+def _source_box(seen: np.ndarray, source: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the part of the source that a grid with these corners sees."""
     low = np.floor(seen.min(0)).astype(int) - BEYOND
     high = np.ceil(seen.max(0)).astype(int) + BEYOND + 1
     return tuple(

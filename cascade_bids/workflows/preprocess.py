@@ -18,14 +18,13 @@ from cascade_bids.interfaces.preprocess import (
     Conform,
     CorrectBias,
     MeasureAnatomy,
+    Orient,
     Prepare,
     ReadAlignment,
     RegisterRigid,
 )
 from cascade_bids.models.card import ModelCard
-from cascade_bids.preprocess.load import read_spacing
-from cascade_bids.preprocess.masks import are_slices_thick
-from cascade_bids.workflows.resources import count_mvoxels, find_precision, step
+from cascade_bids.workflows.resources import count_mvoxels, find_precision, has_thick_slices, step
 
 Source = tuple[Node, str]
 """A node and the name of one of its outputs."""
@@ -170,7 +169,9 @@ def connect_normalised(
     files = {name: str(path) for name, path in normalised_files(derivatives, scan).items()}
     images: list[Source] = []
     for contrast in contrasts:
-        images.append((_conform(scan, contrast), "out_file"))
+        # They are z-scores, which conforming would take for a negative image.
+        orient = step(Orient(in_file=str(scan.images[contrast])), f"conform_{contrast}")
+        images.append((orient, "out_file"))
     # The mask is not conformed, so it may be stored in another orientation.
     brain = step(ResampleMask(in_file=files["brain"]), "conform_brain")
     wf.connect(*images[0], brain, "grid")
@@ -338,7 +339,7 @@ def _connect_scan_brain(
         wf.connect(*registrations[space], given, "transform")
         return given, "out_file"
     found = isinstance(brains["FLAIR"][0].interface, ExtractBrain)
-    if not (found and are_slices_thick(read_spacing(scan.images["FLAIR"]))):
+    if not (found and has_thick_slices(scan.images["FLAIR"])):
         return brains["FLAIR"]
     trim = step(TrimBrain(), "trim_brain", mvoxels=_size(scan))
     wf.connect(*brains["FLAIR"], trim, "in_file")

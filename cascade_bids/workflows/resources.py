@@ -1,18 +1,19 @@
 """What each step needs of the machine: memory, threads and time, in one table."""
 
 import math
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+import numpy as np
+from nibabel.affines import voxel_sizes
 from nipype import Node
 
 from cascade_bids.config import ResourceConfig
-from cascade_bids.models.device import FLOAT32, choose_precision
+from cascade_bids.errors import ScanError
+from cascade_bids.models.device import FLOAT32, choose_precision, is_gpu_wanted
+from cascade_bids.preprocess.load import read_grid
+from cascade_bids.preprocess.masks import are_slices_thick
 
 
 class Need(NamedTuple):
@@ -29,16 +30,16 @@ class Need(NamedTuple):
 
 
 NEEDS = {
-    "conform": Need(0.02, 0.012, 0.2),
+    "conform": Need(0.02, 0.016, 0.2),
     "correct_bias": Need(0.03, 0.05, 4),
-    "extract_brain": Need(0.4, 0.01, 2.8, threaded=True),
-    "trim": Need(0.05, 0.03, 1),
+    "extract_brain": Need(0.4, 0.027, 2.8, threaded=True),
+    "trim": Need(0.05, 0.052, 1),
     "register": Need(0.1, 0.01, 2.2),
     "align_to_template": Need(0.5, 0.01, 3.8),
-    "prepare": Need(0.25, 0.02, 3.5),
+    "prepare": Need(0.25, 0.03, 3.5),
     "measure_anatomy": Need(0.6, 0, 5),
-    "find_lesions": Need(1.3, 0, 14, threaded=True),
-    "resample": Need(0.1, 0.01, 0.8),
+    "find_lesions": Need(1.4, 0, 14, threaded=True),
+    "resample": Need(0.1, 0.025, 0.8),
     "label": Need(0.03, 0.01, 0.3),
     "measure": Need(0.1, 0.01, 0.4),
     "draw": Need(0.05, 0.01, 1.4),
@@ -108,14 +109,19 @@ def count_mvoxels(paths: Iterable[Path]) -> float:
 
     Images that cannot be read count as empty: the step that reads them names the problem.
     """
-    return max((_count_voxels(path) / 1e6 for path in paths), default=0)
+    return max((math.prod(_read_grid(path)[0]) / 1e6 for path in paths), default=0)
 
 
-def _count_voxels(path: Path) -> int:
+def has_thick_slices(path: Path) -> bool:
+    """Return whether an image has thick slices, see `preprocess.masks.are_slices_thick`."""
+    return are_slices_thick(voxel_sizes(_read_grid(path)[1]))
+
+
+def _read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     try:
-        return math.prod(nib.Nifti1Image.from_filename(path).shape)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError):
-        return 0
+        return read_grid(path)
+    except ScanError:
+        return (0,), np.eye(4)
 
 
 def share_cores(resources: ResourceConfig, scans: int) -> int:
@@ -133,8 +139,9 @@ def share_cores(resources: ResourceConfig, scans: int) -> int:
     int
         At least 1.
     """
-    # With a plugin each step may have a machine for itself.
-    sharing = 1 if resources.plugin else max(1, scans)
+    # With a plugin each step may have a machine for itself, and a GPU holds one network at a time.
+    alone = resources.plugin or is_gpu_wanted(resources.device)
+    sharing = 1 if alone else max(1, scans)
     return resources.omp_nthreads or max(1, resources.nprocs // sharing)
 
 

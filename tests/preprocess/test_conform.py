@@ -8,7 +8,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.conform import conform, conform_labels, shift_negative, undo_wrap
+from cascade_bids.preprocess.conform import conform, orient, shift_negative, undo_wrap
 
 from .small_images import SHAPE, noise
 
@@ -188,6 +188,16 @@ def test_a_brain_in_z_scores_lies_above_its_background(head):
     assert "a part of the brain" in warning
 
 
+def test_a_background_that_interpolation_changed_is_one(head):
+    brain = head > 100
+    scores = np.where(brain, (head - head[brain].mean()) / head[brain].std(), 0)
+    scores += np.random.default_rng(0).uniform(-0.001, 0.001, scores.shape)
+    found, warning = shift_negative(scores.astype(np.float32))
+    assert not found[~brain].any()
+    assert (found[brain] > 0).mean() > 0.98
+    assert "a part of the brain" in warning
+
+
 def test_a_whole_image_in_z_scores_is_a_head_with_an_offset(head):
     found, _ = shift_negative((head - head.mean()) / head.std())
     np.testing.assert_allclose(found * head.std(), head - np.percentile(head, 1), atol=1e-2)
@@ -218,15 +228,29 @@ def test_numbers_that_jump_both_ways_are_warned_of():
 
 def test_a_file_of_wrapped_numbers_is_read_with_a_warning(tmp_path, head):
     unsigned = (head * (65_535 / head.max())).astype(np.uint16)
-    nib.save(nib.Nifti1Image(unsigned.view(np.int16), np.eye(4)), tmp_path / "x.nii.gz")
+    for order in "<>":
+        header = nib.Nifti1Header(endianness=order)
+        header.set_data_dtype(np.int16)
+        image = nib.Nifti1Image(unsigned.view(np.int16), np.eye(4), header)
+        nib.save(image, tmp_path / "x.nii.gz")
+        found, warnings = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
+        np.testing.assert_array_equal(found.dataobj, unsigned)
+        assert len(warnings) == 1
+
+
+def test_the_lowest_number_in_many_voxels_stands_for_no_signal(tmp_path, head):
+    signed = np.rint(head).astype(np.int16)
+    signed[:6] = -(2**15)
+    nib.save(nib.Nifti1Image(signed, np.eye(4)), tmp_path / "x.nii.gz")
     found, warnings = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
-    np.testing.assert_array_equal(found.dataobj, unsigned)
-    assert len(warnings) == 1
+    np.testing.assert_array_equal(np.asarray(found.dataobj)[6:], signed[6:])
+    assert not np.asarray(found.dataobj)[:6].any()
+    assert warnings == []
 
 
 def test_label_maps_keep_their_values(reorient):
     labels = noise()
     labels.dataobj[...] = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 5 - 2
-    found = conform_labels(reorient(labels), "x")
+    found = orient(reorient(labels), "x")
     assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
     np.testing.assert_array_equal(np.unique(found.dataobj), [-2, -1, 0, 1, 2])

@@ -55,3 +55,9 @@ def test_a_bounding_box_grows_as_far_as_the_array_goes():
     assert bounding_box(mask) == (slice(0, 1), slice(4, 6), slice(9, 10))
     assert bounding_box(mask, margin=3) == (slice(0, 4), slice(1, 9), slice(6, 12))
     assert bounding_box(np.zeros_like(mask)) == (slice(0, 10), slice(0, 11), slice(0, 12))
+
+
+def test_a_wrong_mask_on_the_other_image_is_not_used(brain):
+    other = np.roll(brain, 25, axis=0)
+    found = trim_slices(brain, SPACING_MM, other)
+    np.testing.assert_array_equal(found, trim_slices(brain, SPACING_MM))

@@ -246,6 +246,14 @@ def test_an_image_on_its_own_grid_stays_as_it_is(reorient):
     np.testing.assert_array_equal(found.dataobj, image.dataobj)
 
 
+def test_nearly_equal_grids_are_interpolated():
+    ramp = np.arange(300, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), np.float32)
+    image = nib.Nifti1Image(ramp, np.eye(4))
+    grid = np.diag([1.0009, 1, 1, 1])
+    found = np.asarray(resample(image, (290, 8, 8), grid, np.eye(4), order=3).dataobj)
+    np.testing.assert_allclose(found[:, 4, 4], 1.0009 * np.arange(290), atol=0.01)
+
+
 @pytest.mark.parametrize("size_mm", [0.5, 2.0, 3.1])
 def test_averaged_blocks_keep_a_ramp_in_its_place(size_mm, reorient):
     grid = nib.affines.from_matvec(np.diag([1.0, 0.7, 3.0]), [5, -9, 2])

@@ -14,7 +14,7 @@ import numpy as np
 
 from cascade_bids.errors import ScanError, StartError, UsageError
 from cascade_bids.preprocess.bias import correct_bias
-from cascade_bids.preprocess.conform import conform, conform_labels
+from cascade_bids.preprocess.conform import conform, orient
 from cascade_bids.preprocess.load import load_image
 from cascade_bids.preprocess.registration import align_to_template, rigid_part
 from cascade_bids.preprocess.resample import resample
@@ -176,7 +176,7 @@ def lay_scan(scan: HealthyScan) -> dict[str, np.ndarray]:
 def _read(scan: HealthyScan) -> tuple[nib.Nifti1Image, np.ndarray, nib.Nifti1Image]:
     """Read a T1w, its tissues (X, Y, Z) and its brain, all RAS+; raise when they are unusable."""
     image = conform(load_image(scan.t1w), str(scan.t1w)).image
-    named = conform_labels(load_image(scan.labels), str(scan.labels))
+    named = orient(load_image(scan.labels), str(scan.labels))
     if named.shape != image.shape or not np.allclose(named.affine, image.affine, atol=1e-3):
         raise ScanError(f"{scan.labels} lies on another grid than {scan.t1w}; resample it")
     labels = np.rint(np.asarray(named.dataobj)).astype(np.int64)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.speed.builds import Bench, SkipError
 from benchmarks.speed.measure import ROOT, CommandError
-from benchmarks.speed.rows_masks import measure_masks
+from benchmarks.speed.rows_masks import measure_masks, measure_precision
 from benchmarks.speed.rows_others import measure_antspyx, measure_networks
 from benchmarks.speed.rows_parts import measure_dense, measure_discovery, measure_gpu
 from benchmarks.speed.rows_program import (
@@ -43,6 +43,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "discovery_all": partial(measure_discovery, which="all", bar=20),
     "gpu": measure_gpu,
     "masks": measure_masks,
+    "precision": measure_precision,
     "dense": measure_dense,
 }
 """What is measured together, and by which function."""

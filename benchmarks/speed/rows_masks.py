@@ -7,12 +7,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from benchmarks.speed.builds import Bench, keep_run
+from benchmarks.speed.builds import Bench, SkipError, keep_run
 from benchmarks.speed.table import Row, answer
 from cascade_bids.metrics.overlap import dice
+from cascade_bids.models.device import FLOAT32, choose_precision
 
 DATASETS = ("openms-raw", "ms3seg-raw")
-MIN_DICE = 0.97
+MIN_DICE, SAME_DICE = 0.97, 0.995
 LARGE_ML = 2.0
 """Loads from here on are compared by their ratio, and masks by their overlap."""
 MOST_OFF = 0.03
@@ -44,6 +45,32 @@ def measure_masks(bench: Bench) -> list[Row]:
         base=bench.old.state,
         notes=f"{(table['met'] == 'yes').sum()} of {len(table)} scans within the bars, masks.tsv; "
         f"lowest DSC of the old build with itself, by another seed: {table['again_dsc'].min():.4f}",
+    )
+    return [row]
+
+
+def measure_precision(bench: Bench) -> list[Row]:
+    """Compare masks of bfloat16 with those of float32, of the same build and raw sessions."""
+    precision = choose_precision("auto", "cpu")
+    if precision == FLOAT32:
+        raise SkipError("the processor has no instructions for bfloat16")
+    name = "openms-raw"
+    dataset, outs = bench.dataset(name), []
+    for label, options in {name: (), f"{name}-float32": ("--precision", "float32")}.items():
+        outs.append(keep_run(bench, bench.this, label, dataset, *options) / "out")
+    found = [
+        dice(_read(path)[0], _read(outs[1] / path.relative_to(outs[0]))[0])
+        for path in sorted(outs[0].rglob("*space-FLAIR_label-lesion_mask.nii.gz"))
+    ]
+    row = Row(
+        "precision",
+        f"lowest DSC of masks in {precision} : float32",
+        ratio=f"{min(found):.4f}",
+        bar=f"≥ {SAME_DICE:g}",
+        met=answer(min(found) >= SAME_DICE),
+        n=str(len(found)),
+        build=bench.this.state,
+        notes=", ".join(f"{one:.4f}" for one in found),
     )
     return [row]
 

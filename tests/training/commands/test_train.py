@@ -296,3 +296,4 @@ def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_p
         raw.channels.numpy(), derived.channels.numpy(), (0.99, 0.7), strict=True
     ):
         assert np.corrcoef(before[inner], after[inner])[0, 1] > alike
+        assert after[inner].mean() == pytest.approx(before[inner].mean(), abs=0.5)

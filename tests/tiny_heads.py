@@ -92,9 +92,7 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
         found = np.where(inside & (images["FLAIR"] > 10), 0.9, 0).astype(np.float32)
         return LesionMaps(found, None)
 
-    def extract(
-        image: nib.Nifti1Image, card: object, device: object, precision: str
-    ) -> nib.Nifti1Image:
+    def extract(image: nib.Nifti1Image, card: object, device: object) -> nib.Nifti1Image:
         bright = (np.asarray(image.dataobj) > 150).astype(np.float32)
         return brain_extraction.brain_mask(nib.Nifti1Image(bright, image.affine))
 

@@ -19,7 +19,6 @@ class _NetworkInput(BaseInterfaceInputSpec):
     device = traits.Str("auto", usedefault=True)
     # Not hashed: the result is the same but for rounding.
     threads = traits.Int(1, usedefault=True, nohash=True)
-    precision = traits.Str("float32", usedefault=True, desc="from models.device.choose_precision")
     # Nipype hashes its text, which holds the SHA-256 of the whole card, so that the step runs again
     # with another card.
     card = traits.Any(mandatory=True, desc="models.card.ModelCard")
@@ -54,9 +53,7 @@ class ExtractBrain(SimpleInterface):
 
         device = prepare_device(self.inputs.device, self.inputs.threads)
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
-        mask = extract_brain(
-            image, self.inputs.card, device=device, precision=self.inputs.precision
-        )
+        mask = extract_brain(image, self.inputs.card, device=device)
         self._results["warnings"] = []
         if shows_brain_alone(image, mask):
             mask = nonzero_mask(image)
@@ -80,6 +77,7 @@ class _FindLesionsInput(_NetworkInput):
     brain = File(exists=True, mandatory=True)
     anatomy = File(exists=True, desc="anatomical coordinates along a fourth axis")
     mirrored = traits.Bool(False, usedefault=True, desc="also predict the mirrored head")
+    precision = traits.Str("float32", usedefault=True, desc="from models.device.choose_precision")
 
 
 class FindLesions(SimpleInterface):

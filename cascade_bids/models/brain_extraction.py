@@ -9,7 +9,6 @@ from scipy import ndimage
 from cascade_bids.errors import ScanError
 from cascade_bids.models.architectures.unet import UNet
 from cascade_bids.models.card import ModelCard
-from cascade_bids.models.device import FLOAT32, compute_in
 from cascade_bids.models.weights import load_network
 from cascade_bids.preprocess.masks import bounding_box, largest_component, nonzero_mask
 
@@ -43,11 +42,7 @@ but a brain. A head has more than twice the volume of its brain."""
 
 
 def extract_brain(
-    image: nib.Nifti1Image,
-    card: ModelCard,
-    *,
-    device: torch.device | None = None,
-    precision: str = FLOAT32,
+    image: nib.Nifti1Image, card: ModelCard, *, device: torch.device | None = None
 ) -> nib.Nifti1Image:
     """Extract the brain, with its ventricles and sulci but not the fluid around it.
 
@@ -59,8 +54,6 @@ def extract_brain(
         Of the network.
     device
         Where the network runs; the CPU when None.
-    precision
-        From `device.choose_precision`.
 
     Returns
     -------
@@ -72,7 +65,7 @@ def extract_brain(
     ScanError
         When less than 500 ml of brain are found.
     """
-    return brain_mask(brain_probability(image, card, device=device, precision=precision))
+    return brain_mask(brain_probability(image, card, device=device))
 
 
 def shows_brain_alone(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> bool:
@@ -95,11 +88,7 @@ def shows_brain_alone(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> bool:
 
 
 def brain_probability(
-    image: nib.Nifti1Image,
-    card: ModelCard,
-    *,
-    device: torch.device | None = None,
-    precision: str = FLOAT32,
+    image: nib.Nifti1Image, card: ModelCard, *, device: torch.device | None = None
 ) -> nib.Nifti1Image:
     """Compute each voxel's probability of lying in the brain; parameters as `extract_brain`.
 
@@ -119,12 +108,11 @@ def brain_probability(
     coarse = resample_to_output(_blurred(image), voxel_sizes=SPACING_MM, order=1)
     values = normalise(np.asarray(coarse.dataobj, dtype=np.float32))
     start = _window_around_head(values)
-    with compute_in(precision):
+    # In float32 on all processors: what follows depends on each voxel of the brain.
+    found = _predict_window(network, values, start)
+    if (found >= 0.5).any():
+        start = np.clip(start + _offset_from_middle(found >= 0.5), -np.array(WINDOW), values.shape)
         found = _predict_window(network, values, start)
-        if (found >= 0.5).any():
-            moved = start + _offset_from_middle(found >= 0.5)
-            start = np.clip(moved, -np.array(WINDOW), values.shape)
-            found = _predict_window(network, values, start)
     affine = coarse.affine @ nib.affines.from_matvec(np.eye(3), start)
     return resample_from_to(nib.Nifti1Image(found, affine), image, order=1)
 
@@ -194,7 +182,7 @@ def _predict_window(network: UNet, values: np.ndarray, start: np.ndarray) -> np.
     with torch.inference_mode():
         inputs = torch.from_numpy(window.copy())[None, None]
         logits = network(inputs.to(next(network.parameters()).device))
-    return torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+    return torch.sigmoid(logits)[0, 0].cpu().numpy()
 
 
 def _offset_from_middle(brain: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from cascade_bids.interfaces.cases import SaveCase
 from cascade_bids.interfaces.masks import ResampleMask
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.cases import Case
-from cascade_bids.models.device import FLOAT32
 from cascade_bids.workflows.execution import run_workflow, workflow_name
 from cascade_bids.workflows.preprocess import (
     Gridded,
@@ -116,13 +115,7 @@ def _connect_images(wf: Workflow, case: Case, settings: CaseSettings) -> Gridded
     if settings.derivatives is not None:
         return connect_normalised(wf, case.scan, contrasts, settings.derivatives)
     prepared = connect_preparation(
-        # What is learned from must not depend on the processor.
-        wf,
-        case.scan,
-        settings.preprocess,
-        replace(settings.resources, precision=FLOAT32),
-        contrasts,
-        settings.brain_card,
+        wf, case.scan, settings.preprocess, settings.resources, contrasts, settings.brain_card
     )
     return Gridded(
         connect_grid(wf, case.scan, "network", prepared), prepared.align, tuple(contrasts)

@@ -24,7 +24,7 @@ from cascade_bids.interfaces.preprocess import (
     RegisterRigid,
 )
 from cascade_bids.models.card import ModelCard
-from cascade_bids.workflows.resources import count_mvoxels, find_precision, has_thick_slices, step
+from cascade_bids.workflows.resources import count_mvoxels, has_thick_slices, step
 
 Source = tuple[Node, str]
 """A node and the name of one of its outputs."""
@@ -297,7 +297,6 @@ def _connect_brain(
         extract = ExtractBrain(
             device=resources.device,
             threads=resources.omp_nthreads,
-            precision=find_precision(resources),
             card=brain_card,
             name=scan.images[contrast].name,
         )

@@ -9,33 +9,25 @@ from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
     SimpleInterface,
-    TraitedSpec,
     traits,
 )
 
 from cascade_bids.errors import ScanError
+from cascade_bids.interfaces.images import ImageInput, ImageOutput, save_image
 from cascade_bids.transforms import read_transform
-
-
-class _MaskOutput(TraitedSpec):
-    out_file = File(exists=True)
-
-
-class _NonzeroInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True)
 
 
 class NonzeroMask(SimpleInterface):
     """Compute the mask of a brain-extracted image, see `preprocess.masks.nonzero_mask`."""
 
-    input_spec = _NonzeroInput
-    output_spec = _MaskOutput
+    input_spec = ImageInput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.masks import nonzero_mask
 
         mask = nonzero_mask(nib.Nifti1Image.from_filename(self.inputs.in_file))
-        self._results["out_file"] = _save(mask, runtime.cwd, "brain.nii")
+        self._results["out_file"] = save_image(mask, runtime.cwd, "brain.nii")
         return runtime
 
 
@@ -50,7 +42,7 @@ class ResampleMask(SimpleInterface):
     """Resample a mask onto the grid of an image, see `preprocess.resample.resample_mask`."""
 
     input_spec = _ResampleMaskInput
-    output_spec = _MaskOutput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.load import load_mask
@@ -73,7 +65,7 @@ class ResampleMask(SimpleInterface):
                 raise ScanError(
                     f"the mask {path} lies outside of the image; give the mask of this image"
                 )
-        self._results["out_file"] = _save(found, runtime.cwd, "mask.nii")
+        self._results["out_file"] = save_image(found, runtime.cwd, "mask.nii")
         return runtime
 
 
@@ -87,7 +79,7 @@ class TrimBrain(SimpleInterface):
     """Trim the brain mask of an image of thick slices, see `preprocess.masks.trim_slices`."""
 
     input_spec = _TrimInput
-    output_spec = _MaskOutput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.images import make_mask
@@ -102,11 +94,7 @@ class TrimBrain(SimpleInterface):
             other = np.asarray(there.dataobj) > 0
         spacing_mm = nib.affines.voxel_sizes(mask.affine)
         trimmed = trim_slices(np.asarray(mask.dataobj) > 0, spacing_mm, other)
-        self._results["out_file"] = _save(make_mask(trimmed, mask.affine), runtime.cwd, "brain.nii")
+        self._results["out_file"] = save_image(
+            make_mask(trimmed, mask.affine), runtime.cwd, "brain.nii"
+        )
         return runtime
-
-
-def _save(mask: nib.Nifti1Image, folder: str, name: str) -> str:
-    path = Path(folder) / name
-    mask.to_filename(path)
-    return str(path)

@@ -1,6 +1,5 @@
 """Nipype interfaces for the networks."""
 
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -10,9 +9,10 @@ from nipype.interfaces.base import (
     File,
     InputMultiObject,
     SimpleInterface,
-    TraitedSpec,
     traits,
 )
+
+from cascade_bids.interfaces.images import ImageOutput, save_image
 
 
 class _NetworkInput(BaseInterfaceInputSpec):
@@ -24,16 +24,12 @@ class _NetworkInput(BaseInterfaceInputSpec):
     card = traits.Any(mandatory=True, desc="models.card.ModelCard")
 
 
-class _ImageOutput(TraitedSpec):
-    out_file = File(exists=True)
-
-
 class _ExtractBrainInput(_NetworkInput):
     in_file = File(exists=True, mandatory=True)
     name = traits.Str(mandatory=True, desc="of the image, for warnings")
 
 
-class _ExtractBrainOutput(_ImageOutput):
+class _ExtractBrainOutput(ImageOutput):
     warnings = traits.List(traits.Str(), desc="sentences")
 
 
@@ -61,13 +57,11 @@ class ExtractBrain(SimpleInterface):
                 f"{self.inputs.name}: It shows a brain without a skull, so all of it was taken as "
                 "brain."
             ]
-        path = Path(runtime.cwd) / "brain.nii"
-        mask.to_filename(path)
-        self._results["out_file"] = str(path)
+        self._results["out_file"] = save_image(mask, runtime.cwd, "brain.nii")
         return runtime
 
 
-class _FindLesionsOutput(_ImageOutput):
+class _FindLesionsOutput(ImageOutput):
     spheres = File(exists=True, desc="sphere map of a method with a sphere head")
 
 
@@ -114,7 +108,6 @@ class FindLesions(SimpleInterface):
         maps = {"out_file": found.probability, "spheres": found.spheres}
         for output, values in maps.items():
             if values is not None:
-                path = Path(runtime.cwd) / f"{output}.nii"
-                nib.Nifti1Image(values, brain.affine).to_filename(path)
-                self._results[output] = str(path)
+                image = nib.Nifti1Image(values, brain.affine)
+                self._results[output] = save_image(image, runtime.cwd, f"{output}.nii")
         return runtime

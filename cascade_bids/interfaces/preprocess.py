@@ -16,18 +16,11 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from cascade_bids.interfaces.images import ImageInput, ImageOutput, save_image
 from cascade_bids.transforms import read_transform, write_transform
 
 
-class _ImageOutput(TraitedSpec):
-    out_file = File(exists=True)
-
-
-class _ConformInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True)
-
-
-class _ConformOutput(_ImageOutput):
+class _ConformOutput(ImageOutput):
     warnings = traits.List(traits.Str(), desc="sentences")
 
 
@@ -37,7 +30,7 @@ class Conform(SimpleInterface):
     See `preprocess.load.load_image` and `preprocess.conform.conform`.
     """
 
-    input_spec = _ConformInput
+    input_spec = ImageInput
     output_spec = _ConformOutput
 
     def _run_interface(self, runtime: Any) -> Any:
@@ -46,7 +39,7 @@ class Conform(SimpleInterface):
 
         path = self.inputs.in_file
         conformed = conform(load_image(Path(path)), path)
-        self._results["out_file"] = _save(conformed.image, runtime.cwd, "conform.nii")
+        self._results["out_file"] = save_image(conformed.image, runtime.cwd, "conform.nii")
         self._results["warnings"] = [f"{Path(path).name}: {text}" for text in conformed.warnings]
         return runtime
 
@@ -54,8 +47,8 @@ class Conform(SimpleInterface):
 class Orient(SimpleInterface):
     """Load normalised images of an earlier run, see `preprocess.conform.orient`."""
 
-    input_spec = _ConformInput
-    output_spec = _ImageOutput
+    input_spec = ImageInput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.conform import orient
@@ -63,21 +56,21 @@ class Orient(SimpleInterface):
 
         path = self.inputs.in_file
         oriented = orient(load_image(Path(path)), path)
-        self._results["out_file"] = _save(oriented, runtime.cwd, "oriented.nii")
+        self._results["out_file"] = save_image(oriented, runtime.cwd, "oriented.nii")
         return runtime
 
 
 class CorrectBias(SimpleInterface):
     """Correct the bias field, see `preprocess.bias.correct_bias`."""
 
-    input_spec = _ConformInput
-    output_spec = _ImageOutput
+    input_spec = ImageInput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.bias import correct_bias
 
         corrected = correct_bias(nib.Nifti1Image.from_filename(self.inputs.in_file))
-        self._results["out_file"] = _save(corrected, runtime.cwd, "n4.nii")
+        self._results["out_file"] = save_image(corrected, runtime.cwd, "n4.nii")
         return runtime
 
 
@@ -260,7 +253,7 @@ class MeasureAnatomy(SimpleInterface):
     """
 
     input_spec = _AnatomyInput
-    output_spec = _ImageOutput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.anatomical_coordinates import measure_anatomy
@@ -275,7 +268,7 @@ class MeasureAnatomy(SimpleInterface):
             affine=read_transform(Path(self.inputs.affine)),
         )
         image = nib.Nifti1Image(np.moveaxis(maps, 0, -1), brain.affine)
-        self._results["out_file"] = _save(image, runtime.cwd, "anatomy.nii")
+        self._results["out_file"] = save_image(image, runtime.cwd, "anatomy.nii")
         return runtime
 
 
@@ -286,7 +279,7 @@ class _ProbabilityInput(BaseInterfaceInputSpec):
     to_flair = File(exists=True, desc="FLAIR to image, or template to FLAIR without grid")
 
 
-class _ProbabilityOutput(_ImageOutput):
+class _ProbabilityOutput(ImageOutput):
     highest = File(exists=True, desc="the same with all maxima kept")
 
 
@@ -315,8 +308,8 @@ class ResampleProbability(SimpleInterface):
         found = resample(image, shape, affine, to_network, order=1)
         highest = keep_highest(found, image, to_network)
         self._results |= {
-            "out_file": _save(found, runtime.cwd, "probability.nii.gz"),
-            "highest": _save(highest, runtime.cwd, "highest.nii"),
+            "out_file": save_image(found, runtime.cwd, "probability.nii.gz"),
+            "highest": save_image(highest, runtime.cwd, "highest.nii"),
         }
         return runtime
 
@@ -332,7 +325,7 @@ def _save_prepared(
     # Compression runs without Python's lock.
     with ThreadPoolExecutor(max_workers=2) as pool:
         saved = [
-            pool.submit(_save, image, folder, f"{name}.{ending}")
+            pool.submit(save_image, image, folder, f"{name}.{ending}")
             for name, image in {**images, "brain": brain}.items()
         ]
         *paths, brain_path = [one.result() for one in saved]
@@ -348,9 +341,3 @@ def _save_alignment(affine: np.ndarray, folder: str) -> dict[str, str]:
     for name, transform in transforms.items():
         write_transform(transform, paths[name])
     return {name: str(path) for name, path in paths.items()}
-
-
-def _save(image: nib.Nifti1Image, folder: str, name: str) -> str:
-    path = Path(folder) / name
-    image.to_filename(path)
-    return str(path)

@@ -32,7 +32,7 @@ class Need(NamedTuple):
 NEEDS = {
     "conform": Need(0.02, 0.016, 0.2),
     "correct_bias": Need(0.03, 0.05, 4),
-    "extract_brain": Need(0.4, 0.027, 2.8, threaded=True),
+    "extract_brain": Need(0.55, 0.027, 4.2, threaded=True),
     "trim": Need(0.05, 0.052, 1),
     "register": Need(0.1, 0.01, 2.2),
     "align_to_template": Need(0.5, 0.01, 3.8),

@@ -25,10 +25,10 @@ class Epoch:
     """Epochs that are over."""
     training_loss: float
     """Mean of the epoch."""
-    validation_loss: float
-    """After the epoch."""
+    validation_loss: float | None
+    """After the epoch; None where nothing is held out."""
     best_loss: float
-    """Lowest validation loss so far."""
+    """Lowest validation loss so far, or training loss where nothing is held out."""
     minutes: float
     """Time that all epochs took, those of a broken run too."""
     minutes_left: float
@@ -37,9 +37,10 @@ class Epoch:
     """Part of the longest possible training that is over, 0 to 1."""
 
     def __str__(self) -> str:
+        found = "" if self.validation_loss is None else f", validation {self.validation_loss:.3f}"
         return (
-            f"epoch {self.number}, loss {self.training_loss:.3f}, validation "
-            f"{self.validation_loss:.3f} (best {self.best_loss:.3f}), {self.minutes:.1f} min"
+            f"epoch {self.number}, loss {self.training_loss:.3f}{found} "
+            f"(best {self.best_loss:.3f}), {self.minutes:.1f} min"
         )
 
     @property

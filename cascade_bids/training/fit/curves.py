@@ -33,15 +33,16 @@ def _draw(path: Path, rows: Sequence[Sequence[str]], keep_last: bool) -> None:
     from matplotlib.figure import Figure
 
     epochs, trained, validated, _ = (
-        [float(value) for value in column] for column in zip(*rows, strict=True)
+        [float("nan" if value == "n/a" else value) for value in column]
+        for column in zip(*rows, strict=True)
     )
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(epochs, trained, label="training", marker=".")
-    axes.plot(epochs, validated, label="validation", marker=".")
-    best = int(np.nanargmin(validated)) if np.isfinite(validated).any() else 0
-    kept = len(epochs) - 1 if keep_last else best
-    axes.plot(epochs[kept], validated[kept], "o", mfc="none", ms=10, color="C1", label="kept")
+    if np.isfinite(validated).any():
+        axes.plot(epochs, validated, label="validation", marker=".")
+        kept = len(epochs) - 1 if keep_last else int(np.nanargmin(validated))
+        axes.plot(epochs[kept], validated[kept], "o", mfc="none", ms=10, color="C1", label="kept")
     axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     axes.legend(frameon=False, loc="upper right")
     figure.savefig(path, dpi=100)

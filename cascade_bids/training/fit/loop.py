@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,11 @@ def cosine(part: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
 
 
+def polynomial(part: float) -> float:
+    """Return a factor that falls to 0 a little slower than linearly."""
+    return (1 - min(part, 1.0)) ** 0.9
+
+
 def steps(part: float) -> float:
     """Divide the learning rate by 10 at 50, 70 and 90 % of the training."""
     return 0.1 ** sum(part >= milestone for milestone in (0.5, 0.7, 0.9))
@@ -64,6 +69,11 @@ class Schedule:
     """Whether the last weights are kept and not the best: where the learning rate falls to 0, and
     the validation loss of few samples says less than the end of the training."""
 
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights, which is what is kept; 0 for none."""
+    max_norm: float | None = None
+    """Norm that the gradient of a step is cut to; None for none."""
+
     def part(self, epoch: int, seconds: float) -> float:
         """Return which part of the training is over."""
         by_time = 0.0 if self.max_minutes is None else seconds / 60 / self.max_minutes
@@ -85,11 +95,11 @@ def fit(
     *,
     batches: Callable[[int], Iterable[Batch]],
     loss: Callable[[Tensor, Tensor], Tensor],
-    validate: Callable[[nn.Module], float],
+    validate: Callable[[nn.Module], float | None],
     schedule: Schedule,
     folder: Path,
 ) -> float:
-    """Train a network in place and leave it with its best weights, or its last.
+    """Train a network in place and leave it with its best weights, its last, or their average.
 
     Parameters
     ----------
@@ -100,7 +110,8 @@ def fit(
     loss
         Output and target to a scalar.
     validate
-        Network in evaluation mode to the validation loss (smaller is better).
+        Network in evaluation mode to the validation loss (smaller is better); to None where
+        nothing is held out, so that the training loss counts.
     schedule
         How long and how fast.
     folder
@@ -109,19 +120,19 @@ def fit(
     Returns
     -------
     float
-        The best validation loss.
+        The best loss.
 
     Raises
     ------
     StartError
-        When the validation loss was never a number, or is none at the end if that is what is kept.
+        When the loss was never a number, or is none at the end if that is what is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     device = next(model.parameters()).device
     learned = [p for p in model.parameters() if p.requires_grad]
     optimiser = OPTIMISERS[schedule.optimiser](learned, lr=schedule.learning_rate)
-    best, progress = _start(checkpoint, model, optimiser)
+    kept, progress = _start(checkpoint, model, optimiser)
     seed = torch.initial_seed()
     with watch_network() as tell:
         if progress.epoch:
@@ -132,32 +143,43 @@ def fit(
             # does.
             torch.manual_seed(seed + progress.epoch)
             _set_rate(optimiser, progress, schedule)
+            average = kept if schedule.ema else None
             trained = _train_epoch(
-                model, batches(progress.epoch), loss, optimiser, device, schedule
+                model, batches(progress.epoch), loss, optimiser, device, schedule, average
             )
             model.eval()
             with torch.inference_mode():
                 validated = validate(model)
-            if validated < progress.best_loss:
-                progress.best_loss, progress.best_epoch = validated, progress.epoch
-                best = _copy_weights(model)
+            judged = trained if validated is None else validated
+            if judged < progress.best_loss:
+                progress.best_loss, progress.best_epoch = judged, progress.epoch
+                if not schedule.ema:
+                    kept = _copy_weights(model)
             progress.epoch += 1
             progress.seconds += time.monotonic() - started
-            row = (f"{trained:.5f}", f"{validated:.5f}", f"{progress.seconds:.1f}")
+            row = (f"{trained:.5f}", _told(validated), f"{progress.seconds:.1f}")
             progress.curves.append((str(progress.epoch), *row))
-            _save_checkpoint(checkpoint, model, optimiser, best, progress)
+            _save_checkpoint(checkpoint, model, optimiser, kept, progress)
             write_curves(folder, progress.curves, keep_last=schedule.keep_last)
             tell(_describe(progress, schedule))
-    last = float(progress.curves[-1][2])
-    if progress.best_epoch < 0 or (schedule.keep_last and not math.isfinite(last)):
+    if progress.best_epoch < 0 or (schedule.keep_last and not _is_finite(progress.curves[-1])):
         raise StartError(
             f"the validation loss is no number (see {folder / 'curves.tsv'}), so nothing was "
             "learned; look for damaged images among the training scans"
         )
-    if not schedule.keep_last:
-        model.load_state_dict(best)
+    if schedule.ema or not schedule.keep_last:
+        model.load_state_dict(kept)
     model.eval()
     return progress.best_loss
+
+
+def _told(loss: float | None) -> str:
+    return "n/a" if loss is None else f"{loss:.5f}"
+
+
+def _is_finite(row: Sequence[str]) -> bool:
+    """Return whether the losses of a row of the curves are numbers."""
+    return all(math.isfinite(float(loss)) for loss in row[1:3] if loss != "n/a")
 
 
 def _start(
@@ -197,7 +219,7 @@ def _describe(progress: _Progress, schedule: Schedule) -> Epoch:
     return Epoch(
         number=progress.epoch,
         training_loss=float(trained),
-        validation_loss=float(validated),
+        validation_loss=None if validated == "n/a" else float(validated),
         best_loss=progress.best_loss,
         minutes=progress.seconds / 60,
         minutes_left=_minutes_left(progress, schedule),
@@ -221,7 +243,9 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     device: torch.device,
     schedule: Schedule,
+    average: dict[str, Tensor] | None,
 ) -> float:
+    """Train for an epoch, and give its mean loss; the average of the weights follows each step."""
     model.train()
     total, count = 0.0, 0
     mixed = schedule.mixed_precision and _computes_bfloat16(device)
@@ -234,11 +258,29 @@ def _train_epoch(
         total += float(value.detach())
         count += 1
         if count % schedule.accumulate == 0:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            _step(model, optimiser, schedule, average)
     if count % schedule.accumulate:
-        optimiser.step()
+        _step(model, optimiser, schedule, average)
     return total / max(count, 1)
+
+
+def _step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: Schedule,
+    average: dict[str, Tensor] | None,
+) -> None:
+    if schedule.max_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), schedule.max_norm)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    if average is not None:
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                if value.is_floating_point():
+                    average[name].lerp_(value, 1 - schedule.ema)
+                else:
+                    average[name].copy_(value)
 
 
 def _computes_bfloat16(device: torch.device) -> bool:

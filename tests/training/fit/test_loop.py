@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cascade_bids.errors import StartError
 from cascade_bids.training.fit import loop
-from cascade_bids.training.fit.loop import Schedule, constant, cosine, fit, steps
+from cascade_bids.training.fit.loop import Schedule, constant, cosine, fit, polynomial, steps
 
 
 class BrokenError(Exception):
@@ -161,6 +161,7 @@ def test_the_learning_rate_falls_to_0(tmp_path):
         (constant, [1, 1, 1, 1, 1]),
         (cosine, [1, 0.5, 0.2061, 0.0245, 0]),
         (steps, [1, 0.1, 0.01, 0.001, 0.001]),
+        (polynomial, [1, 0.5359, 0.3384, 0.1259, 0]),
     ],
 )
 def test_learning_rates_decay_as_named(decay, factors):
@@ -232,3 +233,84 @@ def test_the_last_weights_are_kept_where_a_schedule_says_so(tmp_path):
     assert same(model.state_dict(), last["model"])
     assert not same(model.state_dict(), last["best"])
     assert not model.training
+
+
+def averaging(**changes):
+    settings = {"max_epochs": 4, "patience": 4, "learning_rate": 1e-2, "ema": 0.9, **changes}
+    return Schedule(**settings)
+
+
+def test_the_average_of_the_weights_is_kept(tmp_path):
+    """With one step an epoch, whose weights can be watched."""
+    model = make_model()
+    seen = [{name: value.clone() for name, value in model.state_dict().items()}]
+
+    def one(epoch):
+        yield next(batches(epoch))
+
+    def watching(model):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return validate(model)
+
+    train(model, tmp_path, batches=one, validate=watching, schedule=averaging())
+    assert len(seen) == 5
+    expected, *later = seen
+    for state in later:
+        expected = {
+            name: 0.9 * value + 0.1 * state[name] if value.is_floating_point() else state[name]
+            for name, value in expected.items()
+        }
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+    assert not same(model.state_dict(), seen[-1])
+    assert not model.training
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_broken_run_goes_on_to_the_same_average(tmp_path, failing):
+    whole = make_model()
+    train(whole, tmp_path / "whole", schedule=averaging())
+
+    def breaking(epoch):
+        for number, batch in enumerate(batches(epoch)):
+            if epoch == failing and number == 10:
+                raise BrokenError
+            yield batch
+
+    with pytest.raises(BrokenError):
+        train(make_model(), tmp_path / "broken", batches=breaking, schedule=averaging())
+    continued = make_model()
+    train(continued, tmp_path / "broken", schedule=averaging())
+    assert same(continued.state_dict(), whole.state_dict())
+
+
+def test_where_nothing_is_held_out_the_training_loss_counts(tmp_path):
+    model = make_model()
+    best = train(model, tmp_path, validate=lambda _: None, schedule=averaging())
+    rows = curves(tmp_path)
+    assert [row["validation_loss"] for row in rows] == ["n/a"] * 4
+    assert best == pytest.approx(min(float(row["training_loss"]) for row in rows), abs=1e-5)
+    with pytest.raises(StartError, match="is no number"):
+        train(
+            make_model(),
+            tmp_path / "other",
+            validate=lambda _: None,
+            loss=lambda output, wanted: F.mse_loss(output, wanted) * math.nan,
+            schedule=averaging(keep_last=True),
+        )
+
+
+def test_a_step_is_no_longer_than_its_gradient_is_let(tmp_path, monkeypatch):
+    monkeypatch.setitem(loop.OPTIMISERS, "SGD", torch.optim.SGD)
+
+    def moved(name, **changes):
+        model = nn.Linear(3, 1)
+        before = [p.detach().clone() for p in model.parameters()]
+        schedule = Schedule(1, 1, 1e-2, optimiser="SGD", decay=constant, **changes)
+        train(model, tmp_path / name, batches=lambda _: [next(batches(0))], schedule=schedule)
+        pairs = zip(model.parameters(), before, strict=True)
+        return float(torch.cat([(a.detach() - b).flatten() for a, b in pairs]).norm())
+
+    torch.manual_seed(0)
+    assert moved("free") > 1.1e-3
+    assert moved("short", max_norm=0.1) == pytest.approx(1e-3, rel=1e-3)

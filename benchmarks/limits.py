@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from weights import CPU, conditions, predict_case, read_cases, show
+from weights import CPU, conditions, is_known, predict_case, read_cases, show
 
 from cascade_bids.lesions.label import CONNECTED
 from cascade_bids.metrics.overlap import dice
@@ -32,15 +32,15 @@ SIZES_MM3 = (0, 10, 50, 250, np.inf)
 def find_card(folds: Path, case: Case) -> MethodCard:
     """Find the card of the fold that left a scan's participant out."""
     cards = (load_card(str(path)) for path in sorted(folds.glob("*/weights/*.json")))
-    return next(card for card in cards if f"sub-{case.scan.subject}" not in card.participants)
+    return next(card for card in cards if not is_known(case, card))
 
 
 def compare_with_itself(reference: np.ndarray) -> dict[str, float]:
-    """Compute the DSC of a mask with itself, changed by one voxel of 1 mm."""
+    """Compute the DSC of a mask with itself, changed by one voxel."""
     return {
         "a layer more": dice(reference, ndimage.binary_dilation(reference)),
         "a layer less": dice(reference, ndimage.binary_erosion(reference)),
-        "moved by 1 mm": dice(reference, np.roll(reference, 1, axis=0)),
+        "moved by a voxel": dice(reference, np.roll(reference, 1, axis=0)),
     }
 
 
@@ -51,28 +51,29 @@ def find_best_threshold(found: Prediction) -> dict[str, float]:
     return {"best threshold": THRESHOLDS[best], "its DSC": scores[best]}
 
 
-def count_by_size(mask: np.ndarray, reference: np.ndarray) -> list[dict[str, object]]:
+def count_by_size(mask: np.ndarray, found: Prediction) -> list[dict[str, object]]:
     """Count of lesions of each size how many are found, and their part of the load."""
-    labels, count = ndimage.label(reference, structure=CONNECTED)
-    volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    found = np.isin(np.arange(1, count + 1), labels[mask])
+    labels, count = ndimage.label(found.lesions, structure=CONNECTED)
+    volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * found.voxel_mm3
+    touched = np.isin(np.arange(1, count + 1), labels[mask])
     rows = []
     for low, high in pairwise(SIZES_MM3):
         chosen = (volumes >= low) & (volumes < high)
         share = volumes[chosen].sum() / volumes.sum()
         row = {"mm3": f"{low:g} to {high:g}", "lesions": int(chosen.sum())}
-        rows.append({**row, "found": int(found[chosen].sum()), "part of load": share})
+        rows.append({**row, "found": int(touched[chosen].sum()), "part of load": share})
     return rows
 
 
-def divide_errors(mask: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def divide_errors(mask: np.ndarray, found: Prediction) -> dict[str, float]:
     """Compute how much of a mask is wrong, ml: at lesions of the other mask, and far from any."""
-    volumes = {"right": (mask & reference).sum() / 1000}
+    reference, voxel_ml = found.lesions, found.voxel_mm3 / 1000
+    volumes = {"right": (mask & reference).sum() * voxel_ml}
     for name, one, other in (("false", mask, reference), ("missed", reference, mask)):
         labels, _ = ndimage.label(one, structure=CONNECTED)
         touching = np.isin(labels, np.setdiff1d(labels[other], [0])) & one
-        volumes[f"{name}, at a lesion"] = (touching & ~other).sum() / 1000
-        volumes[f"{name}, apart"] = (one & ~touching).sum() / 1000
+        volumes[f"{name}, at a lesion"] = (touching & ~other).sum() * voxel_ml
+        volumes[f"{name}, apart"] = (one & ~touching).sum() * voxel_ml
     return volumes
 
 
@@ -87,12 +88,12 @@ def main() -> None:
     for case in read_cases(options.work):
         card = find_card(folds, case)
         stages, condition = load_stages(card, device=CPU), conditions(case)[GIVEN]
-        found = predict_case(stages, case, condition, card).scale(card.temperature)
+        found = predict_case(stages, case, condition, card)
         mask = found.label(card.operating_point) > 0
         own = {"scan": case.label, "DSC": dice(mask, found.lesions), **find_best_threshold(found)}
-        errors = divide_errors(mask, found.lesions)
+        errors = divide_errors(mask, found)
         limits.append({**own, **compare_with_itself(found.lesions), **errors})
-        sizes += [{"scan": case.label, **row} for row in count_by_size(mask, found.lesions)]
+        sizes += [{"scan": case.label, **row} for row in count_by_size(mask, found)]
     facts = pd.DataFrame(limits).set_index("scan").T.reset_index(names="")
     show(f"Limits, {GIVEN}", facts.to_dict("records"))
     show(f"Lesions by size, {GIVEN}", sizes)

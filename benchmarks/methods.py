@@ -40,7 +40,8 @@ def cross_validate(method: str, options: argparse.Namespace) -> pd.DataFrame | N
     if code:
         print(f"{method} failed with exit code {code}, see above")
         return None
-    table = pd.read_csv(out / "evaluation.tsv", sep="\t", dtype={"participant_id": str})
+    scores = out / options.bids_dir.absolute().name / "evaluation.tsv"
+    table = pd.read_csv(scores, sep="\t", dtype={"participant_id": str})
     table.insert(0, "trained_as", method)
     return table.drop(columns=["prediction_file", "reference_file"])
 

@@ -1,4 +1,4 @@
-"""How right the weights of `cascade` are on what they have not learned from.
+"""How right the weights of `perceptrons` are on what they have not learned from.
 
 Usage: python benchmarks/weights.py WORK DATASET LABEL_MAPS --out DIR [--card CARD …] [--folds DIR]
 
@@ -25,13 +25,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascade_bids.bids.scan import Scan
+from cascade_bids.config import InputConfig
 from cascade_bids.metrics.curves import average_precision, count_at_thresholds
 from cascade_bids.metrics.overlap import count_lesions, dice
 from cascade_bids.models.card import MethodCard, load_card
 from cascade_bids.models.cases import Case
 from cascade_bids.models.predict import Stage, load_stages, predict_lesions, predict_stages
+from cascade_bids.models.probabilities import scale_temperature
 from cascade_bids.training.calibration.calibrate import Calibration, check_calibration
-from cascade_bids.training.calibration.out_of_fold import Prediction, predict_synthetic
+from cascade_bids.training.calibration.out_of_fold import (
+    Prediction,
+    bring_to_flair,
+    predict_synthetic,
+)
+from cascade_bids.training.data.datasets import LabelledDataset
 from cascade_bids.training.data.donors import load_donors
 from cascade_bids.training.data.label_maps import load_label_maps
 from cascade_bids.training.synthesis.generator import ScanGenerator, make_synthetic_scan
@@ -58,10 +65,17 @@ def read_cases(work_dir: Path) -> list[Case]:
     settings = json.loads((work_dir / "settings.json").read_text())
     cases = []
     for label in settings["cases"]:
-        subject, *session = (part.split("-", 1)[1] for part in label.split("_"))
+        source, _, own = label.rpartition("/")
+        subject, *session = (part.split("-", 1)[1] for part in own.split("_"))
         scan = Scan(subject, session[0] if session else None, None)
-        cases.append(Case(scan, work_dir / "cases" / label, tuple(settings["contrasts"])))
+        folder = work_dir / "cases" / label
+        cases.append(Case(scan, folder, tuple(settings["contrasts"]), source))
     return cases
+
+
+def is_known(case: Case, card: MethodCard) -> bool:
+    """Return whether weights have learned from a participant; older cards knew no datasets."""
+    return not card.participants.isdisjoint({case.participant, f"sub-{case.scan.subject}"})
 
 
 def keep_contrasts(case: Case, *names: str) -> Callable[[Tensor], Tensor]:
@@ -92,35 +106,35 @@ def conditions(case: Case) -> dict[str, Condition]:
 def predict_case(
     stages: Sequence[Stage], case: Case, condition: Condition, card: MethodCard
 ) -> Prediction:
-    """Predict a scan under a condition, without calibration."""
+    """Predict a scan under a condition, on the grid of its FLAIR."""
     brain = np.array(case.brain)
     channels = condition.change(case.channels) * torch.from_numpy(brain)
     maps = predict_lesions(
         stages,
-        replace(card, temperature=1.0),
+        card,
         dict(zip(case.contrasts, channels.numpy(), strict=True)),
         brain,
         affine=case.affine,
         mirrored=condition.mirrored,
     )
-    return Prediction(maps.probability, np.array(case.reference))
+    return bring_to_flair(maps.probability, case)
 
 
 def calibration_of(card: MethodCard) -> Calibration:
     """Return the calibration of a card."""
-    return Calibration(card.temperature, card.operating_point, card.load_factor, card.confidence)
+    return Calibration(card.operating_point, card.load_factor, card.confidence)
 
 
 def score(found: Prediction, calibration: Calibration) -> dict[str, float]:
     """Score the mask that a calibration makes of a prediction."""
-    mask = found.scale(calibration.temperature).label(calibration.operating_point) > 0
+    mask = found.label(calibration.operating_point) > 0
     counts = count_lesions(mask, found.lesions)
     return {
         "DSC": dice(mask, found.lesions),
         "LTPR": counts.ltpr,
         "LFPR": counts.lfpr,
         "L-F1": counts.lf1,
-        "load_ml": mask.sum() / 1000,
+        "load_ml": found.load_ml(calibration.operating_point),
         "true_ml": found.true_load_ml,
     }
 
@@ -148,7 +162,7 @@ def score_left_out(
             name = f"without {path.parent.parent.name}"
             calibrations["last"] = calibration_of(load_card(str(cards[-1])))
         for case in cases:
-            if f"sub-{case.scan.subject}" in card.participants:
+            if is_known(case, card):
                 continue
             for given, condition in conditions(case).items():
                 found = predict_case(stages, case, condition, card)
@@ -170,8 +184,8 @@ def measure_healthy(card: MethodCard, generator: ScanGenerator) -> list[dict[str
         sample = make_synthetic_scan(anatomies[number % len(anatomies)], [], contrasts, rng)
         channels = zip(contrasts, sample.channels, strict=True)
         maps = predict_stages(stages, sample.to_volume(contrasts), card.combination)
-        found = Prediction(maps.probability, sample.lesions.numpy()).scale(card.temperature)
-        labels = found.label(card.operating_point)
+        probability = scale_temperature(maps.probability, card.temperature)
+        labels = Prediction(probability, sample.lesions.numpy()).label(card.operating_point)
         row = {"contrasts": "+".join(name for name, image in channels if image.any())}
         rows.append({**row, "load_ml": (labels > 0).sum() / 1000, "lesions": int(labels.max())})
     means = pd.DataFrame(rows).mean(numeric_only=True)
@@ -200,7 +214,8 @@ def main() -> None:
     alone = score_left_out(cases, folds, options.card, synthetic=True)
     show("Left-out scans, experts of synthetic scans alone", alone)
     maps = load_label_maps(options.label_maps, options.work / "prepared" / "label-maps")
-    donors = tuple(load_donors(options.dataset))
+    dataset = LabelledDataset(InputConfig(options.dataset), options.dataset)
+    donors = tuple(load_donors(dataset))
     generator = ScanGenerator(cases[0].contrasts, tuple(maps), donors)
     show(f"Healthy heads, {last.name}", measure_healthy(last, generator))
     found = predict_synthetic(
@@ -211,7 +226,11 @@ def main() -> None:
         seed=2 * 10**6,
         count=COVERED,
     )
-    checked = check_calibration(found, calibration_of(last))
+    scaled = [
+        replace(one, probability=scale_temperature(one.probability, last.temperature))
+        for one in found
+    ]
+    checked = check_calibration(scaled, calibration_of(last))
     show(f"Calibration of {last.name} on {COVERED} synthetic scans", [dict(checked)])
 
 

@@ -58,6 +58,19 @@ class Scan:
         return "_".join(f"{prefixes[name]}-{value}" for name, value in self.entities.items())
 
 
+def name_participant(source: str, subject: str) -> str:
+    """Return the name of a participant among those of several datasets, which share labels.
+
+    Examples
+    --------
+    >>> name_participant("openms", "07")
+    'openms/sub-07'
+    >>> name_participant("", "07")
+    'sub-07'
+    """
+    return f"{source}/sub-{subject}" if source else f"sub-{subject}"
+
+
 def patient_scan(flair: Path, others: Mapping[str, Path]) -> Scan:
     """Build a scan from individual images, without BIDS.
 

@@ -26,6 +26,7 @@ from cascade_bids.errors import UsageError
 
 if TYPE_CHECKING:
     from cascade_bids.training.config import TrainConfig
+    from cascade_bids.training.data.datasets import LabelledDataset
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -81,14 +82,20 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 def add_labelled(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add which labelled scans are learned from, and how long; return the group for more."""
     parser.add_argument(
-        "dataset", type=Path, help="BIDS dataset of images and lesion masks, or our derivatives"
+        "datasets",
+        type=Path,
+        nargs="+",
+        metavar="dataset",
+        help="BIDS dataset of images and lesion masks, or our derivatives",
     )
     add_out(parser, "where new files go")
     parser.add_argument(
         "--masks",
         type=Path,
+        nargs="+",
+        default=[],
         metavar="DIR",
-        help="folder of sub-…_label-lesion_mask.nii.gz (default: the dataset)",
+        help="folder of sub-…_label-lesion_mask.nii.gz for each dataset (default: the dataset)",
     )
     add_choice(parser)
     how = parser.add_argument_group("how")
@@ -137,19 +144,14 @@ def train_config(
         )
     )
     for name, folder in written_folders(options.out, options.work_dir).items():
-        for read in filter(None, (options.dataset, options.masks, label_maps, healthy, unlabelled)):
-            require_outside(name, folder, read.resolve())
+        read = (*options.datasets, *options.masks, label_maps, healthy, unlabelled)
+        for path in filter(None, read):
+            require_outside(name, folder, path.resolve())
     start_from = getattr(options, "start_from", None)
     return TrainConfig(
-        inputs=InputConfig(
-            bids_dir=options.dataset.resolve(),
-            participant_labels=tuple(options.participant_label),
-            session_labels=tuple(options.session_label),
-            validate=False,
-        ),
+        datasets=_labelled_datasets(options),
         method=method,
         contrasts=tuple(contrasts),
-        masks_dir=options.masks and options.masks.resolve(),
         preprocess=PreprocessConfig(options.skull_strip, options.random_seed),
         resources=ResourceConfig(
             device=options.device,
@@ -164,3 +166,57 @@ def train_config(
         unlabelled_dir=unlabelled,
         healthy_dir=healthy,
     )
+
+
+def _labelled_datasets(options: argparse.Namespace) -> tuple["LabelledDataset", ...]:
+    """Return the datasets, each with its masks and with those participants that were named."""
+    from cascade_bids.training.data.datasets import LabelledDataset
+
+    folders = [_keep_name(path) for path in options.datasets]
+    names = [folder.name for folder in folders]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise UsageError(
+            f"two datasets have the name {min(twice)}, which tells their participants apart; "
+            "rename a folder, or make a link of another name and give that"
+        )
+    masks = [path.resolve() for path in options.masks] or folders
+    if len(masks) != len(folders):
+        raise UsageError(f"--masks: give one folder for each of the {len(folders)} datasets")
+    chosen = _choose_participants(names, options.participant_label)
+    return tuple(
+        LabelledDataset(
+            InputConfig(
+                bids_dir=folder,
+                participant_labels=chosen[folder.name],
+                session_labels=tuple(options.session_label),
+                validate=False,
+            ),
+            mask,
+        )
+        for folder, mask in zip(folders, masks, strict=True)
+        if chosen[folder.name] or not options.participant_label
+    )
+
+
+def _keep_name(path: Path) -> Path:
+    """Return a path from the root on; a link keeps its own name."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def _choose_participants(
+    datasets: Sequence[str], labels: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the labels that were named of each dataset, ``LABEL`` of one or ``DATASET/LABEL``."""
+    chosen: dict[str, list[str]] = {name: [] for name in datasets}
+    for label in labels:
+        dataset, _, own = label.rpartition("/")
+        if not dataset and len(datasets) == 1:
+            dataset = datasets[0]
+        if dataset not in chosen:
+            raise UsageError(
+                f"--participant-label {label}: give DATASET/LABEL, with one of the datasets "
+                f"{', '.join(datasets)}"
+            )
+        chosen[dataset].append(own)
+    return {name: tuple(found) for name, found in chosen.items()}

@@ -9,7 +9,6 @@ from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
     SimpleInterface,
-    traits,
 )
 
 from cascade_bids.errors import ScanError
@@ -35,7 +34,6 @@ class _ResampleMaskInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="mask")
     grid = File(exists=True, mandatory=True, desc="image on the grid")
     transform = File(exists=True, desc="grid to mask; none if both share a space")
-    may_be_empty = traits.Bool(False, usedefault=True, desc="whether the mask may be empty")
 
 
 class ResampleMask(SimpleInterface):
@@ -46,7 +44,7 @@ class ResampleMask(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.load import load_mask
-        from cascade_bids.preprocess.resample import reaches, resample_mask
+        from cascade_bids.preprocess.resample import resample_mask
 
         grid = nib.Nifti1Image.from_filename(self.inputs.grid)
         transform = (
@@ -54,17 +52,13 @@ class ResampleMask(SimpleInterface):
         )
         path = self.inputs.in_file
         mask = load_mask(Path(path))
-        empty = not np.asarray(mask.dataobj).any()
-        if empty and not self.inputs.may_be_empty:
+        if not np.asarray(mask.dataobj).any():
             raise ScanError(f"the mask {path} is empty; give a whole mask, or leave it out")
         found = resample_mask(mask, grid.shape, grid.affine, transform)
-        if not (empty or np.asarray(found.dataobj).any()):
-            # A tiny lesion may fill less than half of every voxel.
-            tiny = reaches(mask, grid.shape, grid.affine, transform)
-            if not (self.inputs.may_be_empty and tiny):
-                raise ScanError(
-                    f"the mask {path} lies outside of the image; give the mask of this image"
-                )
+        if not np.asarray(found.dataobj).any():
+            raise ScanError(
+                f"the mask {path} lies outside of the image; give the mask of this image"
+            )
         self._results["out_file"] = save_image(found, runtime.cwd, "mask.nii")
         return runtime
 

@@ -327,8 +327,14 @@ def _base_fields(path: Path, entries: Mapping[str, Any], text: str) -> dict[str,
         "stages": tuple(
             _make_stage(path, stage, number) for number, stage in enumerate(stages, start=1)
         ),
-        "participants": frozenset(label.split("_")[0] for label in named),
+        "participants": frozenset(_participant(label) for label in named),
     }
+
+
+def _participant(label: str) -> str:
+    """Return whose scan it is, in its dataset if that is named."""
+    source, slash, own = label.rpartition("/")
+    return source + slash + own.split("_")[0]
 
 
 def _make_stage(path: Path, entry: Any, number: int) -> StageCard:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascade_bids.bids.scan import Scan
+from cascade_bids.bids.scan import Scan, name_participant
 from cascade_bids.errors import ScanError
 from cascade_bids.lesions.spheres import lesion_spheres
 from cascade_bids.models.architectures.patch_classifier import PatchReader
@@ -30,11 +30,24 @@ class Case:
     """Where its arrays are."""
     contrasts: tuple[str, ...]
     """First channels; anatomical coordinates may follow."""
+    source: str = ""
+    """Name of its dataset, where there are several; labels of participants are those of one."""
 
     @property
     def label(self) -> str:
-        """Name of the scan."""
-        return self.scan.label
+        """Name of the scan, in its dataset if that has a name.
+
+        Examples
+        --------
+        >>> Case(Scan("07", "1", None), Path(), (), "openms").label
+        'openms/sub-07_ses-1'
+        """
+        return f"{self.source}/{self.scan.label}" if self.source else self.scan.label
+
+    @property
+    def participant(self) -> str:
+        """Whose scan it is, see `bids.scan.name_participant`."""
+        return name_participant(self.source, self.scan.subject)
 
     @property
     def padded(self) -> Tensor:
@@ -64,9 +77,29 @@ class Case:
         return np.load(self.folder / "lesions.npy", mmap_mode="r")
 
     @property
+    def share(self) -> np.ndarray:
+        """(X, Y, Z) float16, the part of each voxel of the brain that is lesion."""
+        return np.load(self.folder / "share.npy", mmap_mode="r")
+
+    @property
     def reference(self) -> np.ndarray:
-        """(X, Y, Z) bool, the lesions as given, also outside the brain: what is scored against."""
+        """(X, Y, Z) bool on the grid of the FLAIR, the lesions as given, also outside the brain."""
         return np.load(self.folder / "reference.npy", mmap_mode="r")
+
+    @property
+    def reference_affine(self) -> np.ndarray:
+        """(4, 4) of the grid of the FLAIR."""
+        return np.load(self.folder / "reference_affine.npy")
+
+    @property
+    def to_flair(self) -> np.ndarray:
+        """(4, 4) world of the network grid to that of the FLAIR."""
+        return np.load(self.folder / "to_flair.npy")
+
+    @property
+    def slice_mm(self) -> float:
+        """Longest edge of a voxel of the FLAIR, mm."""
+        return float(nib.affines.voxel_sizes(self.reference_affine).max())
 
     @property
     def spheres(self) -> np.ndarray:
@@ -102,9 +135,11 @@ def save_case(
     folder: Path,
     images: Sequence[nib.Nifti1Image],
     brain: nib.Nifti1Image,
-    lesions: nib.Nifti1Image | None,
+    share: nib.Nifti1Image | None,
     *,
     anatomy: nib.Nifti1Image | None,
+    reference: nib.Nifti1Image | None = None,
+    to_flair: np.ndarray | None = None,
 ) -> None:
     """Store a case's arrays; the volume last, so that it is there only when all is.
 
@@ -114,11 +149,17 @@ def save_case(
         Where.
     images
         (X, Y, Z) normalised images on the network grid, in the order of the channels.
-    brain, lesions
-        Masks on the same grid; that of the lesions is empty in a scan without any, and None in one
-        that nobody labelled.
+    brain
+        Mask on the same grid.
+    share
+        The part of each voxel that is lesion, on the same grid, 0 to 1; 0 everywhere in a scan
+        without lesions, and None in one that nobody labelled.
     anatomy
         (X, Y, Z, 6) maps on the same grid that become the last channels, or None.
+    reference
+        Lesion mask on the grid of the FLAIR; that of `share` where this is the network grid.
+    to_flair
+        (4, 4) world of the network grid to that of the FLAIR; None where both are the same.
 
     Raises
     ------
@@ -126,15 +167,20 @@ def save_case(
         When there are lesion voxels, but none in the brain.
     """
     inside = np.asarray(brain.dataobj) > 0
-    given = np.zeros_like(inside) if lesions is None else np.asarray(lesions.dataobj) > 0
-    found = given & inside
-    if given.any() and not found.any():
+    given = np.zeros(inside.shape) if share is None else np.asarray(share.dataobj, np.float32)
+    part = np.where(inside, given, 0)
+    if given.any() and not part.any():
         raise ScanError("the lesion mask has no voxel in the brain; does it lie on the FLAIR?")
+    lesions = part >= 0.5
+    scored = reference or nib.Nifti1Image((given >= 0.5).astype(np.uint8), brain.affine)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "brain.npy", inside)
-    np.save(folder / "lesions.npy", found)
-    np.save(folder / "reference.npy", given)
-    np.save(folder / "spheres.npy", lesion_spheres(found, nib.affines.voxel_sizes(brain.affine)))
+    np.save(folder / "share.npy", part.astype(np.float16))
+    np.save(folder / "lesions.npy", lesions)
+    np.save(folder / "reference.npy", np.asarray(scored.dataobj) > 0)
+    np.save(folder / "reference_affine.npy", scored.affine)
+    np.save(folder / "to_flair.npy", np.eye(4) if to_flair is None else to_flair)
+    np.save(folder / "spheres.npy", lesion_spheres(lesions, nib.affines.voxel_sizes(brain.affine)))
     np.save(folder / "affine.npy", brain.affine)
     stacked = np.stack([np.asarray(image.dataobj, dtype=np.float32) for image in images])
     if anatomy is not None:

@@ -103,6 +103,9 @@ class TrainingData(Protocol):
     def crops(self, window: Sequence[int]) -> Batches:
         """Return batches of crops of `window` voxels."""
 
+    def augmented_crops(self, window: Sequence[int], *, cascaded: bool) -> Batches:
+        """Return batches of augmented crops of `window` voxels, with what the stages before say."""
+
     def voxels(self, describe: DescribeVoxels, needed: Sequence[ScanKind]) -> tuple[Voxels, Voxels]:
         """Return voxels of drawn scans, to learn from and to validate on."""
 

@@ -179,10 +179,28 @@ def resample_mask(
     return make_mask(part >= 0.5, affine)
 
 
-def reaches(
+def resample_share(
     mask: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
-) -> bool:
-    """Return whether any voxel centre of a mask lies within a grid; parameters as of `resample`."""
-    to_grid = np.linalg.inv(transform @ affine) @ mask.affine
-    voxels = nib.affines.apply_affine(to_grid, np.argwhere(np.asarray(mask.dataobj) > 0))
-    return bool(((voxels > -0.5) & (voxels < np.array(shape) - 0.5)).all(axis=1).any())
+) -> nib.Nifti1Image:
+    """Resample a mask to the part of each voxel that it fills; parameters as of `resample`.
+
+    Between thick slices the part changes linearly, as what is interpolated between them does.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32 on the grid, 0 to 1; 0 everywhere for an empty mask.
+
+    Raises
+    ------
+    ValueError
+        When the mask holds something, but nothing of it lies on the grid.
+    """
+    found = resample(mask, shape, affine, transform, order=1)
+    if np.asarray(mask.dataobj).any() and not np.asarray(found.dataobj).any():
+        to_grid = np.linalg.inv(transform @ affine) @ mask.affine
+        voxels = nib.affines.apply_affine(to_grid, np.argwhere(np.asarray(mask.dataobj) > 0))
+        # A tiny lesion may lie between the centres of the grid.
+        if not ((voxels > -0.5) & (voxels < np.array(shape) - 0.5)).all(axis=1).any():
+            raise ValueError("lies outside of the image; give the mask of this image")
+    return found

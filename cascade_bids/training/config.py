@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
+from cascade_bids.config import PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.models.card import MethodCard, ModelCard
 from cascade_bids.models.predict import Stage, load_stages
+from cascade_bids.training.data.datasets import LabelledDataset
 from cascade_bids.training.fit.loop import Schedule
 from cascade_bids.training.recipes import Recipe, find_recipe
 
@@ -17,14 +18,12 @@ from cascade_bids.training.recipes import Recipe, find_recipe
 class TrainConfig:
     """Settings of a training."""
 
-    inputs: InputConfig
-    """Which scans to learn from."""
+    datasets: tuple[LabelledDataset, ...]
+    """What to learn from; no two have the same name."""
     method: str
     """Name of a recipe."""
     contrasts: tuple[str, ...]
     """Channels of the networks, in this order."""
-    masks_dir: Path | None
-    """Where the lesion masks are; the dataset when None."""
     preprocess: PreprocessConfig
     """How scans are brought to the network grid; its seed is that of the training too."""
     resources: ResourceConfig
@@ -43,11 +42,6 @@ class TrainConfig:
     """Raw scans that nobody labelled, for a method that learns from scans that are changed."""
     healthy_dir: Path | None = None
     """T1w of healthy heads with MUSE labels, for a method that learns from synthetic scans."""
-
-    @property
-    def named_participants(self) -> set[str]:
-        """Participants who were named, without ``sub-``."""
-        return {label.removeprefix("sub-") for label in self.inputs.participant_labels}
 
     @property
     def has_synthetic(self) -> bool:

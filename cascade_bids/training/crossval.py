@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -37,11 +37,19 @@ from cascade_bids.training.train import SCORES, start_training
 
 log = logging.getLogger(__name__)
 
-SPACE = "network"
-"""Space of the masks: the network grid of each scan."""
+
+class Scored(NamedTuple):
+    """What a cross-validation found in the scans of one dataset, as two BIDS derivatives."""
+
+    source: str
+    """Name of the dataset."""
+    predictions: Path
+    """Found masks and probability maps, on the grids of the FLAIRs."""
+    references: Path
+    """Reference masks."""
 
 
-def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path, Path]:
+def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> list[Scored]:
     """Train a method for each fold on the others, and segment the fold's scans.
 
     A fold that the work folder has is not trained again.
@@ -51,14 +59,14 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
     config
         What to train on what.
     folds
-        ``loo`` leaves out one participant at a time; a number makes so many folds.
+        As of `folds.make_folds`.
     out_dir
-        Where the found and the reference masks go, as two BIDS derivatives that can be evaluated.
+        Where the masks of each dataset go, in a folder of its name.
 
     Returns
     -------
-    tuple of Path
-        Folder of the found masks and probability maps, folder of the reference masks.
+    list of Scored
+        One for each dataset.
 
     Raises
     ------
@@ -81,10 +89,15 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
                 f"without {', '.join(sorted(fold.left_out))} no scan has a lesion to learn from; "
                 "take fewer --folds, or add a participant with lesions"
             )
-    predictions, references = out_dir / "predictions", out_dir / "references"
-    for folder in (predictions, references):
-        _refuse_others(folder, cases)
-        _describe(folder, config.method)
+    sources = dict.fromkeys(case.source for case in cases)
+    scored = {
+        source: Scored(source, out_dir / source / "predictions", out_dir / source / "references")
+        for source in sources
+    }
+    for one in scored.values():
+        for folder in (one.predictions, one.references):
+            _refuse_others(folder, [case for case in cases if case.source == one.source])
+            _describe(folder, config.method)
     for fold in parted:
         if is_done(fold, recipe):
             log.info("%s is done already", fold.name)
@@ -97,13 +110,11 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> tuple[Path
         if overall is not None:
             rewrite_card(fold.weights / f"{config.method}.json", calibration.to_card())
         for case in fold.tested:
-            _write(
-                case, read_prediction(fold.prediction(case)), calibration, predictions, references
-            )
-    scores = {case.label: _score(predictions, case) for case in cases}
+            _write(case, read_prediction(fold.prediction(case)), calibration, scored[case.source])
+    scores = {case.label: _score(scored[case.source].predictions, case) for case in cases}
     result = {"folds": folds, "scans": scores, "calibration": overall and overall.to_card()}
     write_text(config.work_dir / SCORES, json.dumps(result, indent=2))
-    return predictions, references
+    return list(scored.values())
 
 
 def _train_fold(
@@ -135,13 +146,15 @@ def _train_fold(
         predict_synthetic(
             stages, generator, fold.synthetic, combination=recipe.combination, seed=seed
         )
-    predict_left_out(fold, stages, recipe)
+    predict_left_out(fold, stages, recipe, config.contrasts)
 
 
 def _warn_of_known(cards: Sequence[ModelCard], cases: Sequence[Case]) -> None:
     """Warn when other weights have learned from someone who is to be left out."""
     for card in cards:
-        both = sorted(card.participants & {f"sub-{case.scan.subject}" for case in cases})
+        # Cards of before knew no datasets.
+        names = {name for c in cases for name in (c.participant, f"sub-{c.scan.subject}")}
+        both = sorted(card.participants & names)
         if both:
             log.warning(
                 "%s has learned from %s; if they are the participants of these names here, their "
@@ -154,45 +167,43 @@ def _warn_of_known(cards: Sequence[ModelCard], cases: Sequence[Case]) -> None:
 def _refuse_others(folder: Path, cases: Sequence[Case]) -> None:
     """Refuse a folder with masks of further scans, which would be scored with the others."""
     anyone = (Scan("*", None, None), Scan("*", "*", None))
-    patterns = [output_path(Path(), scan, "lesion_mask", space=SPACE) for scan in anyone]
+    patterns = [output_path(Path(), scan, "lesion_mask") for scan in anyone]
     found = {path for pattern in patterns for path in folder.glob(str(pattern))}
-    others = found - {output_path(folder, c.scan, "lesion_mask", space=SPACE) for c in cases}
+    others = found - {output_path(folder, case.scan, "lesion_mask") for case in cases}
     if others:
         raise UsageError(
             f"{min(others)} is of another cross-validation; give another --out, or empty it"
         )
 
 
-def _write(
-    case: Case, found: Prediction, calibration: Calibration, predictions: Path, references: Path
-) -> None:
+def _write(case: Case, found: Prediction, calibration: Calibration, scored: Scored) -> None:
     """Write the probability map and the mask of a scan, and its reference."""
-    scaled = found.scale(calibration.temperature)
-    labels = scaled.label(calibration.operating_point)
+    labels = found.label(calibration.operating_point)
     mask, probseg, reference = (
-        output_path(root, case.scan, name, space=SPACE)
+        output_path(root, case.scan, name)
         for root, name in (
-            (predictions, "lesion_mask"),
-            (predictions, "lesion_probseg"),
-            (references, "lesion_mask"),
+            (scored.predictions, "lesion_mask"),
+            (scored.predictions, "lesion_probseg"),
+            (scored.references, "lesion_mask"),
         )
     )
-    _save(probseg, scaled.probability.astype(np.float32), case.affine)
-    _save_mask(mask, labels > 0, case.affine)
-    _save_mask(reference, found.lesions, case.affine)
+    _save(probseg, found.probability.astype(np.float32), case.reference_affine)
+    _save_mask(mask, labels > 0, case.reference_affine)
+    _save_mask(reference, found.lesions, case.reference_affine)
 
 
 def _score(predictions: Path, case: Case) -> dict[str, float]:
     """Score the found mask of a scan for the card."""
-    mask = output_path(predictions, case.scan, "lesion_mask", space=SPACE)
-    found, lesions = np.asarray(nib.Nifti1Image.from_filename(mask).dataobj) > 0, case.reference
+    image = nib.Nifti1Image.from_filename(output_path(predictions, case.scan, "lesion_mask"))
+    found, lesions = np.asarray(image.dataobj) > 0, case.reference
+    voxel_ml = abs(np.linalg.det(image.affine[:3, :3])) / 1000
     ltpr, lfpr = lesion_detection(found, lesions)
     return {
         "dice": round(dice(found, lesions), 4),
         "ltpr": round(ltpr, 4),
         "lfpr": round(lfpr, 4),
-        "load_ml": round(float(found.sum()) / 1000, 2),
-        "reference_load_ml": round(float(lesions.sum()) / 1000, 2),
+        "load_ml": round(float(found.sum() * voxel_ml), 2),
+        "reference_load_ml": round(float(lesions.sum() * voxel_ml), 2),
     }
 
 

@@ -78,6 +78,7 @@ def finetune(config: TrainConfig, source: MethodCard, name: str, out_dir: Path) 
                 stage=number,
                 recipe=recipe,
                 cases=cases,
+                contrasts=source.contrasts,
                 learn=learn.learn,
                 before=tuple(stages),
                 folder=config.work_dir / "adapted" / f"stage{number}",

@@ -1,11 +1,9 @@
 """The folds of a cross-validation: who is left out, and what is kept of each."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from sklearn.model_selection import GroupKFold
 
 from cascade_bids.errors import UsageError
 from cascade_bids.models.cases import Case
@@ -18,7 +16,7 @@ class Fold:
     name: str
     """What progress calls it."""
     left_out: frozenset[str]
-    """Participants, without ``sub-``."""
+    """Participants, see `bids.scan.name_participant`."""
     tested: tuple[Case, ...]
     """Their scans."""
     learned: tuple[Case, ...]
@@ -38,34 +36,35 @@ class Fold:
 
     def prediction(self, case: Case, hidden: Sequence[str] = ()) -> Path:
         """Return the file of its prediction of a scan with some contrasts hidden."""
-        name = f"{case.label}_without-{'+'.join(hidden)}" if hidden else case.label
-        return self.folder / "found" / f"{name}.npz"
+        without = f"_without-{'+'.join(hidden)}" if hidden else ""
+        return self.folder / "found" / case.source / f"{case.scan.label}{without}.npz"
 
 
 def split_cases(cases: Sequence[Case], folds: str, folder: Path) -> list[Fold]:
     """Split cases into the folds of `make_folds`, each with a folder of its own."""
-    parted = make_folds([case.scan.subject for case in cases], folds)
+    parted = make_folds({case.participant: case.source for case in cases}, folds)
     return [
         Fold(
-            f"sub-{min(left_out)}" if len(left_out) == 1 else f"fold {number} of {len(parted)}",
+            min(left_out) if len(left_out) == 1 else f"fold {number} of {len(parted)}",
             frozenset(left_out),
-            tuple(case for case in cases if case.scan.subject in left_out),
-            tuple(case for case in cases if case.scan.subject not in left_out),
+            tuple(case for case in cases if case.participant in left_out),
+            tuple(case for case in cases if case.participant not in left_out),
             folder / _fold_name(left_out),
         )
         for number, left_out in enumerate(parted, start=1)
     ]
 
 
-def make_folds(subjects: Sequence[str], folds: str) -> list[set[str]]:
+def make_folds(sources: Mapping[str, str], folds: str) -> list[set[str]]:
     """Share participants among folds; all scans of a participant stay together.
 
     Parameters
     ----------
-    subjects
-        Participant of each scan.
+    sources
+        Each participant's dataset.
     folds
-        ``loo`` or a number.
+        ``loo``, ``source`` for all participants of a dataset at a time, or a number, of folds that
+        share the participants of each dataset as evenly as possible.
 
     Returns
     -------
@@ -75,27 +74,37 @@ def make_folds(subjects: Sequence[str], folds: str) -> list[set[str]]:
     Raises
     ------
     UsageError
-        When `folds` is neither, or there are fewer participants than folds.
+        When `folds` is none of these, or there are fewer participants or datasets than folds.
 
     Examples
     --------
-    >>> [sorted(fold) for fold in make_folds(["1", "1", "2", "3"], "2")]
-    [['1', '3'], ['2']]
+    >>> [sorted(fold) for fold in make_folds({"a/1": "a", "a/2": "a", "b/1": "b"}, "2")]
+    [['a/1', 'b/1'], ['a/2']]
+    >>> [sorted(fold) for fold in make_folds({"a/1": "a", "a/2": "a", "b/1": "b"}, "source")]
+    [['a/1', 'a/2'], ['b/1']]
     """
-    different = list(dict.fromkeys(subjects))
-    count = len(different) if folds == "loo" else int(folds) if folds.isdecimal() else 0
-    if not 2 <= count <= len(different):
+    if folds == "source":
+        parted = [
+            {name for name, of in sources.items() if of == one} for one in _unique(sources.values())
+        ]
+        if len(parted) < 2:
+            raise UsageError("--folds source: there is one dataset; give several, or loo")
+        return parted
+    count = len(sources) if folds == "loo" else int(folds) if folds.isdecimal() else 0
+    if not 2 <= count <= len(sources):
         raise UsageError(
-            f"--folds {folds}: give loo, or a number from 2 to that of the participants with a "
-            f"mask, which is {len(different)}"
+            f"--folds {folds}: give loo, source, or a number from 2 to that of the participants "
+            f"with a mask, which is {len(sources)}"
         )
-    # A participant is one sample however many scans there are.
-    parts = GroupKFold(count).split(different, groups=range(len(different)))
-    order = sorted(sorted(numbers) for _, numbers in parts)
-    return [{different[number] for number in numbers} for numbers in order]
+    grouped = [p for one in _unique(sources.values()) for p, of in sources.items() if of == one]
+    return [set(grouped[first::count]) for first in range(count)]
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _fold_name(left_out: set[str]) -> str:
     """Return the name of a fold: its participants, or their hash where these are too many."""
-    name = "-".join(sorted(left_out))
+    name = "+".join(sorted(left_out)).replace("/", "_")
     return name if len(name) <= 100 else hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -3,16 +3,20 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
+from cascade_bids.models.architectures.cascade import WINDOW, CascadeUNet
 from cascade_bids.training.config import TrainConfig
-from cascade_bids.training.synthesis.sample import Sample
+from cascade_bids.training.fit.augmented_crops import AugmentedCrops
+from cascade_bids.training.synthesis.generator import ScanGenerator
 from cascade_bids.training.train import start_training
 
 log = logging.getLogger(__name__)
@@ -43,23 +47,44 @@ def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
         When a scan cannot be prepared.
     """
     recipe = config.find_recipe()
-    if not recipe.learns_from_synthetic:
+    cascade = issubclass(recipe.architecture, CascadeUNet)
+    if not (cascade or recipe.learns_from_synthetic):
         raise UsageError(f"{config.method} learns from scans as they are; there is nothing to draw")
-    _, _, generator = start_training(config, recipe, source=config.start_from)
-    assert generator is not None
+    _, cases, generator = start_training(config, recipe, source=config.start_from)
     seed = config.preprocess.random_seed
+    crops = AugmentedCrops(cases, config.contrasts, WINDOW, seed)
     samples = []
     for number in range(seed, seed + count):
         log.info("drawing sample %d", number)
-        rng = torch.Generator().manual_seed(number)
-        kind = generator.kinds[number % len(generator.kinds)]
-        samples.append((str(number), generator.draw(rng, kind)))
+        shown = _draw_sample(generator, number) if generator else _show_crop(*crops[number])
+        samples.append((str(number), shown))
     path = out_dir / "samples.png"
     draw_sheet(samples, config.contrasts, path)
     return path
 
 
-def draw_sheet(samples: Sequence[tuple[str, Sample]], contrasts: Sequence[str], path: Path) -> None:
+class Shown(NamedTuple):
+    """What is drawn of a sample."""
+
+    channels: Tensor
+    """(C, X, Y, Z) float32, z-scores."""
+    brain: Tensor
+    """(X, Y, Z) bool."""
+    lesions: Tensor
+    """(X, Y, Z) bool."""
+
+
+def _draw_sample(generator: ScanGenerator, number: int) -> Shown:
+    rng = torch.Generator().manual_seed(number)
+    sample = generator.draw(rng, generator.kinds[number % len(generator.kinds)])
+    return Shown(sample.channels, sample.brain, sample.lesions)
+
+
+def _show_crop(inputs: Tensor, target: Tensor) -> Shown:
+    return Shown(inputs[:-1], inputs[-1] > 0, target[0] >= 0.5)
+
+
+def draw_sheet(samples: Sequence[tuple[str, Shown]], contrasts: Sequence[str], path: Path) -> None:
     """Draw two slices of each sample: every contrast, and FLAIR with the lesions outlined.
 
     Parameters

@@ -8,11 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cascade_bids.bids.scan import name_participant
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.cases import Case
 from cascade_bids.models.training_data import ScanKind
 from cascade_bids.training.config import TrainConfig
+from cascade_bids.training.data.datasets import LabelledDataset
 from cascade_bids.training.data.donors import Donor, load_donors
 from cascade_bids.training.data.healthy import (
     HealthyScan,
@@ -73,7 +75,7 @@ def find_sources(config: TrainConfig) -> Sources:
             unlabelled = find_unlabelled(
                 config.unlabelled_dir,
                 config.contrasts,
-                masks_dirs=[path for path in (config.unlabelled_dir, config.masks_dir) if path],
+                masks_dirs=[config.unlabelled_dir, *(one.masks_dir for one in config.datasets)],
                 work_dir=_prepared(config) / "unlabelled",
             )
     return Sources(maps, healthy, unlabelled)
@@ -95,7 +97,7 @@ def _prepared(config: TrainConfig) -> Path:
 
 def _leave_out_patients(scans: Sequence[HealthyScan], config: TrainConfig) -> list[HealthyScan]:
     """Leave out participants of whom there is a lesion mask, healthy or not: they are labelled."""
-    folders = [config.masks_dir or config.inputs.bids_dir, config.healthy_dir]
+    folders = {config.healthy_dir, *(one.masks_dir for one in config.datasets)}
     masks = chain.from_iterable(
         folder.rglob("sub-*_label-lesion_mask.nii*") for folder in folders if folder
     )
@@ -148,7 +150,7 @@ def start_generator(
         {
             **sources.digests(),
             "donors of lesions": {
-                one.subject: digest(one.mask.numpy().tobytes()) for one in donors
+                one.participant: digest(one.mask.numpy().tobytes()) for one in donors
             },
             "unlabelled scans": {case.label: fingerprint(case) for case in sources.unlabelled},
         },
@@ -158,16 +160,32 @@ def start_generator(
     )
 
 
+def _share_masks(
+    config: TrainConfig, dataset: LabelledDataset, real: Sequence[RealScan]
+) -> set[str]:
+    """Return whose masks would be taken for the dataset's, but are of one with the same folder."""
+    others = {
+        other.source
+        for other in config.datasets
+        if other.masks_dir.is_relative_to(dataset.masks_dir)
+        or dataset.masks_dir.is_relative_to(other.masks_dir)
+    } - {dataset.source}
+    return {
+        name_participant(dataset.source, one.case.scan.subject)
+        for one in real
+        if one.case.source in others
+    }
+
+
 def _gather_donors(config: TrainConfig, real: Sequence[RealScan]) -> list[Donor]:
     """Return the lesions of labelled scans, and of masks whose scans are not there."""
     donors = [one.donor for one in real if one.case.lesions.any()]
-    known = {donor.subject for donor in donors}
-    donors += [
-        donor
-        for donor in load_donors(config.masks_dir or config.inputs.bids_dir)
-        if donor.subject not in known
-        and (not config.inputs.participant_labels or donor.subject in config.named_participants)
-    ]
+    known = {donor.participant for donor in donors}
+    for dataset in config.datasets:
+        foreign = _share_masks(config, dataset, real)
+        donors += [
+            donor for donor in load_donors(dataset) if donor.participant not in known | foreign
+        ]
     if not donors:
         raise UsageError(
             "there is no lesion to paint: no lesion mask of a scan that can be learned from, and "

@@ -13,6 +13,8 @@ from cascade_bids.models.cases import Case
 from cascade_bids.models.network import CandidateRule, LesionNetwork
 from cascade_bids.models.predict import Stage
 from cascade_bids.models.training_data import Batches, DescribeVoxels, Loss, ScanKind, Voxels
+from cascade_bids.training.fit.augmented_crops import AugmentedBatches, AugmentedCrops
+from cascade_bids.training.fit.cascaded import CascadedBatches
 from cascade_bids.training.fit.crops import CropBatches
 from cascade_bids.training.fit.loop import Schedule, fit
 from cascade_bids.training.fit.patches import PatchBatches, draw_voxels
@@ -34,6 +36,8 @@ class StageData:
     """Of the method."""
     cases: Sequence[Case]
     """Labelled scans."""
+    contrasts: Sequence[str]
+    """Channels of the network, in this order."""
     learn: CandidateRule
     """Which voxels without lesion are learned from."""
     before: Sequence[Stage]
@@ -64,7 +68,7 @@ class StageData:
     @property
     def labelled_participants(self) -> int:
         """How many participants with labelled scans the generator draws from."""
-        return len({one.case.scan.subject for one in self._required_generator.real})
+        return len({one.case.participant for one in self._required_generator.real})
 
     @property
     def _required_generator(self) -> ScanGenerator:
@@ -82,6 +86,12 @@ class StageData:
     def crops(self, window: Sequence[int]) -> CropBatches:
         """Return batches of crops of `window` voxels."""
         return CropBatches(self.cases, window, self.batch_size, self.seed)
+
+    def augmented_crops(self, window: Sequence[int], *, cascaded: bool) -> Batches:
+        """Return batches of augmented crops of `window` voxels, with what the stages before say."""
+        crops = AugmentedCrops(self.cases, self.contrasts, tuple(window), self.seed)
+        batches = AugmentedBatches(crops, self.batch_size)
+        return CascadedBatches(batches, self.before, self.learn) if cascaded else batches
 
     def voxels(self, describe: DescribeVoxels, needed: Sequence[ScanKind]) -> tuple[Voxels, Voxels]:
         """Return voxels of drawn scans, to learn from and to validate on.
@@ -106,12 +116,12 @@ class StageData:
     def train(self, network: nn.Module, batches: Batches, loss: Loss) -> None:
         """Train a network in place, and leave it in evaluation mode."""
 
-        def validate(model: nn.Module) -> float:
+        def validate(model: nn.Module) -> float | None:
             losses = [
                 float(loss(model(inputs.to(self.device)), target.to(self.device)))
                 for inputs, target in batches.validate()
             ]
-            return float(np.mean(losses))
+            return float(np.mean(losses)) if losses else None
 
         schedule = self.schedule
         if self.generator is not None and schedule.max_minutes is not None:

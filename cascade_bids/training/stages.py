@@ -18,7 +18,6 @@ from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.stage_data import StageData
 from cascade_bids.training.synthesis.generator import ScanGenerator
 from cascade_bids.training.synthesis.ignore_mask import find_ignore_masks
-from cascade_bids.training.synthesis.sample import optional_contrasts
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,7 @@ def _train_round(
             stage=number,
             recipe=recipe,
             cases=training.cases,
+            contrasts=contrasts,
             learn=stage.learn,
             before=tuple(stages),
             folder=work_dir / f"stage{number}",
@@ -207,7 +207,7 @@ def save_stages(
             "task": FIND_LESIONS,
             "source": recipe.source,
             "contrasts": list(contrasts),
-            "optional": optional_contrasts(contrasts) if recipe.learns_from_synthetic else [],
+            "optional": list(recipe.may_lack(contrasts)),
             "normalisation": NORMALISATION,
             "anatomy": recipe.takes_anatomy,
             "sphere_head": recipe.has_spheres,

@@ -189,9 +189,9 @@ def start_training(
     # Before the scans are prepared, since they would take the place of the other training's.
     require_same(config.work_dir, {**settings, **sources.digests()})
     cases = prepare_cases(
-        config.inputs,
+        config.datasets,
         config.contrasts,
-        masks_dir=config.masks_dir,
+        optional=recipe.optional,
         preprocess=config.preprocess,
         resources=config.resources,
         work_dir=config.work_dir,

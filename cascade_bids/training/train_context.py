@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cascade_bids.config import VERSION, ResourceConfig
+from cascade_bids.config import VERSION, InputConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing
 from cascade_bids.models.architectures.context import ContextNetwork
@@ -19,6 +19,7 @@ from cascade_bids.models.architectures.losses import masked_dice_cross_entropy
 from cascade_bids.models.device import prepare_device
 from cascade_bids.models.training_data import Batch, ScanKind
 from cascade_bids.models.weights import NORMALISATION, save_method
+from cascade_bids.training.data.datasets import LabelledDataset
 from cascade_bids.training.data.donors import Donor, load_donors
 from cascade_bids.training.data.label_maps import load_label_maps
 from cascade_bids.training.fit.loop import Schedule, fit
@@ -122,7 +123,7 @@ def train_context(
     generator = ScanGenerator(
         CONTRASTS, tuple(load_label_maps(label_maps_dir, work_dir / "label-maps")), donors
     )
-    masks = {one.subject: digest(one.mask.numpy().tobytes()) for one in donors}
+    masks = {one.participant: digest(one.mask.numpy().tobytes()) for one in donors}
     claim(work_dir, {**settings, "donors of lesions": masks})
     torch.manual_seed(1000 * seed + 1)
     network = ContextNetwork(len(CONTRASTS)).to(device)
@@ -141,19 +142,21 @@ def train_context(
 
 def _choose_donors(folder: Path, without: Sequence[str]) -> tuple[Donor, ...]:
     """Read the lesion masks of all but some participants."""
-    donors = load_donors(folder)
+    donors = load_donors(LabelledDataset(InputConfig(folder), folder))
     if not donors:
         raise UsageError(f"no lesion mask in the space of an MNI template in {folder}")
-    known = {donor.subject for donor in donors}
-    unknown = sorted(set(without) - known)
+    labels = [donor.participant.rpartition("/sub-")[2] for donor in donors]
+    unknown = sorted(set(without) - set(labels))
     if unknown:
         raise UsageError(
             f"--without: no lesions of {', '.join(unknown)} in {folder}; there are: "
-            f"{', '.join(sorted(known))}"
+            f"{', '.join(sorted(set(labels)))}"
         )
-    if known <= set(without):
+    named = zip(labels, donors, strict=True)
+    kept = tuple(donor for label, donor in named if label not in without)
+    if not kept:
         raise UsageError("--without leaves out everyone, so there are no lesions to learn")
-    return tuple(donor for donor in donors if donor.subject not in without)
+    return kept
 
 
 def _card(generator: ScanGenerator, seed: int) -> dict[str, Any]:

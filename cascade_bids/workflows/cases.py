@@ -9,7 +9,6 @@ from nipype import Workflow
 from cascade_bids.config import CONTRASTS, PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError
 from cascade_bids.interfaces.cases import SaveCase
-from cascade_bids.interfaces.masks import ResampleMask
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.cases import Case
 from cascade_bids.workflows.execution import run_workflow, workflow_name
@@ -96,14 +95,11 @@ def init_case_wf(case: Case, mask: Path | None, settings: CaseSettings) -> Workf
     save.inputs.order = list(case.contrasts)
     wf.connect(prepare, "out_files", save, "in_files")
     wf.connect(prepare, "brain", save, "brain")
+    wf.connect(gridded.align, "rigid", save, "rigid")
+    save.inputs.flair = str(case.scan.images["FLAIR"])
     if mask is not None:
         # The mask is assumed to be in FLAIR space, whatever its grid.
-        lesions = step(
-            ResampleMask(in_file=str(mask.resolve()), may_be_empty=True), "resample_lesions"
-        )
-        wf.connect(prepare, "brain", lesions, "grid")
-        wf.connect(gridded.align, "rigid", lesions, "transform")
-        wf.connect(lesions, "out_file", save, "lesions")
+        save.inputs.lesions = str(mask.resolve())
     if settings.anatomy:
         wf.connect(*connect_anatomy(wf, gridded), save, "anatomy")
     return wf

@@ -4,9 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import ScanError
+from cascade_bids.interfaces.cases import SaveCase
 from cascade_bids.interfaces.masks import ResampleMask
 from cascade_bids.interfaces.preprocess import Prepare, ResampleProbability
+from cascade_bids.models.cases import Case
 from cascade_bids.transforms import write_transform
 
 from ..preprocess.small_images import SHAPE, moved, noise, rigid
@@ -57,29 +60,11 @@ def test_a_nifti_2_mask_is_accepted(tmp_path, image, brain):
     np.testing.assert_array_equal(nib.load(found).dataobj, nib.load(brain).dataobj)
 
 
-def test_only_a_lesion_mask_may_be_empty(tmp_path, image):
+def test_an_empty_mask_is_named(tmp_path, image):
     mask = tmp_path / "mask.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), noise().affine), mask)
-    node = ResampleMask(in_file=mask, grid=image, may_be_empty=True)
-    assert not np.any(nib.load(node.run(cwd=str(tmp_path)).outputs.out_file).dataobj)
     with pytest.raises(ScanError, match=r"mask\.nii\.gz is empty; give a whole mask"):
         ResampleMask(in_file=mask, grid=image).run(cwd=str(tmp_path))
-
-
-def test_a_lesion_too_small_for_the_grid_is_no_lesion_but_one_beyond_it_is_a_mistake(
-    tmp_path, image
-):
-    fine = nib.affines.rescale_affine(noise().affine, SHAPE, 0.25, np.multiply(SHAPE, 4))
-    values = np.zeros(np.multiply(SHAPE, 4), np.uint8)
-    values[20, 20, 20] = 1
-    mask = tmp_path / "mask.nii.gz"
-    nib.save(nib.Nifti1Image(values, fine), mask)
-    node = ResampleMask(in_file=mask, grid=image, may_be_empty=True)
-    assert not np.any(nib.load(node.run(cwd=str(tmp_path)).outputs.out_file).dataobj)
-    fine[:3, 3] += 1000
-    nib.save(nib.Nifti1Image(values, fine), mask)
-    with pytest.raises(ScanError, match="lies outside of the image"):
-        ResampleMask(in_file=mask, grid=image, may_be_empty=True).run(cwd=str(tmp_path))
 
 
 def test_a_damaged_mask_is_named(tmp_path, image, brain):
@@ -93,3 +78,66 @@ def test_a_mask_of_another_place_is_named(tmp_path, image, brain):
     nib.save(moved(nib.load(brain), rigid(shift_mm=(500, 0, 0))), elsewhere)
     with pytest.raises(ScanError, match=r"elsewhere\.nii\.gz lies outside of the image"):
         ResampleMask(in_file=elsewhere, grid=image).run(cwd=str(tmp_path))
+
+
+@pytest.fixture
+def save(tmp_path, image, brain):
+    """Store a case whose FLAIR lies 4 mm beside the network grid and has twice as thick slices."""
+    motion = rigid(shift_mm=(4, 0, 0))
+    write_transform(motion, tmp_path / "rigid.txt")
+    affine = motion @ noise().affine @ np.diag([1.0, 1, 2, 1])
+    values = noise((12, 14, 5), np.float32, affine)
+    nib.save(values, tmp_path / "flair.nii.gz")
+
+    def saved(lesions=None):
+        files = {"flair": tmp_path / "flair.nii.gz", "rigid": tmp_path / "rigid.txt"}
+        if lesions is not None:
+            files["lesions"] = tmp_path / "mask.nii.gz"
+            nib.save(lesions, files["lesions"])
+        node = SaveCase(
+            in_files=[image],
+            contrasts=["FLAIR"],
+            order=["FLAIR"],
+            brain=brain,
+            folder=str(tmp_path / "case"),
+            **files,
+        )
+        node.run(cwd=str(tmp_path))
+        return Case(Scan("1", None, None), tmp_path / "case", ("FLAIR",))
+
+    saved.grid = values.shape, affine
+    return saved
+
+
+def test_a_case_has_its_lesions_on_the_grids_of_the_flair_and_of_the_network(save):
+    shape, affine = save.grid
+    given = np.zeros(shape, np.uint8)
+    given[4:6, 5:8, 2] = 1
+    case = save(nib.Nifti1Image(given, affine))
+    np.testing.assert_array_equal(case.reference, given > 0)
+    np.testing.assert_allclose(case.reference_affine, affine)
+    np.testing.assert_allclose(case.to_flair, rigid(shift_mm=(4, 0, 0)))
+    # A slice of the FLAIR is one of the network grid, and the half of those beside it.
+    expected = np.zeros(SHAPE)
+    expected[4:6, 5:8, 3:6] = (0.5, 1, 0.5)
+    np.testing.assert_allclose(case.share, expected, atol=1e-3)
+
+
+def test_a_case_may_be_healthy_or_unlabelled(save):
+    shape, affine = save.grid
+    healthy = save(nib.Nifti1Image(np.zeros(shape, np.uint8), affine))
+    assert healthy.reference.shape == shape
+    assert not healthy.share.any()
+    assert not save().share.any()
+
+
+def test_a_lesion_too_small_for_the_network_grid_is_no_lesion_but_one_beyond_it_is_a_mistake(save):
+    shape, affine = save.grid
+    fine = nib.affines.rescale_affine(affine, shape, 0.25, np.multiply(shape, 8))
+    values = np.zeros(np.multiply(shape, 8), np.uint8)
+    values[45, 50, 20] = 1
+    case = save(nib.Nifti1Image(values, fine))
+    assert not case.lesions.any()
+    fine[:3, 3] += 1000
+    with pytest.raises(ScanError, match=r"the mask .*mask\.nii\.gz lies outside of the image"):
+        save(nib.Nifti1Image(values, fine))

@@ -79,6 +79,8 @@ def test_what_a_card_states_is_taken(path):
     assert card.learned_from["heads"] == ("head01",)
     # Label maps are no participants.
     assert card.participants == {"sub-01", "sub-02"}
+    change(path, training_scans=["my_data/sub-01_ses-1", "other/sub-01"])
+    assert load_card(str(path)).participants == {"my_data/sub-01", "other/sub-01", "sub-02"}
 
 
 def test_a_card_cannot_be_changed(path):

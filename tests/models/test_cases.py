@@ -35,13 +35,14 @@ ANATOMY = np.random.default_rng(1).normal(size=(*SHAPE, 6)).astype(np.float32)
 
 @pytest.fixture
 def save(tmp_path):
-    def saved(lesions=LESIONS, anatomy=None):
+    def saved(lesions=LESIONS, anatomy=None, **options):
         save_case(
             tmp_path / "case",
             [image(one) for one in IMAGES],
             image(BRAIN),
             None if lesions is None else image(lesions),
             anatomy=None if anatomy is None else image(anatomy),
+            **options,
         )
         return Case(Scan("01", "a", None), tmp_path / "case", ("T1w", "FLAIR"))
 
@@ -60,6 +61,44 @@ def test_a_case_comes_back_as_it_was_stored(save):
     np.testing.assert_array_equal(case.lesions, (LESIONS > 0) & (BRAIN > 0))
     np.testing.assert_array_equal(case.spheres, lesion_spheres(case.lesions, (1, 1, 1)))
     assert case.spheres.any()
+
+
+def test_a_case_keeps_how_much_of_a_voxel_is_lesion(save):
+    share = np.zeros(SHAPE, np.float32)
+    share[5:8, 5:8, 5:8] = (0.25, 0.5, 1)
+    share[16, 16, 16] = 1  # outside the brain
+    case = save(share)
+    np.testing.assert_array_equal(case.share, np.where(BRAIN > 0, share, 0))
+    np.testing.assert_array_equal(case.lesions, case.share >= 0.5)
+    np.testing.assert_array_equal(case.reference, share >= 0.5)
+
+
+def test_a_lesion_may_fill_no_voxel_by_half(save):
+    case = save(np.float32(0.25) * mask((6, 7)))
+    assert case.share.any()
+    assert not case.lesions.any()
+
+
+def test_lesions_as_given_lie_on_the_grid_of_the_flair(save):
+    given = np.zeros((10, 11, 3), np.uint8)
+    given[4, 5, 1] = 1
+    affine = nib.affines.from_matvec(np.diag([2.0, 2, 7]), (3, 4, 5))
+    motion = nib.affines.from_matvec(np.eye(3), (1, 2, 3))
+    case = save(reference=nib.Nifti1Image(given, affine), to_flair=motion)
+    np.testing.assert_array_equal(case.reference, given > 0)
+    np.testing.assert_array_equal(case.reference_affine, affine)
+    np.testing.assert_array_equal(case.to_flair, motion)
+    assert case.slice_mm == 7
+    assert save().slice_mm == 1
+    np.testing.assert_array_equal(save().to_flair, np.eye(4))
+
+
+def test_a_participant_is_dataset_and_label(tmp_path):
+    scan = Scan("01", "a", None)
+    here, there = (Case(scan, tmp_path, ("FLAIR",), source) for source in ("here", "there"))
+    assert (here.label, here.participant) == ("here/sub-01_ses-a", "here/sub-01")
+    assert here.participant != there.participant
+    assert Case(scan, tmp_path, ("FLAIR",)).participant == "sub-01"
 
 
 def test_networks_see_a_case_with_its_coordinates(save):

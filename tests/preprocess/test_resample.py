@@ -12,7 +12,13 @@ from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.conform import conform
 from cascade_bids.preprocess.masks import apply_mask, nonzero_mask
 from cascade_bids.preprocess.normalise import bring_normalised, prepare
-from cascade_bids.preprocess.resample import average_blocks, keep_highest, resample, resample_mask
+from cascade_bids.preprocess.resample import (
+    average_blocks,
+    keep_highest,
+    resample,
+    resample_mask,
+    resample_share,
+)
 
 from .small_images import SHAPE, moved, noise, rigid
 
@@ -115,6 +121,45 @@ def test_half_a_voxel_is_enough_for_a_mask():
     assert rows(0.4) == [3, 4, 5, 6]
     assert rows(0.6) == [2, 3, 4, 5]
     assert rows(-1) == [4, 5, 6, 7]
+
+
+def test_a_share_is_the_part_of_a_voxel_that_is_inside():
+    values = np.zeros((10, 4, 4), np.uint8)
+    values[3:7] = 1
+    mask = nib.Nifti1Image(values, np.eye(4))
+
+    def row(shift_mm):
+        found = resample_share(mask, values.shape, np.eye(4), rigid(shift_mm=(shift_mm, 0, 0)))
+        assert found.get_data_dtype() == np.float32
+        return np.asarray(found.dataobj)[:, 1, 1]
+
+    np.testing.assert_array_equal(row(0), values[:, 1, 1])
+    np.testing.assert_allclose(row(0.25), [0, 0, 0.25, 1, 1, 1, 0.75, 0, 0, 0], atol=1e-6)
+    np.testing.assert_array_equal(row(-1), np.roll(values[:, 1, 1], 1))
+
+
+def test_a_share_changes_linearly_between_thick_slices():
+    values = np.zeros((4, 4, 5), np.uint8)
+    values[1:3, 1:3, 2] = 1
+    mask = nib.Nifti1Image(values, np.diag([1.0, 1, 4, 1]))
+    found = np.asarray(resample_share(mask, (4, 4, 17), np.eye(4), np.eye(4)).dataobj)
+    rising = [0.25, 0.5, 0.75]
+    np.testing.assert_allclose(found[1, 1, 5:12], [*rising, 1, *rising[::-1]], atol=1e-6)
+    assert not found[0].any()
+
+
+def test_a_lesion_between_the_centres_is_no_mistake_but_one_outside_is():
+    values = np.zeros((40, 40, 40), np.uint8)
+    values[22, 22, 22] = 1
+    coarse = (5, 5, 5), np.diag([2.0, 2, 2, 1])
+    fine = nib.affines.from_matvec(0.25 * np.eye(3), [-0.5] * 3)
+    found = resample_share(nib.Nifti1Image(values, fine), *coarse, np.eye(4))
+    assert not np.asarray(found.dataobj).any()
+    with pytest.raises(ValueError, match="lies outside of the image"):
+        resample_share(nib.Nifti1Image(values, fine), *coarse, rigid(shift_mm=(50, 0, 0)))
+    empty = nib.Nifti1Image(np.zeros_like(values), fine)
+    nothing = resample_share(empty, *coarse, rigid(shift_mm=(50, 0, 0)))
+    assert not np.asarray(nothing.dataobj).any()
 
 
 def test_a_mask_keeps_its_volume(reorient, turned, flair):

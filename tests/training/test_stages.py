@@ -16,7 +16,7 @@ from cascade_bids.training.synthesis.generator import ScanGenerator
 from .tiny_anatomy import make_anatomy, make_donor
 
 CONTRASTS = ("FLAIR", "T1w")
-RECIPE = find_recipe("cascade")
+RECIPE = find_recipe("perceptrons")
 GENERATOR = ScanGenerator(CONTRASTS, (make_anatomy(),), (make_donor(),))
 
 

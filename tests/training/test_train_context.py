@@ -137,7 +137,8 @@ def test_it_learns_to_tell_lesions(tmp_path, monkeypatch):
 
 
 def test_a_training_leaves_weights_and_a_card_that_says_of_whom(tmp_path, monkeypatch, capsys):
-    donors = [make_donor("1"), make_donor("2")]
+    # Of two sessions of one participant both are taken.
+    donors = [make_donor(f"data/sub-{label}") for label in ("1", "1", "2")]
     monkeypatch.setattr(train_context, "load_label_maps", lambda *_: [make_anatomy()])
     monkeypatch.setattr(train_context, "load_donors", lambda _: donors)
     changes = {"SCANS": 2, "SCANS_TO_VALIDATE": 1, "BATCHES": 1, "BATCH_SIZE": 1}
@@ -150,7 +151,7 @@ def test_a_training_leaves_weights_and_a_card_that_says_of_whom(tmp_path, monkey
     assert main([*arguments, "--without", "sub-2"]) == 0
     assert capsys.readouterr().out.strip().endswith("context.json")
     card = json.loads((tmp_path / "out" / "context.json").read_text())
-    assert card["lesion_donors"] == ["sub-1"]
+    assert card["lesion_donors"] == ["data/sub-1"] * 2
     assert card["heads"] == ["head01"]
     written = load_model_card(str(tmp_path / "out" / "context.json"))
     check_weights(written)

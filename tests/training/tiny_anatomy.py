@@ -33,10 +33,10 @@ def make_anatomy() -> Anatomy:
     )
 
 
-def make_donor(subject: str = "1") -> Donor:
+def make_donor(participant: str = "sub-1") -> Donor:
     """Draw two lesions in the white matter, in front and behind."""
     mask = np.zeros(SHAPE, np.uint8)
     mask[17:22, 27:31, 16:20] = 1
     mask[18:21, 13:16, 16:20] = 1
     to_voxel = torch.from_numpy(np.linalg.inv(TO_TEMPLATE)).float()
-    return Donor(subject, torch.from_numpy(mask), to_voxel)
+    return Donor(participant, torch.from_numpy(mask), to_voxel)

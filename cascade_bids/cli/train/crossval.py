@@ -14,7 +14,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_training(parser)
     parser.add_argument(
-        "--folds", default="loo", metavar="loo|N", help="leave one participant out, or N folds"
+        "--folds",
+        default="loo",
+        metavar="loo|source|N",
+        help="leave one participant out, or one dataset, or make N folds of participants",
     )
     return parser
 
@@ -25,5 +28,8 @@ def run(options: argparse.Namespace) -> int:
 
     config = train_config(options, options.method, options.contrasts)
     out = options.out.resolve()
-    predictions, references = cross_validate(config, options.folds, out)
-    return evaluate_masks(predictions, references, out)
+    codes = []
+    for source, predictions, references in cross_validate(config, options.folds, out):
+        print(source)
+        codes.append(evaluate_masks(predictions, references, out / source))
+    return max(codes)

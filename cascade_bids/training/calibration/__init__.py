@@ -1,1 +1,1 @@
-"""What probabilities mean: temperature, operating point, uncertainty."""
+"""What probabilities mean: operating point, uncertainty."""

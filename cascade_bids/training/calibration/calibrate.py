@@ -1,7 +1,7 @@
 """Calibrate a method on scans that it has not learned from.
 
-Its probabilities, the operating point that makes lesions of them, the chance that a lesion is one,
-and an interval of the load.
+The operating point that makes lesions of its probabilities, the chance that a lesion is one, and an
+interval of the load.
 """
 
 import math
@@ -11,8 +11,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
 from cascade_bids.lesions.label import OperatingPoint, find_peaks
@@ -24,7 +22,6 @@ from cascade_bids.lesions.uncertainty import (
 )
 from cascade_bids.training.calibration.operating_point import choose_operating_point
 from cascade_bids.training.calibration.out_of_fold import (
-    VOXEL_MM3,
     Prediction,
     contrast_subsets,
     read_prediction,
@@ -43,10 +40,8 @@ COVERAGE = 0.9
 class Calibration:
     """How probabilities are to be read; goes into the card of a method."""
 
-    temperature: float
-    """What the logits are divided by."""
     operating_point: OperatingPoint
-    """What makes lesions of the probabilities, once the temperature is applied."""
+    """What makes lesions of the probabilities."""
     load_factor: float | None = None
     """Factor of `cascade_bids.lesions.uncertainty.load_interval_ml`."""
     confidence: tuple[float, float, float] | None = None
@@ -55,7 +50,6 @@ class Calibration:
     def to_card(self) -> dict[str, Any]:
         """Return the entries of a card."""
         return {
-            "temperature": self.temperature,
             "threshold": self.operating_point.threshold,
             "min_lesion_mm3": self.operating_point.min_lesion_mm3,
             "peak": self.operating_point.min_peak,
@@ -67,7 +61,6 @@ class Calibration:
     def from_card(cls, entries: Mapping[str, Any]) -> "Calibration":
         """Return the calibration that entries of a card state; see `to_card`."""
         return cls(
-            entries["temperature"],
             OperatingPoint(entries["threshold"], entries["min_lesion_mm3"], entries["peak"]),
             entries["load_factor"],
             entries["confidence"],
@@ -75,7 +68,7 @@ class Calibration:
 
 
 def fit_calibration(predictions: Sequence[Prediction]) -> Calibration:
-    """Fit the temperature, and choose the operating point, on out-of-fold predictions.
+    """Choose the operating point on out-of-fold predictions.
 
     Raises
     ------
@@ -84,45 +77,16 @@ def fit_calibration(predictions: Sequence[Prediction]) -> Calibration:
     """
     if not predictions:
         raise ValueError("a calibration needs scans")
-    temperature = round(fit_temperature(predictions), 4)
-    scaled = [one.scale(temperature) for one in predictions]
-    return Calibration(temperature, choose_operating_point(scaled))
+    return Calibration(choose_operating_point(predictions))
 
 
 def fit_uncertainty(calibration: Calibration, predictions: Sequence[Prediction]) -> Calibration:
     """Add the interval of the load and the confidence of lesions, where there is enough to fit."""
-    scaled = [one.scale(calibration.temperature) for one in predictions]
     return replace(
         calibration,
-        load_factor=choose_load_factor(scaled, calibration.operating_point),
-        confidence=fit_confidence(scaled, calibration.operating_point),
+        load_factor=choose_load_factor(predictions, calibration.operating_point),
+        confidence=fit_confidence(predictions, calibration.operating_point),
     )
-
-
-def fit_temperature(predictions: Sequence[Prediction]) -> float:
-    """Find the temperature under which the truth is likeliest.
-
-    Voxels with a probability of 0 are left out: they are no candidates, and no temperature
-    changes them.
-    """
-    logits, truths, weights = [], [], []
-    for one in predictions:
-        candidates = one.probability > 0
-        if candidates.any():
-            values = np.clip(one.probability[candidates].astype(np.float64), 1e-7, 1 - 1e-7)
-            logits.append(logit(values))
-            truths.append(one.lesions[candidates])
-            weights.append(np.full(values.size, one.weight / values.size))
-    if not logits:
-        return 1.0
-    z, truth, weight = (np.concatenate(parts) for parts in (logits, truths, weights))
-    signed = np.where(truth, z, -z)
-
-    def loss(log_temperature: float) -> float:
-        return float((weight * np.logaddexp(0, -signed / np.exp(log_temperature))).sum())
-
-    found = minimize_scalar(loss, bounds=(np.log(0.25), np.log(4)), method="bounded")
-    return float(np.exp(found.x))
 
 
 def choose_load_factor(
@@ -148,7 +112,7 @@ def choose_load_factor(
         return None
     errors = sorted(
         abs(one.load_ml(operating_point) - one.true_load_ml)
-        / load_spread(expected_error_ml(one.probability, VOXEL_MM3))
+        / load_spread(expected_error_ml(one.probability, one.voxel_mm3))
         for one in predictions
     )
     return round(errors[rank - 1], 4)
@@ -169,8 +133,8 @@ def fit_confidence(
         labels = one.label(operating_point)
         count = int(labels.max(initial=0))
         if count:
-            volumes = np.bincount(labels.ravel())[1:] * VOXEL_MM3
-            highest = find_peaks(one.probability, labels, count)
+            volumes = np.bincount(labels.ravel())[1:] * one.voxel_mm3
+            highest = find_peaks(one.highest, labels, count)
             features.append(lesion_features(highest, volumes))
             touched = np.zeros(count + 1, dtype=bool)
             touched[labels[one.lesions]] = True
@@ -196,13 +160,12 @@ def check_calibration(
     """
     covered, widths, sure, right = [], [], [], []
     for one in predictions:
-        scaled = one.scale(calibration.temperature)
-        candidates = scaled.probability > 0
-        sure.append(scaled.probability[candidates])
+        candidates = one.probability > 0
+        sure.append(one.probability[candidates])
         right.append(one.lesions[candidates])
         if calibration.load_factor is not None:
-            load = scaled.load_ml(calibration.operating_point)
-            error = expected_error_ml(scaled.probability, VOXEL_MM3)
+            load = one.load_ml(calibration.operating_point)
+            error = expected_error_ml(one.probability, one.voxel_mm3)
             low, high = load_interval_ml(load, error, calibration.load_factor)
             covered.append(low <= one.true_load_ml <= high)
             widths.append(high - low)
@@ -235,7 +198,7 @@ def calibrate_folds(
     Parameters
     ----------
     recipe
-        Of the method; one that learns from scans as they are is not calibrated.
+        Of the method.
     folds
         With their predictions.
 
@@ -246,8 +209,8 @@ def calibrate_folds(
     Calibration or None
         For the method that learns from all scans; None if it is not calibrated.
     """
-    if not recipe.learns_from_synthetic:
-        return [Calibration(1.0, recipe.operating_point)] * len(folds), None
+    if not recipe.calibrated:
+        return [Calibration(recipe.operating_point)] * len(folds), None
     people = [_read_participants(fold, recipe) for fold in folds]
     synthetic = [
         [read_prediction(path).crop() for path in sorted(fold.synthetic.glob("[0-9]*.npz"))]
@@ -280,6 +243,6 @@ def _read_participants(fold: Fold, recipe: Recipe) -> list[list[Prediction]]:
     people: dict[str, list[Prediction]] = {}
     for case in fold.tested:
         paths = [fold.prediction(case, names) for names in contrast_subsets(case.contrasts, recipe)]
-        own = people.setdefault(case.scan.subject, [])
+        own = people.setdefault(case.participant, [])
         own.extend(read_prediction(path).crop() for path in paths)
     return list(people.values())

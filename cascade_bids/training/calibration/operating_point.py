@@ -7,14 +7,12 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
-from cascade_bids.lesions.label import CONNECTED, OperatingPoint, find_peaks
+from cascade_bids.lesions.label import CONNECTED, OperatingPoint, find_peaks, min_voxels
 from cascade_bids.metrics.overlap import LesionCounts
-from cascade_bids.training.calibration.out_of_fold import VOXEL_MM3, Prediction
+from cascade_bids.training.calibration.out_of_fold import Prediction
 
-THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
-"""From which the threshold is chosen; lower ones make one lesion of many, which L-F1 rewards, and
-if probabilities are right, none above a half makes Dice larger (Lipton et al., ECML 2014)."""
-
+THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+"""From which the threshold is chosen; lower ones make one lesion of many, which L-F1 rewards."""
 
 SIZES_MM3 = (3.0, 5.0, 10.0, 20.0)
 """From which the volume of the smallest lesion is chosen."""
@@ -70,13 +68,15 @@ class _Found:
     """(P, 2) ints: a found lesion, from 0, and a true one that it shares voxels with."""
     true_voxels: int
     true_lesions: int
+    voxel_mm3: float
 
     def quality(self, smallest_mm3: float, peak: float) -> float:
         """Compute how good the lesions that are kept are, 0 to 1."""
-        kept = (self.volumes * VOXEL_MM3 >= smallest_mm3) & (self.peaks >= peak)
+        fewest = min_voxels(smallest_mm3, self.voxel_mm3)
+        kept = (self.volumes >= fewest) & (self.peaks >= peak)
         volume = int(self.volumes[kept].sum())
         if not self.true_voxels:
-            return 1 / (1 + volume * VOXEL_MM3 / 1000 / HARMLESS_ML)
+            return 1 / (1 + volume * self.voxel_mm3 / 1000 / HARMLESS_ML)
         dice = 2 * int(self.overlaps[kept].sum()) / (volume + self.true_voxels)
         counts = LesionCounts(
             found=len(np.unique(self.pairs[kept[self.pairs[:, 0]], 1])),
@@ -94,9 +94,10 @@ def _measure(one: Prediction, threshold: float) -> _Found:
     both = (labels > 0) & one.lesions
     return _Found(
         volumes=np.bincount(labels.ravel(), minlength=count + 1)[1:],
-        peaks=find_peaks(one.probability, labels, count),
+        peaks=find_peaks(one.highest, labels, count),
         overlaps=np.bincount(labels[both], minlength=count + 1)[1:],
         pairs=np.unique(np.column_stack([labels[both] - 1, true[both]]), axis=0),
         true_voxels=int(one.lesions.sum()),
         true_lesions=true_lesions,
+        voxel_mm3=one.voxel_mm3,
     )

@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from cascade_bids.files import appearing
 from cascade_bids.lesions.label import OperatingPoint, label_lesions
+from cascade_bids.models.cases import Case
 from cascade_bids.models.predict import Stage, predict_stages
-from cascade_bids.models.probabilities import scale_temperature
+from cascade_bids.preprocess.images import make_image
+from cascade_bids.preprocess.resample import keep_highest, resample
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.synthesis.generator import ScanGenerator, make_synthetic_scan
-from cascade_bids.training.synthesis.sample import optional_contrasts
-
-VOXEL_MM3 = 1.0
-"""On the network grid."""
 
 SCANS_OF_FOLD = 10
 """Synthetic scans for each fold."""
@@ -34,48 +33,98 @@ class Prediction:
     """What a method predicts for a scan that it has not learned from, beside the truth."""
 
     probability: np.ndarray
-    """(X, Y, Z) float in [0, 1]."""
+    """(X, Y, Z) float32 in [0, 1]."""
     lesions: np.ndarray
     """(X, Y, Z) bool, the true ones."""
+    kept_highest: np.ndarray | None = None
+    """(X, Y, Z) float32, the probability with all maxima kept, see
+    `preprocess.resample.keep_highest`; None where it was not resampled."""
+    voxel_mm3: float = 1.0
+    """Volume of a voxel, mm³."""
     weight: float = 1.0
     """How much the scan counts in a calibration."""
 
-    def scale(self, temperature: float) -> "Prediction":
-        """Apply `scale_temperature` to the probability."""
-        return replace(self, probability=scale_temperature(self.probability, temperature))
+    @property
+    def highest(self) -> np.ndarray:
+        """(X, Y, Z) float32, where the highest probability of a lesion is measured."""
+        return self.probability if self.kept_highest is None else self.kept_highest
 
     def label(self, operating_point: OperatingPoint) -> np.ndarray:
         """Apply `label_lesions`."""
-        return label_lesions(self.probability, operating_point, voxel_mm3=VOXEL_MM3)
+        return label_lesions(
+            self.probability, operating_point, voxel_mm3=self.voxel_mm3, highest=self.highest
+        )
 
     def load_ml(self, operating_point: OperatingPoint) -> float:
         """Measure the load at an operating point."""
-        return int((self.label(operating_point) > 0).sum()) * VOXEL_MM3 / 1000
+        return int((self.label(operating_point) > 0).sum()) * self.voxel_mm3 / 1000
 
     def crop(self) -> "Prediction":
         """Return it cropped to all lesions, found and true; nothing else changes."""
-        box = ndimage.find_objects(((self.probability > 0) | self.lesions).astype(np.uint8))
+        box = ndimage.find_objects(((self.highest > 0) | self.lesions).astype(np.uint8))
         near = box[0] if box else (slice(0, 1),) * 3
         return replace(
-            self, probability=self.probability[near].copy(), lesions=self.lesions[near].copy()
+            self,
+            probability=self.probability[near].copy(),
+            lesions=self.lesions[near].copy(),
+            kept_highest=self.highest[near].copy(),
         )
 
     @property
     def true_load_ml(self) -> float:
         """The load of the true lesions."""
-        return int(self.lesions.sum()) * VOXEL_MM3 / 1000
+        return int(self.lesions.sum()) * self.voxel_mm3 / 1000
+
+
+def bring_to_flair(probability: np.ndarray, case: Case) -> Prediction:
+    """Bring what was predicted on the network grid to the grid of the FLAIR, as a run does.
+
+    Parameters
+    ----------
+    probability
+        (X, Y, Z) float32 on the network grid.
+    case
+        The scan.
+
+    Returns
+    -------
+    Prediction
+        On the grid of the FLAIR, beside its reference.
+    """
+    image = make_image(probability, case.affine)
+    to_network = np.linalg.inv(case.to_flair)
+    lesions, affine = np.array(case.reference), case.reference_affine
+    found = resample(image, lesions.shape, affine, to_network, order=1)
+    highest = keep_highest(found, image, to_network)
+    return Prediction(
+        np.asarray(found.dataobj),
+        lesions,
+        np.asarray(highest.dataobj),
+        float(abs(np.linalg.det(affine[:3, :3]))),
+    )
 
 
 def write_prediction(one: Prediction, path: Path) -> None:
     """Write a prediction, whole or not at all."""
     with appearing(path) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, probability=one.probability, lesions=one.lesions)
+        np.savez_compressed(
+            handle,
+            probability=one.probability,
+            lesions=one.lesions,
+            highest=one.highest,
+            voxel_mm3=one.voxel_mm3,
+        )
 
 
 def read_prediction(path: Path) -> Prediction:
     """Read a prediction that `write_prediction` wrote."""
     with np.load(path) as arrays:
-        return Prediction(arrays["probability"], arrays["lesions"])
+        return Prediction(
+            arrays["probability"],
+            arrays["lesions"],
+            arrays["highest"],
+            float(arrays["voxel_mm3"]),
+        )
 
 
 def predict_synthetic(
@@ -128,17 +177,43 @@ def predict_synthetic(
     return found
 
 
-def predict_left_out(fold: Fold, stages: Sequence[Stage], recipe: Recipe) -> None:
+def predict_left_out(
+    fold: Fold, stages: Sequence[Stage], recipe: Recipe, contrasts: Sequence[str]
+) -> None:
     """Predict the scans that a fold leaves out, once for each of `contrast_subsets`."""
     for case in fold.tested:
         for hidden in contrast_subsets(case.contrasts, recipe):
-            channels = case.channels.clone()
-            channels[[case.contrasts.index(name) for name in hidden]] = 0
-            volume = replace(case.volume, channels=channels)
+            volume = replace(case.volume, channels=stack_channels(case, contrasts, hidden))
             maps = predict_stages(stages, volume, recipe.combination)
-            write_prediction(
-                Prediction(maps.probability, case.reference), fold.prediction(case, hidden)
-            )
+            write_prediction(bring_to_flair(maps.probability, case), fold.prediction(case, hidden))
+
+
+def stack_channels(case: Case, contrasts: Sequence[str], hidden: Sequence[str] = ()) -> Tensor:
+    """Stack the channels of a case as a network takes them.
+
+    Parameters
+    ----------
+    case
+        The scan.
+    contrasts
+        Of the network, in this order; 0 where the scan lacks one.
+    hidden
+        Contrasts that are set to 0 too.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, X, Y, Z) float32; anatomical coordinates of the case follow the contrasts.
+    """
+    channels, known = case.channels, case.contrasts
+    nothing = torch.zeros(channels.shape[1:])
+    return torch.stack(
+        [
+            channels[known.index(name)] if name in known and name not in hidden else nothing
+            for name in contrasts
+        ]
+        + list(channels[len(known) :])
+    )
 
 
 def contrast_subsets(contrasts: Sequence[str], recipe: Recipe) -> list[tuple[str, ...]]:
@@ -146,7 +221,7 @@ def contrast_subsets(contrasts: Sequence[str], recipe: Recipe) -> list[tuple[str
 
     The operating point is to hold for patients of whom there are fewer contrasts too.
     """
-    optional = optional_contrasts(contrasts) if recipe.learns_from_synthetic else []
+    optional = recipe.may_lack(contrasts)
     return [
         chosen for count in range(len(optional) + 1) for chosen in combinations(optional, count)
     ]

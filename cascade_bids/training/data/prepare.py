@@ -1,7 +1,7 @@
 """Find labelled and unlabelled scans, and bring them to the network grid."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.cases import Case
 from cascade_bids.preprocess.load import load_mask
+from cascade_bids.training.data.datasets import LabelledDataset
 from cascade_bids.training.data.masks import find_lesion_mask, find_lesion_masks
 from cascade_bids.training.progress import announce
 from cascade_bids.workflows.cases import CaseSettings, run_cases
@@ -27,10 +28,10 @@ NEEDED = {"FLAIR", "T1w"}
 
 
 def prepare_cases(
-    inputs: InputConfig,
+    datasets: Sequence[LabelledDataset],
     contrasts: Sequence[str],
     *,
-    masks_dir: Path | None,
+    optional: Collection[str],
     preprocess: PreprocessConfig,
     resources: ResourceConfig,
     work_dir: Path,
@@ -38,19 +39,19 @@ def prepare_cases(
     brain_card: ModelCard,
     needed: bool = True,
 ) -> list[Case]:
-    """Prepare the labelled scans of a dataset on the network grid, as a participant run does.
+    """Prepare the labelled scans of datasets on the network grid, as a participant run does.
 
     Of derivatives of this program the images, brain masks and alignments are taken as they are;
     their lesion masks are predictions, so the masks must be given.
 
     Parameters
     ----------
-    inputs
-        Dataset and participants. A scan without a lesion mask is passed over.
+    datasets
+        The datasets. A scan without a lesion mask is passed over.
     contrasts
         What the networks take, in their order; the FLAIR among them.
-    masks_dir
-        Folder that holds the ``label-lesion_mask`` images; the dataset itself when None.
+    optional
+        Contrasts that a scan may lack.
     preprocess, resources
         As of a participant run, but for the work folder.
     work_dir
@@ -65,13 +66,13 @@ def prepare_cases(
     Returns
     -------
     list of Case
-        In natural order.
+        Dataset by dataset, each in natural order.
 
     Raises
     ------
     UsageError
         When the contrasts are without FLAIR, or without the T1w that anatomical coordinates are
-        measured on, or the dataset is derivatives and no masks are given, or no scan has all
+        measured on, or a dataset is derivatives and no masks are given, or it has no scan with all
         contrasts and a mask, or a named participant lacks one, or no mask has a lesion.
     StartError
         When a scan cannot be prepared; the message names each.
@@ -80,20 +81,31 @@ def prepare_cases(
         raise UsageError("--contrasts must name FLAIR, which every scan is aligned to")
     if anatomy and "T1w" not in contrasts:
         raise UsageError("--contrasts must name T1w, which anatomical coordinates are measured on")
-    derivatives = inputs.bids_dir if is_ours(read_description(inputs.bids_dir)) else None
-    if derivatives and masks_dir is None:
-        raise UsageError(
-            f"{derivatives} is what cascade_bids made of another dataset, and its lesion masks are "
-            "predictions; give --masks with the masks of a rater"
+    required = [contrast for contrast in contrasts if contrast not in optional]
+    found = {
+        dataset.source: (dataset, _find_labelled(dataset, required, needed)) for dataset in datasets
+    }
+    _require_lesions([mask for _, labelled in found.values() for _, mask in labelled], needed)
+    cases: list[Case] = []
+    for source, (dataset, labelled) in found.items():
+        if not labelled:
+            continue
+        prepared = work_dir / "cases" / source
+        own = [
+            Case(
+                scan,
+                prepared / scan.label,
+                tuple(name for name in contrasts if name in scan.images),
+                source,
+            )
+            for scan, _ in labelled
+        ]
+        announce("preparing %d %s", len(own), "scan" if len(own) == 1 else "scans")
+        settings = CaseSettings(
+            preprocess, resources, brain_card, prepared, anatomy, _derivatives(dataset)
         )
-    labelled = _find_labelled(inputs, contrasts, masks_dir or inputs.bids_dir, derivatives, needed)
-    if not labelled:
-        return []
-
-    cases = [Case(scan, work_dir / "cases" / scan.label, tuple(contrasts)) for scan, _ in labelled]
-    masks = [mask for _, mask in labelled]
-    settings = CaseSettings(preprocess, resources, brain_card, work_dir, anatomy, derivatives)
-    run_cases(cases, masks, settings)
+        run_cases(own, [mask for _, mask in labelled], settings)
+        cases += own
     return cases
 
 
@@ -175,19 +187,27 @@ def prepare_unlabelled(
     run_cases(cases, [None] * len(cases), CaseSettings(preprocess, resources, brain_card, work_dir))
 
 
+def _derivatives(dataset: LabelledDataset) -> Path | None:
+    """Return the folder of a dataset that is derivatives of this program; None of another."""
+    folder = dataset.inputs.bids_dir
+    return folder if is_ours(read_description(folder)) else None
+
+
 def _find_labelled(
-    inputs: InputConfig,
-    contrasts: Sequence[str],
-    masks_dir: Path,
-    derivatives: Path | None,
-    needed: bool,
+    dataset: LabelledDataset, required: Sequence[str], needed: bool
 ) -> list[tuple[Scan, Path]]:
-    """Return the scans that can be learned from, with their masks; if needed, one has a lesion."""
+    """Return the scans of a dataset that can be learned from, with their masks."""
+    inputs, derivatives = dataset.inputs, _derivatives(dataset)
+    if derivatives and derivatives.resolve() == dataset.masks_dir.resolve():
+        raise UsageError(
+            f"{derivatives} is what cascade_bids made of another dataset, and its lesion masks are "
+            "predictions; give --masks with the masks of a rater"
+        )
     labelled: list[tuple[Scan, Path]] = []
     passed_over: list[str] = []
     for scan in find_scans(inputs):
-        mask = find_lesion_mask(scan, masks_dir)
-        missing = [c for c in contrasts if c not in scan.images] + ([] if mask else ["lesion mask"])
+        mask = find_lesion_mask(scan, dataset.masks_dir)
+        missing = [c for c in required if c not in scan.images] + ([] if mask else ["lesion mask"])
         if derivatives:
             files = normalised_files(derivatives, scan).values()
             missing += [path.name for path in files if not path.exists()]
@@ -200,21 +220,23 @@ def _find_labelled(
     if not labelled and needed:
         reasons = "".join(f"\n  {reason}" for reason in passed_over[:10])
         raise UsageError(
-            f"no scan in {inputs.bids_dir} has {', '.join(contrasts)} and a lesion mask "
-            f"(…_label-lesion_mask.nii.gz) in {masks_dir}:{reasons}"
+            f"no scan in {inputs.bids_dir} has {', '.join(required)} and a lesion mask "
+            f"(…_label-lesion_mask.nii.gz) in {dataset.masks_dir}:{reasons}"
         )
     for reason in passed_over:
         # What has no scan may still have a mask in the space of a template.
         log.info("%s%s", reason, ", so it is passed over" if needed else " as a scan")
-    healthy = [scan.label for scan, mask in labelled if _is_empty(mask)]
+    return labelled
+
+
+def _require_lesions(masks: Sequence[Path], needed: bool) -> None:
+    """Name the masks that are empty, and require that not all are."""
+    healthy = [mask.name for mask in masks if _is_empty(mask)]
     # Healthy scans teach what is no lesion, but they alone teach nothing.
-    if needed and len(healthy) == len(labelled):
+    if needed and len(healthy) == len(masks):
         raise UsageError(f"no scan to learn from has a lesion ({', '.join(healthy)}); add one")
-    if labelled:
-        announce("preparing %d %s", len(labelled), "scan" if len(labelled) == 1 else "scans")
     if healthy:
         announce("without a lesion, by their empty masks: %s", ", ".join(healthy))
-    return labelled
 
 
 def _is_empty(mask: Path) -> bool:

@@ -1,31 +1,32 @@
-"""The default method: perceptrons on Gaussian-derivative features, refined by a U-Net."""
+"""The default method: a cascade of two 3D CNNs."""
 
-from cascade_bids.models.architectures.context import ContextNetwork, shipped_card
-from cascade_bids.models.architectures.perceptron import GaussianDerivativePerceptron
+from cascade_bids.models.architectures.cascade import CascadeUNet
 from cascade_bids.models.network import CandidateRule
-from cascade_bids.training.fit.loop import Schedule, cosine
-from cascade_bids.training.recipes.recipe import Ending, Recipe, StageRecipe
+from cascade_bids.training.fit.loop import Schedule, polynomial
+from cascade_bids.training.recipes.recipe import Recipe, StageRecipe
 
-_NOT_DARK = CandidateRule(flair_above_z=0.2)
-_POSSIBLE = CandidateRule(previous_above=0.02)
+_BRAIN = CandidateRule()
+_POSSIBLE = CandidateRule(previous_above=0.05)
 
 RECIPES = {
     "cascade": Recipe(
         source="cascade_bids, after Valverde et al., NeuroImage 2017, doi "
-        "10.1016/j.neuroimage.2017.04.034, and Billot et al., Medical Image Analysis 2023, doi "
-        "10.1016/j.media.2023.102789",
-        architecture=GaussianDerivativePerceptron,
-        stages=(StageRecipe(_NOT_DARK, _NOT_DARK), StageRecipe(_POSSIBLE, _POSSIBLE)),
+        "10.1016/j.neuroimage.2017.04.034",
+        architecture=CascadeUNet,
+        stages=(StageRecipe(_BRAIN, _BRAIN), StageRecipe(_POSSIBLE, _POSSIBLE)),
         schedule=Schedule(
-            max_epochs=12,
-            patience=12,
+            max_epochs=400,
+            patience=400,
             optimiser="AdamW",
-            learning_rate=3e-3,
-            decay=cosine,
+            learning_rate=2e-3,
+            decay=polynomial,
+            mixed_precision=True,
             keep_last=True,
+            ema=0.995,
+            max_norm=1.0,
         ),
-        batch_size=4096,
-        combination="mean",
-        ending=Ending(shipped_card, ContextNetwork.load_for, CandidateRule(previous_above=0.0)),
+        batch_size=2,
+        optional=("T1w", "T2w", "PDw"),
+        calibrated=True,
     )
 }

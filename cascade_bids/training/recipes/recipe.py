@@ -11,6 +11,7 @@ from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.network import CandidateRule, LesionNetwork, TrainableNetwork
 from cascade_bids.training.fit.loop import Schedule
+from cascade_bids.training.synthesis.sample import ABSENT
 
 UNCALIBRATED = OperatingPoint(0.5, 10.0, 0.5)
 """Of a method that nothing was calibrated for."""
@@ -54,6 +55,10 @@ class Recipe:
     """Patches, crops or voxels in a batch."""
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     """What changes patches at random; crops have their own, see `crops.augment_crop`."""
+    optional: tuple[str, ...] = ()
+    """Contrasts that a scan to learn from may lack."""
+    calibrated: bool = False
+    """Whether a cross-validation chooses the operating point."""
     combination: str = "last"
     """How the stages' probabilities become one; see `probabilities.combine`."""
     operating_point: OperatingPoint = UNCALIBRATED
@@ -62,6 +67,11 @@ class Recipe:
     """Further arguments of the architecture."""
     ending: Ending | None = None
     """A trained network that refines the last stage; None for none."""
+
+    def may_lack(self, contrasts: Sequence[str]) -> list[str]:
+        """Return which of the contrasts a scan may lack in use."""
+        known = ABSENT if self.optional else ()
+        return [name for name in contrasts if name in known]
 
     @property
     def takes_anatomy(self) -> bool:

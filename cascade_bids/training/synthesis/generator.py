@@ -48,16 +48,19 @@ class ScanGenerator:
     unlabelled: tuple[RealScan, ...] = ()
     """Scans whose lesions nobody outlined, which may lack contrasts."""
 
-    def without(self, subjects: Collection[str]) -> "ScanGenerator":
-        """Return the generator without the scans and the lesions of participants."""
-        real, unlabelled = (
-            tuple(one for one in scans if one.case.scan.subject not in subjects)
-            for scans in (self.real, self.unlabelled)
+    def without(self, participants: Collection[str]) -> "ScanGenerator":
+        """Return the generator without the scans and the lesions of participants.
+
+        Of scans that belong to no labelled dataset, those of a left-out label go too: they may be
+        of the same person.
+        """
+        labels = {name.rpartition("/")[2] for name in participants}
+        real = tuple(one for one in self.real if one.case.participant not in participants)
+        unlabelled = tuple(
+            one for one in self.unlabelled if f"sub-{one.case.scan.subject}" not in labels
         )
-        donors = tuple(one for one in self.donors if one.subject not in subjects)
-        anatomies = tuple(
-            one for one in self.anatomies if one.owner.removeprefix("sub-") not in subjects
-        )
+        donors = tuple(one for one in self.donors if one.participant not in participants)
+        anatomies = tuple(one for one in self.anatomies if one.owner not in labels)
         return replace(self, anatomies=anatomies, donors=donors, real=real, unlabelled=unlabelled)
 
     @property
@@ -106,7 +109,7 @@ class ScanGenerator:
             "heads": [anatomy.name for anatomy in learned.label_maps],
             "healthy_scans": [anatomy.name for anatomy in learned.healthy],
             "heads_to_check": [name for name in checked if name not in names],
-            "lesion_donors": [f"sub-{donor.subject}" for donor in self.donors],
+            "lesion_donors": [donor.participant for donor in self.donors],
             "unlabelled_scans": [one.case.label for one in self.unlabelled],
         }
 

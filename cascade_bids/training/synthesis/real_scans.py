@@ -79,7 +79,7 @@ class RealScan:
         """Its lesions."""
         to_voxel = torch.from_numpy(np.linalg.inv(self.case.to_template)).float()
         mask = torch.from_numpy(np.array(self.case.lesions, dtype=np.uint8))
-        return Donor(self.case.scan.subject, mask, to_voxel)
+        return Donor(self.case.participant, mask, to_voxel)
 
 
 def prepare_real(case: Case) -> RealScan:

@@ -65,11 +65,6 @@ def world_points(grid: Tensor, shape: Sequence[int], affine: Tensor) -> Tensor:
     return voxels @ affine[:3, :3].T + affine[:3, 3]
 
 
-def optional_contrasts(contrasts: Sequence[str]) -> list[str]:
-    """Return which contrasts a scan may lack; see `ABSENT`."""
-    return [name for name in contrasts if name in ABSENT]
-
-
 def draw_contrasts(contrasts: Sequence[str], rng: torch.Generator) -> set[str]:
     """Draw which contrasts a sample has; see `ABSENT`."""
     return {name for name in contrasts if uniform(0, 1, rng) >= ABSENT.get(name, 0.0)}

@@ -37,7 +37,7 @@ def test_participants_weigh_more_against_synthetic_scans_the_more_there_are():
 
 def test_a_fold_is_not_calibrated_on_its_own_scans(tmp_path):
     folds = make_folds(tmp_path, a=0.3, b=0.5)
-    (of_a, of_b), overall = calibrate_folds(RECIPES["cascade"], folds)
+    (of_a, of_b), overall = calibrate_folds(RECIPES["perceptrons"], folds)
     # Each has the other's.
     assert of_a.operating_point.threshold > of_b.operating_point.threshold
     assert overall is not None
@@ -45,17 +45,16 @@ def test_a_fold_is_not_calibrated_on_its_own_scans(tmp_path):
 
 def test_own_synthetic_scans_take_part(tmp_path):
     folds = make_folds(tmp_path, a=0.5, b=0.8)
-    before = calibrate_folds(RECIPES["cascade"], folds)[0][0]
+    before = calibrate_folds(RECIPES["perceptrons"], folds)[0][0]
     for number in range(3):
         write_prediction(simulate_prediction(0.2, number), folds[0].synthetic / f"{number}.npz")
-    after = calibrate_folds(RECIPES["cascade"], folds)[0][0]
+    after = calibrate_folds(RECIPES["perceptrons"], folds)[0][0]
     assert after.operating_point.threshold < before.operating_point.threshold
 
 
 def test_published_methods_keep_their_operating_point(tmp_path):
     folds = make_folds(tmp_path, a=0.2, b=0.8)
     calibrations, overall = calibrate_folds(RECIPES["msseg2016"], folds)
-    assert [(one.temperature, one.operating_point) for one in calibrations] == [
-        (1.0, OperatingPoint(0.5, 30.0, min_peak=0.5))
-    ] * 2
+    published = OperatingPoint(0.5, 30.0, min_peak=0.5)
+    assert [one.operating_point for one in calibrations] == [published] * 2
     assert overall is None

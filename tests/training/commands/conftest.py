@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_bids.models.architectures import allnet
+from cascade_bids.models.architectures import allnet, cascade
+from cascade_bids.models.network import LesionMaps
 from cascade_bids.preprocess import anatomical_coordinates
-from cascade_bids.training.fit import crops, patches, voxels
+from cascade_bids.training import crossval
+from cascade_bids.training.calibration import out_of_fold
+from cascade_bids.training.fit import augmented_crops, crops, patches, voxels
 from cascade_bids.training.recipes import RECIPES
 from cascade_bids.training.synthesis import generator, real_scans
 
 from ...tiny_heads import (
     NETWORK_GRID,
-    image_path,
     make_dataset,
 )
-from .labelled import write_mask
+from .labelled import mask_path, write_mask
 
 CPU = torch.device("cpu")
 
@@ -29,8 +31,7 @@ def labelled(tmp_path: Path) -> Path:
     labels = ("sub-01", "sub-02_ses-1", "sub-02_ses-2", "sub-03", "sub-04")
     bids = make_dataset(tmp_path / "bids", *labels)
     for label in labels[:-1]:
-        path = image_path(bids, label, "FLAIR")
-        write_mask(path.with_name(f"{label}_label-lesion_mask.nii.gz"))
+        write_mask(mask_path(bids, label))
     return bids
 
 
@@ -48,7 +49,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of 16³ the deepest level would be 2³, where oneDNN's bfloat16 gradient of a convolution (torch
     # 2.13 on CPUs) takes in memory that nobody wrote.
     monkeypatch.setattr(allnet, "CPU_WINDOW", (24, 24, 24))
-    monkeypatch.setitem(RECIPES, "cascade", replace(RECIPES["cascade"], arguments={"hidden": [8]}))
+    for name, arguments in (("perceptrons", {"hidden": [8]}), ("cascade", {"widths": [4, 8]})):
+        monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], arguments=arguments))
+    monkeypatch.setattr(cascade, "WINDOW", (16, 16, 16))
+    monkeypatch.setattr(augmented_crops, "CROPS_PER_EPOCH", 4)
     for module in (generator, real_scans):
         monkeypatch.setattr(module, "WINDOW", (48, 48, 48))
     monkeypatch.setattr(
@@ -61,3 +65,22 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     # These heads have no fluid to measure a distance from.
     maps = np.zeros((6, *NETWORK_GRID[0]), np.float32)
     monkeypatch.setattr(anatomical_coordinates, "measure_anatomy", lambda *_, **__: maps)
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Take bright voxels for lesions, less surely with a higher seed; count the trainings."""
+    seeds: list[int] = []
+
+    def stages(*_: object, seed: int, **__: object) -> list[int]:
+        seeds.append(seed)
+        return [seed]
+
+    def predict(stages, volume, combination):
+        bright = volume.brain & (volume.flair > 1)
+        return LesionMaps(np.where(bright, np.float32(0.9 - 0.1 * stages[0]), np.float32(0)))
+
+    monkeypatch.setattr(crossval, "train_stages", stages)
+    monkeypatch.setattr(out_of_fold, "predict_stages", predict)
+    monkeypatch.setattr(crossval, "save_stages", lambda *_: None)
+    return seeds

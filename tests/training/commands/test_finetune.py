@@ -40,7 +40,7 @@ def test_a_method_is_adapted_to_one_scan(labelled, tmp_path):
     assert done.code == 0, done.text
     card = json.loads((tmp_path / "out" / "ours.json").read_text())
     assert card["adapted_from"] == "base"
-    assert card["training_scans"] == ["sub-01"]
+    assert card["training_scans"] == ["bids/sub-01"]
     assert card["dense_layers_trained"] == [1, 1]
     before, after = (
         load_stages(load_card(str(tmp_path / "out" / f"{name}.json")), device=CPU)

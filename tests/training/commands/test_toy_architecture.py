@@ -93,11 +93,10 @@ def test_a_toy_is_trained_and_run_end_to_end(labelled, tmp_path, monkeypatch):
 def test_a_toy_is_cross_validated(labelled, tmp_path):
     done = command("crossval", labelled, tmp_path, "--method", "toy")
     assert done.code == 0, done.text
-    table = pd.read_csv(tmp_path / "out" / "evaluation.tsv", sep="\t")
+    table = pd.read_csv(tmp_path / "out" / "bids" / "evaluation.tsv", sep="\t")
     assert sorted(set(table["participant_id"])) == ["sub-01", "sub-02", "sub-03"]
     assert 0.3 < table["dsc"].min() <= table["dsc"].max() <= 1
     for label in ("01", "02", "03"):
-        card = json.loads(
-            (tmp_path / "work" / "folds" / label / "weights" / "toy.json").read_text()
-        )
+        weights = tmp_path / "work" / "folds" / f"bids_sub-{label}" / "weights"
+        card = json.loads((weights / "toy.json").read_text())
         assert all(f"sub-{label}" not in scan for scan in card["training_scans"])

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cascade_bids.bids.scan import Scan
-from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
+from cascade_bids.config import PreprocessConfig, ResourceConfig
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.interfaces import models
 from cascade_bids.models import predict
@@ -31,7 +31,7 @@ from ...tiny_heads import (
     stand_ins,
     stats,
 )
-from .labelled import command, write_mask
+from .labelled import command, mask_path, take, write_mask
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def test_every_published_method_trains(labelled, tmp_path, method):
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 0, done.text
     card = json.loads((tmp_path / "out" / "mine.json").read_text())
-    assert card["training_scans"] == ["sub-01"]
+    assert card["training_scans"] == ["bids/sub-01"]
     assert card["contrasts"] == list(contrasts[1:] or ("FLAIR", "T1w"))
     assert card["combination"] == find_recipe(method).combination
     recipe = find_recipe(method)
@@ -101,7 +101,10 @@ def test_only_networks_that_vote_can_be_more_or_fewer(labelled, tmp_path):
 def test_a_trained_method_runs_by_its_card(labelled, tmp_path):
     assert command("train", labelled, tmp_path, "--name", "mine").code == 0
     card = tmp_path / "out" / "mine.json"
-    assert json.loads(card.read_text())["training_scans"][-2:] == ["sub-02_ses-2", "sub-03"]
+    assert json.loads(card.read_text())["training_scans"][-2:] == [
+        "bids/sub-02_ses-2",
+        "bids/sub-03",
+    ]
     with stand_ins():
         one = ("--participant-label", "01", "--method", card)
         done = run(labelled, tmp_path / "derivatives", "--skip-bids-validation", *one)
@@ -134,7 +137,7 @@ def test_masks_may_lie_elsewhere(labelled, tmp_path):
     done = command("train", labelled, tmp_path, "--masks", masks)
     assert done.code == 0, done.text
     card = json.loads((tmp_path / "out" / "valverde2017.json").read_text())
-    assert card["training_scans"] == ["sub-01", "sub-03"]
+    assert card["training_scans"] == ["bids/sub-01", "bids/sub-03"]
 
 
 def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
@@ -148,7 +151,7 @@ def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
     assert done.code == 2
     assert f"there are: {', '.join(RECIPES)}" in done.text
     assert {"valverde2017", "nicmslesions", "msseg2016"} <= set(RECIPES)
-    mask = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
+    mask = mask_path(labelled, "sub-01")
     beside = np.zeros(SHAPE, np.uint8)
     beside[0, 0, 0] = 1
     nib.Nifti1Image(beside, AFFINE).to_filename(mask)
@@ -159,35 +162,37 @@ def test_what_cannot_be_learned_from_is_named(labelled, tmp_path):
 
 @pytest.mark.parametrize("method", ["valverde2017", "allnet-lesloss"])
 def test_healthy_scans_are_learned_from_too_but_not_alone(labelled, tmp_path, caplog, method):
-    healthy = image_path(labelled, "sub-01", "FLAIR").with_name("sub-01_label-lesion_mask.nii.gz")
+    healthy = mask_path(labelled, "sub-01")
     nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_filename(healthy)
     one = ("--method", method, "--name", "mine", "--participant-label", "01")
     done = command("train", labelled, tmp_path, *one)
     assert done.code == 2
-    assert "no scan to learn from has a lesion (sub-01); add one" in done.text
+    assert (
+        "no scan to learn from has a lesion (sub-01_label-lesion_mask.nii.gz); add one" in done.text
+    )
     done = command("train", labelled, tmp_path, *one, "03")
     assert done.code == 0, done.text
-    assert "without a lesion, by their empty masks: sub-01" in caplog.text
+    assert "without a lesion, by their empty masks: sub-01_label-lesion_mask.nii.gz" in caplog.text
     card = json.loads((tmp_path / "out" / "mine.json").read_text())
-    assert card["training_scans"] == ["sub-01", "sub-03"]
+    assert card["training_scans"] == ["bids/sub-01", "bids/sub-03"]
 
 
 def test_cases_keep_anatomical_maps_behind_the_contrasts(labelled, tmp_path):
     settings = {
-        "masks_dir": None,
+        "optional": (),
         "preprocess": PreprocessConfig(),
         "resources": ResourceConfig(nprocs=1),
         "work_dir": tmp_path / "work",
         "anatomy": True,
         "brain_card": load_model_card("brain"),
     }
-    inputs = InputConfig(bids_dir=labelled, participant_labels=("01",))
+    datasets = [take(labelled, "01")]
     with pytest.raises(UsageError, match="must name T1w, which anatomical coordinates"):
-        prepare_cases(inputs, ("FLAIR",), **settings)
+        prepare_cases(datasets, ("FLAIR",), **settings)
     maps = np.random.default_rng(0).normal(size=(6, *NETWORK_GRID[0])).astype(np.float32)
     with stand_ins(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(anatomical_coordinates, "measure_anatomy", lambda *_, **__: maps)
-        (case,) = prepare_cases(inputs, ("T1w", "FLAIR"), **settings)
+        (case,) = prepare_cases(datasets, ("T1w", "FLAIR"), **settings)
     assert case.contrasts == ("T1w", "FLAIR")
     assert case.channels.shape == (8, *NETWORK_GRID[0])
     np.testing.assert_array_equal(case.channels[2:], maps)
@@ -198,9 +203,9 @@ def test_folders_of_cases_may_be_relative(labelled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with stand_ins():
         (case,) = prepare_cases(
-            InputConfig(bids_dir=Path(labelled.name), participant_labels=("01",)),
+            [take(Path(labelled.name), "01")],
             ("FLAIR",),
-            masks_dir=Path(labelled.name),
+            optional=(),
             preprocess=PreprocessConfig(),
             resources=ResourceConfig(nprocs=1),
             work_dir=Path("work"),
@@ -213,7 +218,7 @@ def test_folders_of_cases_may_be_relative(labelled, tmp_path, monkeypatch):
 def test_a_refused_training_leaves_the_work_folder_alone(labelled, tmp_path):
     one = ("--participant-label", "01")
     assert command("train", labelled, tmp_path, *one).code == 0
-    volume = tmp_path / "work" / "cases" / "sub-01" / "volume.npy"
+    volume = tmp_path / "work" / "cases" / "bids" / "sub-01" / "volume.npy"
     before = volume.read_bytes()
     done = command("train", labelled, tmp_path, *one, "--method", "msseg2016")
     assert done.code == 2
@@ -259,7 +264,7 @@ def test_own_derivatives_are_learned_from_with_masks_of_a_rater(labelled, tmp_pa
     done = command("train", derivatives, tmp_path, "--masks", labelled, "--name", "mine")
     assert done.code == 0, done.text
     card = json.loads((tmp_path / "out" / "mine.json").read_text())
-    assert card["training_scans"] == ["sub-01", "sub-03"]
+    assert card["training_scans"] == ["derivatives/sub-01", "derivatives/sub-03"]
 
     (lost,) = derivatives.glob("sub-03/anat/*desc-brain_mask.nii.gz")
     lost.unlink()
@@ -270,15 +275,14 @@ def test_own_derivatives_are_learned_from_with_masks_of_a_rater(labelled, tmp_pa
 
 def test_own_derivatives_give_the_case_that_their_raw_scan_gives(labelled, tmp_path):
     pose = nib.affines.from_matvec(Rotation.from_rotvec([0.1, -0.2, 0.15]).as_matrix(), [9, -5, 7])
-    one = ("01",)
     with stand_ins(pose):
-        done = run(labelled, tmp_path / "derivatives", "--participant-label", *one)
+        done = run(labelled, tmp_path / "derivatives", "--participant-label", "01")
         assert done.code == 0, done.text
         raw, derived = (
             prepare_cases(
-                InputConfig(bids_dir=source, participant_labels=one),
+                [take(source, "01", masks=labelled)],
                 ("FLAIR", "T1w"),
-                masks_dir=labelled,
+                optional=(),
                 preprocess=PreprocessConfig(),
                 resources=ResourceConfig(nprocs=1),
                 work_dir=tmp_path / source.name,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_bids.config import InputConfig, PreprocessConfig, ResourceConfig
+from cascade_bids.config import PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.models import predict
 from cascade_bids.models.card import load_card, load_model_card
@@ -30,7 +30,7 @@ from ...tiny_heads import (
 )
 from ..data.healthy_scans import LEVEL, make_labels, make_t1w, write_scan
 from ..tiny_anatomy import make_anatomy
-from .labelled import command
+from .labelled import command, take
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 def test_samples_can_be_looked_at(labelled, tmp_path):
     one = ("--participant-label", "01", "--samples", "1")
-    done = command("preview-training", labelled, tmp_path, "--method", "cascade", *one)
+    done = command("preview-training", labelled, tmp_path, "--method", "perceptrons", *one)
     assert done.code == 0, done.text
     assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
     done = command("preview-training", labelled, tmp_path, *one, "-w", tmp_path / "work2")
@@ -64,7 +64,7 @@ def test_the_old_name_of_label_maps_is_taken_with_a_notice(labelled, tmp_path):
 
 
 def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
-    options = ("--method", "cascade", "--name", "mine", "--participant-label", "01")
+    options = ("--method", "perceptrons", "--name", "mine", "--participant-label", "01")
     assert command("train", labelled, tmp_path, *options).code == 0
     card = tmp_path / "out" / "mine.json"
     assert json.loads(card.read_text())["optional"] == ["T1w"]
@@ -80,28 +80,28 @@ def test_a_method_that_can_do_without_runs_on_flair_alone(labelled, tmp_path):
 
 
 def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
-    options = ("--method", "cascade", "--participant-label", "01")
+    options = ("--method", "perceptrons", "--participant-label", "01")
     assert command("train", labelled, tmp_path, *options).code == 0
-    first = tmp_path / "out" / "cascade.json"
-    start = ("--method", "cascade", "--start-from", first)
+    first = tmp_path / "out" / "perceptrons.json"
+    start = ("--method", "perceptrons", "--start-from", first)
     work = ("-w", tmp_path / "work2", "--name", "second")
     done = command("train", labelled, tmp_path, *start, *work, "--participant-label", "03")
     assert done.code == 0, done.text
     card = json.loads((tmp_path / "out" / "second.json").read_text())
-    assert card["started_from"] == "cascade"
-    assert card["lesion_donors"] == card["training_scans"] == ["sub-03"]
+    assert card["started_from"] == "perceptrons"
+    assert card["lesion_donors"] == card["training_scans"] == ["bids/sub-03"]
 
     folds = ("-w", tmp_path / "work3", "--participant-label", "01", "03")
     assert command("crossval", labelled, tmp_path, *start, *folds, out="scores").code == 0
-    assert "cascade has learned from sub-01; if they are" in caplog.text
+    assert "perceptrons has learned from bids/sub-01; if they are" in caplog.text
     assert "context has learned from sub-01, sub-03; if they are" in caplog.text
 
     other = ("--contrasts", "FLAIR", "T1w", "T2w", "-w", tmp_path / "work4")
     done = command("train", labelled, tmp_path, *start, *other)
     assert done.code == 2
     assert (
-        "--start-from cascade: 2 stages of cascade on FLAIR, T1w, where 2 on FLAIR, T1w, T2w are "
-        "needed" in done.text
+        "--start-from perceptrons: 2 stages of perceptrons on FLAIR, T1w, where 2 on FLAIR, T1w, "
+        "T2w are needed" in done.text
     )
     done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
     assert done.code == 2
@@ -121,27 +121,27 @@ def test_a_method_of_real_and_synthetic_scans_is_calibrated(labelled, tmp_path, 
     # To networks that learned for an epoch everything may be a lesion.
     monkeypatch.setattr(ignore_mask, "LIKELY_ABOVE", 0.99)
     monkeypatch.setattr(voxels, "SCANS", 4)
-    options = ("--method", "cascade", "--participant-label", "01", "03")
+    options = ("--method", "perceptrons", "--participant-label", "01", "03")
     options = (*options, "--label-maps", label_map.parent, "--unlabelled", labelled)
     done = command("crossval", labelled, tmp_path, *options, out="scores")
     assert done.code == 0, done.text
-    fold = tmp_path / "work" / "folds" / "01"
-    predicted = {path.name for path in (fold / "found").iterdir()}
+    fold = tmp_path / "work" / "folds" / "bids_sub-01"
+    predicted = {path.name for path in (fold / "found" / "bids").iterdir()}
     assert predicted == {"sub-01.npz", "sub-01_without-T1w.npz"}
     assert len(list((fold / "synthetic").iterdir())) == out_of_fold.SCANS_OF_FOLD
     assert command("train", labelled, tmp_path, *options).code == 0
-    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    card = json.loads((tmp_path / "out" / "perceptrons.json").read_text())
     assert card["heads"] == ["head01"]
     assert card["unlabelled_scans"] == ["sub-04"]
     # The expert of labelled scans counts for more, the more participants it knows.
-    of_fold = json.loads((fold / "weights" / "cascade.json").read_text())
+    of_fold = json.loads((fold / "weights" / "perceptrons.json").read_text())
     for one, people in ((of_fold, 1), (card, 2)):
         share = [stage["arguments"].get("share") for stage in one["stages"]]
         assert share == [round(people / (people + 10), 4)] * 2 + [None]
-    assert set(card["cross_validation"]["scans"]) == {"sub-01", "sub-03"}
+    assert set(card["cross_validation"]["scans"]) == {"bids/sub-01", "bids/sub-03"}
     assert card["threshold"] in THRESHOLDS
     assert card["load_factor"] > 0
-    assert load_stages(load_card(str(tmp_path / "out" / "cascade.json")), device=CPU)
+    assert load_stages(load_card(str(tmp_path / "out" / "perceptrons.json")), device=CPU)
     label_map.write_bytes(b"corrected")
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 2
@@ -167,20 +167,20 @@ def healthy_dataset(tmp_path, monkeypatch):
 def test_lesions_are_painted_into_healthy_scans(labelled, tmp_path, monkeypatch, healthy_dataset):
     monkeypatch.setattr(train, "SCANS_TO_CALIBRATE", 20)
     monkeypatch.setattr(voxels, "SCANS", 4)
-    options = ("--method", "cascade", "--participant-label", "01", "--healthy", healthy_dataset)
+    options = ("--method", "perceptrons", "--participant-label", "01", "--healthy", healthy_dataset)
     shown = command("preview-training", labelled, tmp_path, *options, "--samples", 2)
     assert shown.code == 0, shown.text
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 0, done.text
-    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    card = json.loads((tmp_path / "out" / "perceptrons.json").read_text())
     assert card["healthy_scans"] == ["sub-9"]
     assert card["heads"] == []
     # It has synthetic scans to calibrate with, and two experts to weigh.
     assert card["load_factor"] > 0
     assert card["stages"][0]["arguments"]["experts"] == 2
 
-    written = load_card(str(tmp_path / "out" / "cascade.json"))
-    assert written.participants == {"sub-01", "sub-9"}
+    written = load_card(str(tmp_path / "out" / "perceptrons.json"))
+    assert written.participants == {"bids/sub-01", "sub-9"}
     bids = tmp_path / "healthy"
     for inside in (("-w", bids), ("-w", bids / "work")):
         done = command("train", labelled, tmp_path, *options, *inside)
@@ -199,7 +199,7 @@ def test_lesions_are_painted_into_healthy_scans(labelled, tmp_path, monkeypatch,
 
 
 def test_patients_are_not_taken_for_healthy(labelled, tmp_path, healthy_dataset, caplog):
-    options = ("--method", "cascade", "--participant-label", "01", "--healthy", healthy_dataset)
+    options = ("--method", "perceptrons", "--participant-label", "01", "--healthy", healthy_dataset)
     # A patient of whom there is a mask, though nobody named them.
     write_scan(healthy_dataset, "sub-03", make_t1w(), make_labels())
     done = command("preview-training", labelled, tmp_path, *options, "--samples", 1)
@@ -221,18 +221,18 @@ def test_healthy_scans_alone_can_teach(labelled, tmp_path, healthy_dataset, monk
     mask.rename(masks / "sub-01_space-MNI152NLin6Asym_label-lesion_mask.nii.gz")
     for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
         path.unlink()
-    options = ("--method", "cascade", "--healthy", healthy_dataset, "--masks", masks)
+    options = ("--method", "perceptrons", "--healthy", healthy_dataset, "--masks", masks)
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 0, done.text
-    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    card = json.loads((tmp_path / "out" / "perceptrons.json").read_text())
     assert (card["training_scans"], card["healthy_scans"]) == ([], ["sub-9"])
     assert card["stages"][0]["arguments"]["experts"] == 1
 
 
 def test_where_no_scan_is_unlabelled_it_is_said(labelled, tmp_path):
-    cascade = ("--method", "cascade", "--participant-label", "01")
+    method = ("--method", "perceptrons", "--participant-label", "01")
     image_path(labelled, "sub-04", "T1w").unlink()
-    done = command("train", labelled, tmp_path, *cascade, "--unlabelled", labelled)
+    done = command("train", labelled, tmp_path, *method, "--unlabelled", labelled)
     assert done.code == 2
     assert "--unlabelled: no scan in" in done.text
     assert "has FLAIR and T1w and no lesion mask" in done.text
@@ -271,14 +271,14 @@ def test_a_scan_with_a_prediction_or_two_masks_is_passed_over_and_named(labelled
 
 
 def test_folders_with_nothing_to_take_are_named_before_anything_is_prepared(labelled, tmp_path):
-    cascade = ("--method", "cascade")
-    done = command("train", labelled, tmp_path, *cascade, "--unlabelled", tmp_path / "none")
+    method = ("--method", "perceptrons")
+    done = command("train", labelled, tmp_path, *method, "--unlabelled", tmp_path / "none")
     assert done.code == 2
     assert f"--unlabelled: {tmp_path / 'none'} is not a folder" in done.text
-    done = command("train", labelled, tmp_path, *cascade, "--label-maps", tmp_path / "none")
+    done = command("train", labelled, tmp_path, *method, "--label-maps", tmp_path / "none")
     assert done.code == 2
     assert "--label-maps: no head*_dseg.nii.gz" in done.text
-    done = command("train", labelled, tmp_path, *cascade, "--healthy", labelled)
+    done = command("train", labelled, tmp_path, *method, "--healthy", labelled)
     assert done.code == 2
     assert "--healthy: no sub-*/anat/sub-*_T1w.nii.gz" in done.text
     assert not (tmp_path / "work").exists()
@@ -288,18 +288,18 @@ def test_masks_alone_can_teach_where_scans_are_synthetic(labelled, tmp_path):
     for path in labelled.rglob("*_label-lesion_mask.nii.gz"):
         path.unlink()
     resources = ResourceConfig(nprocs=1)
-    inputs = InputConfig(bids_dir=labelled)
-    options = {"masks_dir": None, "preprocess": PreprocessConfig(), "resources": resources}
+    options = {"optional": (), "preprocess": PreprocessConfig(), "resources": resources}
     options["brain_card"] = load_model_card("brain")
+    contrasts = ("FLAIR", "T1w")
     prepare = partial(
-        prepare_cases, inputs, ("FLAIR", "T1w"), work_dir=tmp_path, anatomy=False, **options
+        prepare_cases, [take(labelled)], contrasts, work_dir=tmp_path, anatomy=False, **options
     )
     assert prepare(needed=False) == []
     with pytest.raises(UsageError, match="no scan in"):
         prepare()
     empty = tmp_path / "label-maps"
     empty.mkdir()
-    options = ("--method", "cascade", "--label-maps", empty)
+    options = ("--method", "perceptrons", "--label-maps", empty)
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 2
     assert "no head*_dseg.nii.gz" in done.text

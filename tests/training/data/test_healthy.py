@@ -325,8 +325,8 @@ def test_healthy_participants_are_kept_for_checking_and_left_out_by_name(anatomy
     # Both sessions of a participant.
     assert about["heads_to_check"] == [one.name for one in people if one.name[4] in "05"]
     assert len(source.to_check().anatomies) == 5
-    assert len(source.without({"3"}).healthy) == 10
-    assert len(source.without({"1_ses-1", "sub-2"}).healthy) == 12
+    assert len(source.without({"here/sub-3"}).healthy) == 10
+    assert len(source.without({"here/sub-1_ses-1", "here/2"}).healthy) == 12
 
 
 def test_plexus_that_is_drawn_is_on_the_t1w_too(anatomy, monkeypatch):

@@ -141,6 +141,7 @@ def test_a_network_learns_to_find_lesions_that_were_held_out(cases, tmp_path, mo
         stage=1,
         recipe=recipe,
         cases=cases,
+        contrasts=("FLAIR", "T1w"),
         learn=recipe.stages[0].learn,
         before=[],
         folder=tmp_path / "fit",

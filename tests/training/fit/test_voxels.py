@@ -46,11 +46,12 @@ def rng(seed=0):
 
 def describe_stage(kind, folder, batch_size=256, **changes):
     """Return what the network of a first stage learns from."""
-    recipe = replace(find_recipe("cascade"), batch_size=batch_size)
+    recipe = replace(find_recipe("perceptrons"), batch_size=batch_size)
     fields = {
         "stage": 1,
         "recipe": recipe,
         "cases": [],
+        "contrasts": CONTRASTS,
         "learn": ALL,
         "before": [],
         "folder": folder,

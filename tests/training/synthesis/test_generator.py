@@ -279,12 +279,28 @@ def test_some_heads_are_kept_for_checking():
 
 
 def test_who_is_left_out_gives_neither_scan_nor_lesions(scanned):
-    donors = (make_donor("1"), make_donor("2"))
+    donors = (make_donor("sub-1"), make_donor("sub-2"))
     whole = ScanGenerator(CONTRASTS, (make_anatomy(),), donors, (scanned,))
-    left = whole.without({"1"})
-    assert [donor.subject for donor in left.donors] == ["2"]
+    left = whole.without({"sub-1"})
+    assert [donor.participant for donor in left.donors] == ["sub-2"]
     assert not left.real
     assert left.kinds == (ScanKind.SYNTHETIC,)
+
+
+def test_equal_labels_of_two_datasets_are_left_out_one_by_one(scanned, unlabelled):
+    real = tuple(
+        replace(scanned, case=replace(scanned.case, source=source)) for source in ("here", "there")
+    )
+    donors = tuple(make_donor(one.case.participant) for one in real)
+    anatomy = replace(make_anatomy(), name="sub-1_ses-2")
+    whole = ScanGenerator(CONTRASTS, (anatomy,), donors, real, (unlabelled,))
+    left = whole.without({"here/sub-1"})
+    assert [donor.participant for donor in left.donors] == ["there/sub-1"]
+    assert left.real == real[1:]
+    # Of scans of no labelled dataset nobody knows whose they are.
+    assert not left.unlabelled
+    assert not left.anatomies
+    assert whole.without({"here/sub-2"}) == whole
 
 
 def test_scans_are_of_the_kinds_that_there_are_and_say_which(scanned, unlabelled):
@@ -296,4 +312,4 @@ def test_scans_are_of_the_kinds_that_there_are_and_say_which(scanned, unlabelled
         assert (sample.ignore is not None) == (kind is ScanKind.UNLABELLED)
     assert replace(whole, anatomies=(), unlabelled=()).kinds == (ScanKind.LABELLED,)
     assert whole.describe()["unlabelled_scans"] == ["sub-1"]
-    assert not whole.without({"1"}).unlabelled
+    assert not whole.without({"sub-1"}).unlabelled

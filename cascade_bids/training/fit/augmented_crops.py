@@ -1,0 +1,262 @@
+"""Crops of labelled scans, changed at random as scanners and patients differ."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from cascade_bids.models.cases import Case
+from cascade_bids.models.training_data import Batch
+from cascade_bids.training.synthesis import augment
+from cascade_bids.training.synthesis.augment import uniform
+from cascade_bids.training.synthesis.sample import draw_contrasts
+
+CROPS_PER_EPOCH = 64
+"""After so many crops there is a checkpoint."""
+
+POSE = {"max_degrees": 15.0, "max_scale": 0.15, "max_shift": 24.0, "elastic": 2.0}
+"""How far a crop is turned, scaled, shifted and deformed; see `augment.random_grid`."""
+
+THIN_MM = 3.0
+"""Thicker slices are not made thicker still."""
+
+WIDEST_MM = 8.0
+"""Thickest slices that are imitated."""
+
+BLACK = 5.0
+"""Standard deviations of the tissue from its mean down to black."""
+
+CARVED = 0.5
+"""How often lesions of another scan are set into a crop."""
+
+
+@dataclass(frozen=True)
+class AugmentedCrops(Dataset[tuple[Tensor, Tensor]]):
+    """Crops, by number: the same number is the same crop.
+
+    Parameters
+    ----------
+    cases
+        The scans; of each source about as many are drawn as it has participants to the power of
+        one half, so that none is drowned.
+    contrasts
+        Channels, in this order; those that a scan lacks are 0.
+    window
+        Voxels of a crop.
+    seed
+        Of what is drawn.
+    """
+
+    cases: Sequence[Case]
+    contrasts: Sequence[str]
+    window: Sequence[int]
+    seed: int
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Draw a crop.
+
+        Returns
+        -------
+        Tensor
+            (C + 1, X, Y, Z) float32: contrasts and brain mask.
+        Tensor
+            (2, X, Y, Z) float32: part of each voxel that is lesion, and which voxels count.
+        """
+        rng = torch.Generator().manual_seed(1_000_003 * self.seed + number)
+        case = self._draw_case(rng)
+        other = self._draw_case(rng) if uniform(0, 1, rng) < CARVED else None
+        return draw_crop(case, other, self.contrasts, self.window, rng, lesion=number % 2 == 0)
+
+    def _draw_case(self, rng: torch.Generator) -> Case:
+        people: dict[str, dict[str, list[Case]]] = {}
+        for case in self.cases:
+            people.setdefault(case.source, {}).setdefault(case.participant, []).append(case)
+        weights = torch.tensor([len(found) ** 0.5 for found in people.values()])
+        source = list(people.values())[int(torch.multinomial(weights, 1, generator=rng))]
+        scans = list(source.values())[int(torch.randint(len(source), (), generator=rng))]
+        return scans[int(torch.randint(len(scans), (), generator=rng))]
+
+
+class AugmentedBatches:
+    """Batches of `AugmentedCrops`, which a process beside draws; see `training_data.Batches`.
+
+    Nothing is held out: the scans of a labelled dataset are few, and slabs of the same scans say
+    little of others.
+    """
+
+    def __init__(self, crops: AugmentedCrops, batch_size: int) -> None:
+        self._crops, self._batch_size = crops, batch_size
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        numbers = range(epoch * CROPS_PER_EPOCH, (epoch + 1) * CROPS_PER_EPOCH)
+        return iter(DataLoader(self._crops, self._batch_size, sampler=numbers, num_workers=1))
+
+    def validate(self) -> Iterator[Batch]:
+        """Yield nothing."""
+        return iter(())
+
+
+def draw_crop(
+    case: Case,
+    other: Case | None,
+    contrasts: Sequence[str],
+    window: Sequence[int],
+    rng: torch.Generator,
+    *,
+    lesion: bool,
+) -> tuple[Tensor, Tensor]:
+    """Draw a crop of a scan, and change it.
+
+    Parameters
+    ----------
+    case
+        The scan.
+    other
+        Scan of which lesions are set into it where both have brain; None for none.
+    contrasts, window
+        As of `AugmentedCrops`.
+    rng
+        Source of randomness.
+    lesion
+        Whether it is drawn around a lesion, if there is one.
+
+    Returns
+    -------
+    tuple of Tensor
+        As of `AugmentedCrops`.
+    """
+    centre = _draw_centre(case, rng, lesion=lesion)
+    shape = case.brain.shape
+    x, y, z = window
+    grid = augment.random_grid((x, y, z), shape, centre, rng, **POSE)
+    box, grid = _cut_grid(grid, shape)
+    scene = _read(case, contrasts, box)
+    if other is not None:
+        scene = carve(scene, _read(other, contrasts, box), rng)
+    scene = F.grid_sample(scene[None], grid, padding_mode="zeros", align_corners=True)[0]
+    images, brain, share = scene[:-2], scene[-2] > 0.5, scene[-1]
+    thin = case.slice_mm < THIN_MM
+    present = draw_contrasts(contrasts, rng)
+    channels = []
+    for contrast, image in zip(contrasts, images, strict=True):
+        if contrast not in present or not image.any():
+            channels.append(torch.zeros_like(image))
+            continue
+        if thin and uniform(0, 1, rng) < 0.5:
+            state = rng.get_state()
+            image = augment.thick_slices(image, rng, WIDEST_MM)
+            if contrast == "FLAIR":
+                # As a rater sees it, who draws on the FLAIR.
+                share = augment.thick_slices(share, torch.Generator().set_state(state), WIDEST_MM)
+        channels.append(_change(image, rng))
+    brain = _strip(brain, rng)
+    inputs = torch.stack([*channels, torch.ones_like(share)]) * brain
+    return inputs, torch.stack([share * brain, brain.float()])
+
+
+def carve(scene: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
+    """Set lesions of one scan, with their surroundings, into another (Zhang et al. 2021) [1]_.
+
+    Parameters
+    ----------
+    scene, other
+        (C + 2, X, Y, Z): contrasts, brain mask and part that is lesion, of the same place.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        (C + 2, X, Y, Z).
+
+    References
+    ----------
+    .. [1] Zhang et al. CarveMix: a simple data augmentation method for brain lesion segmentation.
+       MICCAI 2021. doi 10.1007/978-3-030-87193-2_19
+    """
+    reach = 1 + 2 * int(torch.randint(1, 4, (), generator=rng))
+    near = _dilate(other[-1], reach) > 0.5
+    # Some regions of the brain give, others do not.
+    giving = augment.smooth_noise(tuple(near.shape), (4, 4, 4), rng)[0] > uniform(-1, 1, rng)
+    taken = near & giving & (other[-2] > 0.5) & (scene[-2] > 0.5)
+    known = (scene != 0).flatten(1).any(1) & (other != 0).flatten(1).any(1)
+    known[-2:] = True
+    mixed = torch.where(taken, other, scene)
+    # A contrast that only one of them has cannot show the lesion.
+    mixed[:-2][~known[:-2]] = 0
+    return mixed
+
+
+def _draw_centre(case: Case, rng: torch.Generator, *, lesion: bool) -> Tensor:
+    """Draw a voxel (3,) of a lesion if there is one, or of the brain."""
+    for mask in [case.lesions, case.brain] if lesion else [case.brain]:
+        voxels = np.flatnonzero(mask)
+        if len(voxels):
+            break
+    chosen = int(voxels[int(torch.randint(len(voxels), (), generator=rng))])
+    return torch.tensor(np.unravel_index(chosen, case.brain.shape), dtype=torch.float32)
+
+
+def _cut_grid(grid: Tensor, shape: Sequence[int]) -> tuple[tuple[slice, ...], Tensor]:
+    """Return the box of the volume that a grid samples, and the grid in that box."""
+    sizes = torch.tensor(shape, dtype=torch.float32)
+    voxels = (grid.flip(-1) + 1) / 2 * (sizes - 1)
+    flat = voxels.reshape(-1, 3)
+    low = torch.minimum(flat.amin(0).floor().clamp(min=0), sizes - 2)
+    high = torch.maximum(torch.minimum(flat.amax(0).ceil(), sizes - 1), low + 1)
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
+    return box, ((voxels - low) / (high - low) * 2 - 1).flip(-1)
+
+
+def _read(case: Case, contrasts: Sequence[str], box: tuple[slice, ...]) -> Tensor:
+    """Read a box of a scan: contrasts, 0 where one is missing, brain mask, part that is lesion."""
+    brain, share = (
+        torch.from_numpy(np.asarray(values[box], np.float32)) for values in (case.brain, case.share)
+    )
+    channels = case.channels
+    images = [
+        channels[case.contrasts.index(name)][box]
+        if name in case.contrasts
+        else torch.zeros_like(brain)
+        for name in contrasts
+    ]
+    return torch.stack([*images, brain, share])
+
+
+def _change(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Change the intensities of one contrast, z-scores, as another scanner would."""
+    if uniform(0, 1, rng) < 0.5:
+        # Bends the curve, but leaves the mean tissue and the contrast around it.
+        bend = uniform(0.02, 0.15, rng) * (1 if uniform(0, 1, rng) < 0.5 else -1)
+        image = torch.expm1(bend * image.clamp(-8, 8)) / bend
+    if uniform(0, 1, rng) < 0.5:
+        image = augment.bias_field(image + BLACK, rng, 0.12) - BLACK
+    if uniform(0, 1, rng) < 0.3:
+        image = augment.thick_slices(image, rng, 2.0)
+    if uniform(0, 1, rng) < 0.5:
+        image = image + uniform(0, 0.4, rng) * torch.randn(image.shape, generator=rng)
+    return image * uniform(0.8, 1.25, rng) + uniform(-0.3, 0.3, rng)
+
+
+def _dilate(values: Tensor, size: int) -> Tensor:
+    """Return the highest value (X, Y, Z) in the cube of `size` voxels, odd, around each voxel."""
+    found = values[None, None]
+    for axis in range(3):
+        # One axis after the other: a cube at once takes many times as long.
+        kernel = [size if axis == other else 1 for other in range(3)]
+        found = F.max_pool3d(found, kernel, 1, [side // 2 for side in kernel])
+    return found[0, 0]
+
+
+def _strip(brain: Tensor, rng: torch.Generator) -> Tensor:
+    """Return the brain as an imperfect extraction does: parts of its rim are cut off."""
+    if uniform(0, 1, rng) < 0.5:
+        return brain
+    inner = _dilate((~brain).float(), 5) < 0.5
+    cut = augment.smooth_noise(tuple(brain.shape), (5, 5, 5), rng)[0] > uniform(0, 2, rng)
+    return inner | (brain & ~cut)

@@ -58,6 +58,10 @@ class MethodConfig:
     """Whether confluent lesions are split at the peaks of the method's sphere map."""
     tta: bool = False
     """Whether the networks also predict the mirrored head (test-time augmentation)."""
+    threshold: float | None = None
+    """Lowest probability of a lesion voxel; None as the method's card says."""
+    min_lesion_mm3: float | None = None
+    """Smallest lesion, mm³; None as the method's card says."""
 
 
 @dataclass(frozen=True)

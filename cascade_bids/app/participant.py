@@ -15,6 +15,7 @@ from cascade_bids.config import VERSION, MethodConfig, ParticipantConfig
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.files import write_text
 from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
+from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.card import Cards, MethodCard, load_card, load_model_card
 from cascade_bids.models.device import prepare_device
 from cascade_bids.models.weights import check_weights
@@ -143,10 +144,22 @@ def load_cards(method: MethodConfig) -> Cards:
             f"--tta mirrors the head, which {card.name} with its anatomical coordinates can't "
             "do; leave the option out, or choose another --method"
         )
-    cards = Cards(card, load_model_card(BRAIN_CARD))
+    cards = Cards(_at_point(card, method), load_model_card(BRAIN_CARD))
     for one in (cards.method, cards.brain):
         check_weights(one)
     return cards
+
+
+def _at_point(card: MethodCard, method: MethodConfig) -> MethodCard:
+    """Return a card with the threshold and the smallest lesion that were asked for."""
+    if method.threshold is None and method.min_lesion_mm3 is None:
+        return card
+    own = card.operating_point
+    threshold = own.threshold if method.threshold is None else method.threshold
+    smallest = own.min_lesion_mm3 if method.min_lesion_mm3 is None else method.min_lesion_mm3
+    point = OperatingPoint(threshold, smallest, max(threshold, own.min_peak))
+    # Interval and confidence were calibrated at the method's own.
+    return replace(card, operating_point=point, load_factor=None, confidence=None)
 
 
 def _check_images(scan: Scan, card: MethodCard, config: ParticipantConfig) -> Scan:

@@ -129,7 +129,7 @@ def add_machine(
         "--omp-nthreads",
         type=positive,
         metavar="N",
-        help=f"threads of one step (default: {threads})",
+        help=f"of one step (default: {threads})",
     )
     add_verbose(machine)
     return machine
@@ -167,14 +167,35 @@ def gigabytes(text: str) -> float:
     return _number_above_0(text, "GB")
 
 
+def probability(text: str) -> float:
+    """Return a probability above 0."""
+    number = _number(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability above 0 and up to 1")
+    return number
+
+
+def volume(text: str) -> float:
+    """Return a volume in mm³, at least 0."""
+    number = _number(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no volume in mm³")
+    return number
+
+
 def _number_above_0(text: str, unit: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit} above 0")
     return number
+
+
+def _number(text: str) -> float:
+    """Return a number, or NaN where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _whole_number(text: str, at_least: int) -> int:

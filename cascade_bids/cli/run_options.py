@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade_bids.cli.folders import require_outside, written_folders
-from cascade_bids.cli.options import add_choice, add_machine, add_preparation, gigabytes
+from cascade_bids.cli.options import (
+    add_choice,
+    add_machine,
+    add_preparation,
+    gigabytes,
+    probability,
+    volume,
+)
 from cascade_bids.config import (
     TEMPLATE_SPACE,
     VERSION,
@@ -76,13 +83,25 @@ def add_processing(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--tta", action="store_true", help="test-time augmentation: mirrored heads too"
     )
+    how.add_argument(
+        "--threshold",
+        type=probability,
+        metavar="P",
+        help="lowest probability of a lesion voxel",
+    )
+    how.add_argument(
+        "--min-lesion-mm3",
+        type=volume,
+        metavar="V",
+        help="smallest lesion, mm³",
+    )
     add_preparation(how)
     machine = add_machine(parser, threads="--nprocs by scans")
     machine.add_argument(
         "--precision",
         choices=("auto", "float32"),
         default="auto",
-        help="of networks; auto: bfloat16 where the CPU is fast at it",
+        help="of networks; auto: bfloat16 where it is fast",
     )
     parser.set_defaults(nprocs=None)  # a plugin may say it
     machine.add_argument(
@@ -138,7 +157,13 @@ def read_method(options: argparse.Namespace) -> MethodConfig:
     method = options.method
     # The steps run in folders of their own.
     absolute = str(Path(method).resolve()) if method.endswith(".json") else method
-    return MethodConfig(absolute, options.separate_lesions, options.tta)
+    return MethodConfig(
+        absolute,
+        options.separate_lesions,
+        options.tta,
+        options.threshold,
+        options.min_lesion_mm3,
+    )
 
 
 def read_plugin_file(options: argparse.Namespace) -> Mapping[str, Any] | None:

@@ -89,3 +89,25 @@ def test_a_changed_threshold_gives_another_mask_in_an_old_work_folder(
     )
     masks = [contents(tmp_path / f"out{n}")[str(mask.relative_to(tmp_path))] for n in range(3)]
     assert masks[0] == masks[2] != masks[1]
+
+
+def test_the_operating_point_may_be_chosen_and_then_nothing_calibrated_is_told(
+    quick: Counter[str], bids: Path, tmp_path: Path
+) -> None:
+    card = copy_card(tmp_path / "mine", load_factor=2.0, confidence=[0, 1, 1], peak=0.6)
+    told = {}
+    for name, options in {
+        "own": (),
+        "higher": ("--threshold", 0.95),
+        "large": ("--min-lesion-mm3", 1e6),
+    }.items():
+        done = run(bids, tmp_path / name, "--method", card, *options)
+        assert done.code == 0, done.text
+        told[name] = stats(tmp_path / name, "sub-01")
+    point = ("threshold", "min_lesion_mm3", "peak")
+    assert [told["own"][entry] for entry in point] == [0.5, 10.0, 0.6]
+    assert [told["higher"][entry] for entry in point] == [0.95, 10.0, 0.95]
+    assert [told["large"][entry] for entry in point] == [0.5, 1e6, 0.6]
+    assert told["own"]["load_ml"] > 0 == told["higher"]["load_ml"] == told["large"]["load_ml"]
+    assert told["own"]["load_interval_ml"] is not None
+    assert told["higher"]["load_interval_ml"] is told["large"]["load_interval_ml"] is None

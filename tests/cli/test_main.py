@@ -99,7 +99,8 @@ def test_flags_come_to_the_config(
         f"--bids-filter-file {filters} --derivatives fmriprep={tmp_path} "
         f"--bids-database-dir {tmp_path}/db --output-spaces T1w MNI152NLin2009aSym "
         "--skull-strip skip --random-seed 5 --device cpu --nprocs 3 --omp-nthreads 2 --mem 6.5 "
-        f"-w {tmp_path}/work --clean-workdir --stop-on-first-crash --separate-lesions"
+        f"-w {tmp_path}/work --clean-workdir --stop-on-first-crash --separate-lesions "
+        "--threshold 0.35 --min-lesion-mm3 0"
     )
     assert run(bids, tmp_path / "out", *flags.split()).code == 0
     [config] = asked
@@ -116,6 +117,7 @@ def test_flags_come_to_the_config(
     assert config.preprocess.random_seed == 5
     assert config.preprocess.output_spaces == ("T1w", "MNI152NLin2009aSym")
     assert config.method.separate_lesions
+    assert (config.method.threshold, config.method.min_lesion_mm3) == (0.35, 0)
     assert config.resources.device == "cpu"
     resources = config.resources
     assert (resources.nprocs, resources.omp_nthreads, resources.mem_gb) == (3, 2, 6.5)
@@ -179,6 +181,14 @@ WRONG = {
     "no-memory": (
         "{bids} {out} participant --mem 0",
         "--mem: '0' is no number of GB above 0",
+    ),
+    "no-probability": (
+        "{bids} {out} participant --threshold 0",
+        "--threshold: '0' is no probability above 0 and up to 1",
+    ),
+    "no-volume": (
+        "{bids} {out} participant --min-lesion-mm3 -3",
+        "--min-lesion-mm3: '-3' is no volume in mm³",
     ),
     "processes-in-words": (
         "{bids} {out} participant --nprocs two",

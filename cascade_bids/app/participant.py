@@ -14,8 +14,8 @@ from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, MethodConfig, ParticipantConfig
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.files import write_text
-from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
 from cascade_bids.lesions.label import OperatingPoint
+from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
 from cascade_bids.models.card import Cards, MethodCard, load_card, load_model_card
 from cascade_bids.models.device import prepare_device
 from cascade_bids.models.weights import check_weights

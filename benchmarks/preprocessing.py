@@ -13,7 +13,7 @@ template, of its rigid part, and of the network grid, and the standard deviation
 the ratio of the N4 fields inside the brain.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import nibabel as nib
@@ -126,9 +126,20 @@ def check_lesions(data: Path, out: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Print the table."""
-    data, *folders = map(Path, sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="openms-raw or ms3seg-raw")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="OUT [WORK EARLIER_OUT EARLIER_WORK]"
+    )
+    options = parser.parse_args()
+    data, folders = options.data, options.folders
+    if len(folders) not in (1, 4):
+        parser.error("give OUT, or OUT WORK EARLIER_OUT EARLIER_WORK")
     if len(folders) == 1:
-        print(check_lesions(data, folders[0]).to_string(index=False))
+        table = check_lesions(data, folders[0])
+        if table.empty:
+            parser.error(f"{folders[0]} holds no brain mask of a scan without sessions")
+        print(table.to_string(index=False))
         return
     runs = {"now": (folders[0], folders[1]), "earlier": (folders[2], folders[3])}
     stats = sorted(folders[0].glob("sub-*/ses-*/anat/*_stats.json"))

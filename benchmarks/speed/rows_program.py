@@ -168,7 +168,7 @@ def _of_growth(
     return [
         compare(
             f"{group}_{name}",
-            f"{name} {what}",
+            f"{name.removesuffix('x')} {what}",
             found,
             costs[base],
             of=of,

@@ -186,7 +186,9 @@ def volume(text: str) -> float:
 def _number_above_0(text: str, unit: str) -> float:
     number = _number(text)
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit} above 0")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of {unit} above 0; give the number alone"
+        )
     return number
 
 

@@ -41,6 +41,10 @@ class Save(SimpleInterface):
         return runtime
 
 
+LARGEST_BRAIN_ML = 2000.0
+"""Brain masks of adults are smaller."""
+
+
 class _SaveScanInput(BaseInterfaceInputSpec):
     scan = traits.Any(mandatory=True, desc="bids.scan.Scan")
     config = traits.Any(mandatory=True, desc="config.ParticipantConfig")
@@ -94,11 +98,15 @@ class SaveScan(SimpleInterface):
                 sidecar("lesion_mask", scan, config.inputs, space=space),
             )
         self._save_transforms(root, scan)
-        facts = self.inputs.facts
+        facts, summary = self.inputs.facts, json.loads(Path(self.inputs.summary).read_text())
         stats = {
-            **json.loads(Path(self.inputs.summary).read_text()),
+            **summary,
             **facts,
-            "warnings": [*facts["warnings"], *(self.inputs.warnings or [])],
+            "warnings": [
+                *facts["warnings"],
+                *(self.inputs.warnings or []),
+                *_warn_of_brain(summary["icv_ml"]),
+            ],
             "images": image_uris(scan, config.inputs),
             "choices": list(scan.choices),
         }
@@ -115,3 +123,13 @@ class SaveScan(SimpleInterface):
         named["MNI152NLin2009aSym", "FLAIR"] = self.inputs.flair_to_template
         for (source, target), path in named.items():
             save(Path(path), output_path(root, scan, "xfm", from_=source, to=target))
+
+
+def _warn_of_brain(icv_ml: float) -> list[str]:
+    """Return a warning of a brain mask that is larger than a brain."""
+    if icv_ml <= LARGEST_BRAIN_ML:
+        return []
+    return [
+        f"The brain mask holds {icv_ml:.0f} ml, which is more than a brain: check its outline, and "
+        "trust no number here if it holds air or skull."
+    ]

@@ -165,12 +165,10 @@ def _find_background(data: np.ndarray, tolerance: float) -> tuple[float, np.ndar
     Without one, all voxels are foreground and the value is that of none.
     """
     values, counts = np.unique(data, return_counts=True)
-    if counts.max() >= CONSTANT_PART * data.size:
-        background = float(values[counts.argmax()])
-        return background, data != background
-    steps, counts = np.unique(np.rint(data / tolerance), return_counts=True)
-    background = float(steps[counts.argmax()] * tolerance)
-    # Tissue of the same value lies inside.
+    if counts.max() < CONSTANT_PART * data.size:
+        values, counts = np.unique(np.rint(data / tolerance) * tolerance, return_counts=True)
+    background = float(values[counts.argmax()])
+    # Tissue of the same value lies inside, and splines ring around the brain.
     around = largest_component(abs(data - background) <= tolerance)
     if around.mean() < CONSTANT_PART:
         return -np.inf, np.ones(data.shape, bool)

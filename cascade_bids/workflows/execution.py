@@ -22,7 +22,7 @@ from cascade_bids.errors import UsageError
 from cascade_bids.files import write_text
 from cascade_bids.machine import usable_memory
 from cascade_bids.workflows.plugin import WorkersPlugin
-from cascade_bids.workflows.resources import LIBRARIES_GB
+from cascade_bids.workflows.resources import COPIED_GB, LIBRARIES_GB, NEEDS
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +132,19 @@ def read_plugin(path: Path) -> dict[str, Any]:
     return {"plugin": name, "plugin_args": arguments}
 
 
+def _warn_of_memory(asked_gb: float | None, usable_gb: float) -> None:
+    """Warn of a memory that the run cannot keep to."""
+    largest = LIBRARIES_GB + COPIED_GB + max(need.gb for need in NEEDS.values())
+    if asked_gb is not None and asked_gb < largest:
+        log.warning("--mem %g: one step alone takes up to about %.1f GB", asked_gb, largest)
+    if asked_gb is not None and asked_gb > usable_gb:
+        log.warning("--mem %g: there are only %.1f GB to use here", asked_gb, usable_gb)
+
+
 def _choose_plugin(resources: ResourceConfig, scans: Sequence[Scan]) -> dict[str, Any]:
     given = resources.plugin or {"plugin": "MultiProc", "plugin_args": {}}
     usable = MEMORY_PART * usable_memory() / 2**30
+    _warn_of_memory(resources.mem_gb, usable)
     memory = max(0.1, (resources.mem_gb or usable) - LIBRARIES_GB)
     arguments = {
         # Nipype would use all memory of the machine, even in a container with a limit.

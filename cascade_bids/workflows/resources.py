@@ -127,6 +127,8 @@ def _read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
 def share_cores(resources: ResourceConfig, scans: int) -> int:
     """Return the threads of a step: those asked for, else the cores that each scan gets.
 
+    Without a plugin they are at most the cores of the run.
+
     Parameters
     ----------
     resources
@@ -139,10 +141,11 @@ def share_cores(resources: ResourceConfig, scans: int) -> int:
     int
         At least 1.
     """
-    # With a plugin each step may have a machine for itself, and a GPU holds one network at a time.
-    alone = resources.plugin or is_gpu_wanted(resources.device)
-    sharing = 1 if alone else max(1, scans)
-    return resources.omp_nthreads or max(1, resources.nprocs // sharing)
+    if resources.plugin:  # each step may have a machine for itself
+        return resources.omp_nthreads or resources.nprocs
+    # A GPU holds one network at a time.
+    sharing = 1 if is_gpu_wanted(resources.device) else max(1, scans)
+    return min(resources.omp_nthreads or max(1, resources.nprocs // sharing), resources.nprocs)
 
 
 def find_precision(resources: ResourceConfig) -> str:

@@ -1,5 +1,6 @@
 """Batches of scans: failures that stay alone."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -241,3 +242,18 @@ def test_damaged_weights_are_no_start(
     assert done.code == 70
     assert "brain.safetensors" in done.text
     assert quick.total() == 0
+
+
+def test_a_brain_that_is_too_large_for_one_is_warned_of(
+    quick: Counter[str], tmp_path: Path
+) -> None:
+    one = make_dataset(tmp_path / "bids", "sub-01")
+    whole = run(one, tmp_path / "whole", "--skull-strip", "skip")  # all of a noisy head
+    assert whole.code == 0, whole.text
+    (path,) = (tmp_path / "whole").rglob("*_stats.json")
+    told = json.loads(path.read_text())
+    assert told["icv_ml"] > 2000
+    assert "which is more than a brain" in told["warnings"][-1]
+    assert run(one, tmp_path / "brain").code == 0
+    (path,) = (tmp_path / "brain").rglob("*_stats.json")
+    assert "more than a brain" not in path.read_text()

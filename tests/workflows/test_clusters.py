@@ -217,6 +217,24 @@ def test_mem_is_stronger_than_what_a_plugin_file_says(
 
 
 @pytest.mark.parametrize(
+    ("asked", "warning"),
+    [("0.5", "--mem 0.5: one step alone takes up to"), ("1e6", "--mem 1e+06: there are only")],
+)
+def test_a_memory_that_cannot_be_kept_to_is_warned_of(
+    bids: Path,
+    tmp_path: Path,
+    quick: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    asked: str,
+    warning: str,
+) -> None:
+    monkeypatch.setattr(Workflow, "run", lambda *_, **__: None)
+    call(tmp_path, bids, tmp_path / "out", "participant", *METHOD, "--mem", asked)
+    assert warning in caplog.text
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("plugin: [", "can't be read"),

@@ -1,5 +1,6 @@
 """What steps need, and how threads are shared."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -36,9 +37,15 @@ def test_the_largest_image_counts_and_broken_ones_do_not(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("cores", "scans", "asked", "threads"),
-    [(2, 1, 0, 2), (2, 2, 0, 1), (8, 3, 0, 2), (2, 16, 0, 1), (2, 16, 4, 4)],
+    [(2, 1, 0, 2), (2, 2, 0, 1), (8, 3, 0, 2), (2, 16, 0, 1), (4, 16, 3, 3), (2, 16, 4, 2)],
 )
 def test_cores_are_shared_among_scans_unless_threads_are_asked_for(
     cores: int, scans: int, asked: int, threads: int
 ) -> None:
     assert share_cores(ResourceConfig(nprocs=cores, omp_nthreads=asked), scans) == threads
+
+
+def test_each_step_of_a_plugin_may_have_a_machine_for_itself() -> None:
+    cluster = ResourceConfig(nprocs=2, omp_nthreads=4, plugin={"plugin": "SLURM"})
+    assert share_cores(cluster, 16) == 4
+    assert share_cores(replace(cluster, omp_nthreads=0), 16) == 2

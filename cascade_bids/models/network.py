@@ -110,6 +110,8 @@ class LesionNetwork(Architecture, ABC):
     dense_layers: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Names in `layers` of each dense layer and its rectifier, the one before the output first;
     none where there are no dense layers that `finetune` could adapt."""
+    adapts_whole: ClassVar[bool] = False
+    """Whether `adapt` trains all of the network, gently, instead of dense layers."""
     gains_from_bfloat16: ClassVar[bool] = False
     """Whether its convolutions may run in bfloat16, see `device.choose_precision`."""
 
@@ -140,8 +142,13 @@ class LesionNetwork(Architecture, ABC):
             0 where no candidate is.
         """
 
-    def adapt(self, data: TrainingData) -> int:
-        """Train the last dense layers anew, on few scans of another scanner.
+    @classmethod
+    def can_adapt(cls) -> bool:
+        """Return whether `adapt` is possible."""
+        return cls.adapts_whole or bool(cls.dense_layers)
+
+    def adapt(self, data: TrainingData) -> int | None:
+        """Train the last dense layers anew, or all gently, on few scans of another scanner.
 
         Parameters
         ----------
@@ -150,17 +157,17 @@ class LesionNetwork(Architecture, ABC):
 
         Returns
         -------
-        int
-            How many dense layers before the output learned.
+        int or None
+            How many dense layers before the output learned; None where all of the network did.
 
         Raises
         ------
         UsageError
             When there is nothing to learn from.
         ValueError
-            When the network has no `dense_layers`.
+            When the network cannot be adapted.
         """
-        raise ValueError(f"{self.card_name} has no dense layers to adapt")
+        raise ValueError(f"{self.card_name} can't be adapted")
 
     def merge(
         self, previous: np.ndarray, maps: Sequence[LesionMaps], combination: str
@@ -189,6 +196,8 @@ class TrainableNetwork(LesionNetwork):
 
     learns_from_synthetic: ClassVar[bool] = False
     """Whether it learns from scans that a generator draws, and not from the scans as they are."""
+    goes_on: ClassVar[bool] = False
+    """Whether a training may start from trained weights, see `TrainingData.start`."""
 
     @classmethod
     def build(cls, data: TrainingData, **arguments: Any) -> Self:

@@ -83,7 +83,7 @@ class TrainConfig:
     def _check_start(self, recipe: Recipe) -> None:
         if self.start_from is None:
             return
-        if not recipe.learns_from_synthetic:
+        if not recipe.architecture.goes_on:
             raise UsageError(
                 f"--start-from: {self.method} learns from scratch; leave it out, or adapt a method "
                 "with cascade-bids finetune"

@@ -49,6 +49,8 @@ class CascadeUNet(TrainableNetwork):
 
     stored_in_half_precision = True
     gains_from_bfloat16 = True
+    goes_on = True
+    adapts_whole = True
 
     def __init__(
         self, channels_in: int, cascaded: bool, widths: Sequence[int] = (32, 64, 128, 192)
@@ -74,8 +76,11 @@ class CascadeUNet(TrainableNetwork):
 
     @classmethod
     def build(cls, data: TrainingData, **arguments: Any) -> Self:
-        """Build an untrained network; all stages but the first see what the one before says."""
-        return super().build(data, cascaded=data.stage > 1, **arguments)
+        """Build a network to train; all stages but the first see what the one before says."""
+        network = super().build(data, cascaded=data.stage > 1, **arguments)
+        if data.start is not None:
+            network.load_state_dict(data.start.state_dict())
+        return network
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a crop to logits.
@@ -121,6 +126,11 @@ class CascadeUNet(TrainableNetwork):
         """Learn from augmented crops by Dice loss and cross-entropy; as of the base class."""
         data.train(self, data.augmented_crops(WINDOW, cascaded=self.cascaded), cascade_loss)
 
+    def adapt(self, data: TrainingData) -> int | None:
+        """Go on learning, as `fit`; as of the base class."""
+        self.fit(data)
+        return None
+
 
 def cascade_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Compute the sum of cross-entropy and soft Dice loss against partial volumes.
@@ -154,7 +164,9 @@ class _Convolution(nn.Module):
         gain: float = GAIN,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(channels_out, channels_in, size, size, size))
+        # Their size has no effect on the output, but the smaller they are the faster they turn.
+        weight = torch.randn(channels_out, channels_in, size, size, size)
+        self.weight = nn.Parameter(weight / math.sqrt(channels_in * size**3))
         self.gain = nn.Parameter(torch.full((channels_out,), gain))
         self.bias = nn.Parameter(torch.zeros(channels_out))
         self.stride, self.padding = stride, size // 2

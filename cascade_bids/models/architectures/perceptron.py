@@ -83,6 +83,7 @@ class GaussianDerivativePerceptron(TrainableNetwork):
     """
 
     learns_from_synthetic = True
+    goes_on = True
 
     atlas: Tensor
     """`ATLAS_SHAPE`, how often lesions are there, 0 to 1."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from cascade_bids.errors import UsageError
 from cascade_bids.models.device import choose_precision, compute_in
 from cascade_bids.models.network import CandidateRule
 from cascade_bids.models.predict import Stage
@@ -31,8 +32,22 @@ class CascadedBatches:
         self._batches, self._before, self._learn = batches, before, learn
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch."""
-        return map(self._add, self._batches.train(epoch))
+        """Yield the batches of an epoch.
+
+        Raises
+        ------
+        UsageError
+            When the stages before took nothing for a lesion, so that there is nothing to learn.
+        """
+        possible = False
+        for inputs, target in map(self._add, self._batches.train(epoch)):
+            possible |= bool(target[:, 1:].any())
+            yield inputs, target
+        if not possible:
+            raise UsageError(
+                "a stage takes nothing for a lesion, so the next has nothing to learn from; train "
+                "longer (--max-minutes), or on more scans"
+            )
 
     def validate(self) -> Iterator[Batch]:
         """Yield the batches to validate on."""

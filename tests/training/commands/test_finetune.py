@@ -89,8 +89,30 @@ def test_networks_on_crops_cannot_be_adapted(labelled, tmp_path):
     source = ("--from", tmp_path / "out" / "a.json", "--name", "b", "-w", tmp_path / "work2")
     done = command("finetune", labelled, tmp_path, *source)
     assert done.code == 2
-    assert "only the dense layers of networks on patches are" in done.text
+    assert (
+        "only the cascade of 3D CNNs and the dense layers of networks on patches are" in done.text
+    )
     assert not (tmp_path / "work2").exists()
+
+
+def test_a_cascade_is_adapted_as_a_whole_and_gently(labelled, tmp_path):
+    options = ("--method", "cascade", "--name", "base", "--participant-label", "03")
+    assert command("train", labelled, tmp_path, *options).code == 0
+    one = ("--participant-label", "01", "-w", tmp_path / "work2", "--name")
+    base = tmp_path / "out" / "base.json"
+    done = command("finetune", labelled, tmp_path, "--from", base, *one, "ours")
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "ours.json").read_text())
+    assert card["adapted_from"] == "base"
+    assert "dense_layers_trained" not in card
+    before, after = (
+        load_stages(load_card(str(tmp_path / "out" / f"{name}.json")), device=CPU)
+        for name in ("base", "ours")
+    )
+    for old, new in zip(before, after, strict=True):
+        states = old.network.state_dict(), new.network.state_dict()
+        changes = [float((states[0][key] - states[1][key]).abs().max()) for key in states[0]]
+        assert 0 < max(changes) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Batches of a later stage hold what the stages before say, and only candidates count."""
 
+import pytest
 import torch
 from torch import nn
 
+from cascade_bids.errors import UsageError
 from cascade_bids.models.network import CandidateRule
 from cascade_bids.models.predict import Stage
 from cascade_bids.training.fit.cascaded import CascadedBatches
@@ -46,3 +48,11 @@ def test_later_stages_see_what_the_first_says_and_learn_its_candidates():
         assert (target[:, :1] == 1).all()
         assert not inputs.is_inference()
     assert len(list(batches.validate())) == 2
+
+
+def test_a_stage_without_candidates_is_told():
+    nothing = CascadedBatches(
+        Two(), [Stage(Bright(), CandidateRule())], CandidateRule(previous_above=2)
+    )
+    with pytest.raises(UsageError, match="takes nothing for a lesion"):
+        list(nothing.train(0))

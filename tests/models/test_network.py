@@ -105,6 +105,6 @@ def test_networks_merge_the_maps_of_all_stages(combination):
     ids=["not trainable", "trainable"],
 )
 def test_a_network_without_dense_layers_cannot_be_adapted(network, name):
-    assert network.dense_layers == ()
-    with pytest.raises(ValueError, match=f"{name} has no dense layers to adapt"):
+    assert not network.can_adapt()
+    with pytest.raises(ValueError, match=f"{name} can't be adapted"):
         network.adapt(None)

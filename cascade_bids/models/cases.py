@@ -31,7 +31,7 @@ class Case:
     contrasts: tuple[str, ...]
     """First channels; anatomical coordinates may follow."""
     source: str = ""
-    """Name of its dataset, where there are several; labels of participants are those of one."""
+    """Name of its labelled dataset, of which the labels of participants are; else empty."""
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.files import appearing, write_text
+from cascade_bids.lesions.measure import voxel_volume_mm3
 from cascade_bids.metrics.overlap import dice, lesion_detection
 from cascade_bids.models.card import ModelCard, rewrite_card
 from cascade_bids.models.cases import Case
@@ -196,7 +197,7 @@ def _score(predictions: Path, case: Case) -> dict[str, float]:
     """Score the found mask of a scan for the card."""
     image = nib.Nifti1Image.from_filename(output_path(predictions, case.scan, "lesion_mask"))
     found, lesions = np.asarray(image.dataobj) > 0, case.reference
-    voxel_ml = abs(np.linalg.det(image.affine[:3, :3])) / 1000
+    voxel_ml = voxel_volume_mm3(image.affine) / 1000
     ltpr, lfpr = lesion_detection(found, lesions)
     return {
         "dice": round(dice(found, lesions), 4),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cascade_bids.files import appearing
 from cascade_bids.lesions.label import OperatingPoint, label_lesions
+from cascade_bids.lesions.measure import voxel_volume_mm3
 from cascade_bids.models.cases import Case
 from cascade_bids.models.predict import Stage, predict_stages
 from cascade_bids.preprocess.images import make_image
@@ -100,7 +101,7 @@ def bring_to_flair(probability: np.ndarray, case: Case) -> Prediction:
         np.asarray(found.dataobj),
         lesions,
         np.asarray(highest.dataobj),
-        float(abs(np.linalg.det(affine[:3, :3]))),
+        voxel_volume_mm3(affine),
     )
 
 

@@ -88,3 +88,17 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(out_of_fold, "predict_stages", predict)
     monkeypatch.setattr(crossval, "save_stages", lambda *_: None)
     return seeds
+
+
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The labels of the scans that each training learns from."""
+    seen: list[list[str]] = []
+    train = crossval.train_stages
+
+    def watched(recipe, cases, *args, **options):
+        seen.append([case.label for case in cases])
+        return train(recipe, cases, *args, **options)
+
+    monkeypatch.setattr(crossval, "train_stages", watched)
+    return seen

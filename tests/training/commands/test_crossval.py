@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cascade_bids.errors import UsageError
-from cascade_bids.training import crossval, folds
+from cascade_bids.training import folds
 from cascade_bids.training.folds import make_folds
 
 from ...tiny_heads import AFFINE, LESION, SHAPE
@@ -17,20 +17,12 @@ from .labelled import command, mask_path
 pytestmark = pytest.mark.slow
 
 
-def test_cross_validation_scores_each_participant_once(labelled, tmp_path, monkeypatch, caplog):
-    seen = []
-    real = crossval.train_stages
-
-    def watched(recipe, cases, *args, **kwargs):
-        seen.append([case.label for case in cases])
-        return real(recipe, cases, *args, **kwargs)
-
-    monkeypatch.setattr(crossval, "train_stages", watched)
+def test_cross_validation_scores_each_participant_once(labelled, tmp_path, learned, caplog):
     done = command("crossval", labelled, tmp_path)
     assert done.code == 0, done.text
     assert caplog.messages[0] == "preparing 4 scans"
     assert caplog.messages[1].startswith("bids/sub-01 stage 1 of 2: done, epoch 1, loss ")
-    assert seen == [
+    assert learned == [
         ["bids/sub-02_ses-1", "bids/sub-02_ses-2", "bids/sub-03"],
         ["bids/sub-01", "bids/sub-03"],
         ["bids/sub-01", "bids/sub-02_ses-1", "bids/sub-02_ses-2"],
@@ -49,28 +41,21 @@ def test_cross_validation_scores_each_participant_once(labelled, tmp_path, monke
     for path in masks:
         np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), given)
 
-    seen.clear()
+    learned.clear()
     assert command("crossval", labelled, tmp_path).code == 0
-    assert seen == []  # every fold was there
+    assert learned == []  # every fold was there
 
 
-def test_a_fold_that_was_lost_is_made_again_alone(labelled, tmp_path, monkeypatch):
+def test_a_fold_that_was_lost_is_made_again_alone(labelled, tmp_path, learned):
     assert command("crossval", labelled, tmp_path, "--folds", "2").code == 0
     masks = sorted((tmp_path / "out" / "bids" / "predictions" / "sub-02").rglob("*_mask.nii.gz"))
     before = [np.asarray(nib.load(path).dataobj) for path in masks]
     found = tmp_path / "work" / "folds" / "bids_sub-02" / "found" / "bids"
     for path in (*masks, *found.iterdir()):
         path.unlink()
-    seen = []
-    real = crossval.train_stages
-
-    def watched(recipe, cases, *args, **kwargs):
-        seen.append([case.label for case in cases])
-        return real(recipe, cases, *args, **kwargs)
-
-    monkeypatch.setattr(crossval, "train_stages", watched)
+    learned.clear()
     assert command("crossval", labelled, tmp_path, "--folds", "2").code == 0
-    assert seen == [["bids/sub-01", "bids/sub-03"]]
+    assert learned == [["bids/sub-01", "bids/sub-03"]]
     assert before
     for path, values in zip(masks, before, strict=True):
         np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), values)

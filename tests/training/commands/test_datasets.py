@@ -39,20 +39,6 @@ def two(tmp_path):
     return here, there
 
 
-@pytest.fixture
-def learned(monkeypatch):
-    """The labels of the scans that each training learns from."""
-    seen = []
-    train = crossval.train_stages
-
-    def watched(recipe, cases, *args, **options):
-        seen.append([case.label for case in cases])
-        return train(recipe, cases, *args, **options)
-
-    monkeypatch.setattr(crossval, "train_stages", watched)
-    return seen
-
-
 def test_both_are_learned_from_and_a_fold_leaves_out_only_its_own(two, tmp_path, learned):
     done = command("crossval", two, tmp_path, *CASCADE, out="scores")
     assert done.code == 0, done.text

@@ -90,6 +90,10 @@ class TrainingData(Protocol):
         """The trained network of the same stage to start from; None from scratch."""
 
     @property
+    def previous(self) -> nn.Module | None:
+        """The trained network of the stage before; None in the first."""
+
+    @property
     def kinds(self) -> Sequence[ScanKind]:
         """What kinds of scans the generator draws."""
 

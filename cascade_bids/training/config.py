@@ -119,7 +119,14 @@ def known_before(config: TrainConfig, recipe: Recipe) -> list[ModelCard]:
 
 def stage_schedules(recipe: Recipe, config: TrainConfig) -> list[Schedule]:
     """Return the schedule of each stage, with its share of the minutes."""
-    if config.max_minutes is None:
-        return [recipe.schedule] * len(recipe.stages)
-    minutes = config.max_minutes / len(recipe.stages)
-    return [replace(recipe.schedule, max_minutes=minutes)] * len(recipe.stages)
+    whole, minutes = recipe.schedule, config.max_minutes
+    efforts = [stage.effort for stage in recipe.stages]
+    return [
+        replace(
+            whole,
+            max_epochs=max(1, round(effort * whole.max_epochs)),
+            learning_rate=effort * whole.learning_rate,
+            max_minutes=None if minutes is None else minutes * effort / sum(efforts),
+        )
+        for effort in efforts
+    ]

@@ -61,6 +61,11 @@ class StageData:
         return self.recipe.batch_size
 
     @property
+    def previous(self) -> LesionNetwork | None:
+        """The trained network of the stage before; None in the first."""
+        return self.before[-1].network if self.before else None
+
+    @property
     def kinds(self) -> Sequence[ScanKind]:
         """What kinds of scans the generator draws."""
         return self._required_generator.kinds

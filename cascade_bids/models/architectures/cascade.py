@@ -19,7 +19,7 @@ from cascade_bids.models.training_data import TrainingData
 BLOCK = 2
 """Voxels a side of the blocks that become one voxel with more channels."""
 
-WINDOW = (96, 96, 96)
+WINDOW = (64, 64, 64)
 """Voxels of the crops that it learns from."""
 
 SLOPE = 0.01
@@ -76,10 +76,16 @@ class CascadeUNet(TrainableNetwork):
 
     @classmethod
     def build(cls, data: TrainingData, **arguments: Any) -> Self:
-        """Build a network to train; all stages but the first see what the one before says."""
+        """Build a network to train; a later stage starts as the one before, and sees it."""
         network = super().build(data, cascaded=data.stage > 1, **arguments)
-        if data.start is not None:
-            network.load_state_dict(data.start.state_dict())
+        source = data.start or data.previous
+        if source is not None:
+            weights = source.state_dict()
+            # What the stage before says, the last channel, has no part at first.
+            known = weights["first.weight"]
+            whole = torch.zeros_like(network.first.weight)
+            whole[:, : known.shape[1]] = known
+            network.load_state_dict({**weights, "first.weight": whole})
         return network
 
     def forward(self, x: Tensor) -> Tensor:

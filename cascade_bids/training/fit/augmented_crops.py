@@ -1,5 +1,6 @@
 """Crops of labelled scans, changed at random as scanners and patients differ."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from cascade_bids.training.synthesis import augment
 from cascade_bids.training.synthesis.augment import uniform
 from cascade_bids.training.synthesis.sample import draw_contrasts
 
-CROPS_PER_EPOCH = 64
+CROPS_PER_EPOCH = 128
 """After so many crops there is a checkpoint."""
 
 POSE = {"max_degrees": 15.0, "max_scale": 0.15, "max_shift": 24.0, "elastic": 2.0}
@@ -130,33 +131,34 @@ def draw_crop(
     tuple of Tensor
         As of `AugmentedCrops`.
     """
+    # Only what the crop has is read and sampled.
+    present = draw_contrasts(contrasts, rng).intersection(case.contrasts)
+    if other is not None:
+        # A contrast that only one of them has cannot show the lesion.
+        present &= set(other.contrasts)
+    names = [name for name in contrasts if name in present]
     centre = _draw_centre(case, rng, lesion=lesion)
     shape = case.brain.shape
     x, y, z = window
     grid = augment.random_grid((x, y, z), shape, centre, rng, **POSE)
     box, grid = _cut_grid(grid, shape)
-    scene = _read(case, contrasts, box)
+    scene = _read(case, names, box)
     if other is not None:
-        scene = carve(scene, _read(other, contrasts, box), rng)
+        scene = carve(scene, _read(other, names, box), rng)
     scene = F.grid_sample(scene[None], grid, padding_mode="zeros", align_corners=True)[0]
-    images, brain, share = scene[:-2], scene[-2] > 0.5, scene[-1]
+    brain, share = _strip(scene[-2] > 0.5, rng), scene[-1]
     thin = case.slice_mm < THIN_MM
-    present = draw_contrasts(contrasts, rng)
-    channels = []
-    for contrast, image in zip(contrasts, images, strict=True):
-        if contrast not in present or not image.any():
-            channels.append(torch.zeros_like(image))
-            continue
+    inputs = torch.zeros(len(contrasts) + 1, *window)
+    for name, image in zip(names, scene[:-2], strict=True):
         if thin and uniform(0, 1, rng) < 0.5:
             state = rng.get_state()
             image = augment.thick_slices(image, rng, WIDEST_MM)
-            if contrast == "FLAIR":
+            if name == "FLAIR":
                 # As a rater sees it, who draws on the FLAIR.
                 share = augment.thick_slices(share, torch.Generator().set_state(state), WIDEST_MM)
-        channels.append(_change(image, rng))
-    brain = _strip(brain, rng)
-    inputs = torch.stack([*channels, torch.ones_like(share)]) * brain
-    return inputs, torch.stack([share * brain, brain.float()])
+        inputs[contrasts.index(name)] = _change(image, rng) * brain
+    inputs[-1] = brain
+    return inputs, torch.stack([share * brain, inputs[-1]])
 
 
 def carve(scene: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
@@ -184,12 +186,7 @@ def carve(scene: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
     # Some regions of the brain give, others do not.
     giving = augment.smooth_noise(tuple(near.shape), (4, 4, 4), rng)[0] > uniform(-1, 1, rng)
     taken = near & giving & (other[-2] > 0.5) & (scene[-2] > 0.5)
-    known = (scene != 0).flatten(1).any(1) & (other != 0).flatten(1).any(1)
-    known[-2:] = True
-    mixed = torch.where(taken, other, scene)
-    # A contrast that only one of them has cannot show the lesion.
-    mixed[:-2][~known[:-2]] = 0
-    return mixed
+    return torch.where(taken, other, scene)
 
 
 def _draw_centre(case: Case, rng: torch.Generator, *, lesion: bool) -> Tensor:
@@ -204,27 +201,24 @@ def _draw_centre(case: Case, rng: torch.Generator, *, lesion: bool) -> Tensor:
 
 def _cut_grid(grid: Tensor, shape: Sequence[int]) -> tuple[tuple[slice, ...], Tensor]:
     """Return the box of the volume that a grid samples, and the grid in that box."""
-    sizes = torch.tensor(shape, dtype=torch.float32)
-    voxels = (grid.flip(-1) + 1) / 2 * (sizes - 1)
-    flat = voxels.reshape(-1, 3)
-    low = torch.minimum(flat.amin(0).floor().clamp(min=0), sizes - 2)
-    high = torch.maximum(torch.minimum(flat.amax(0).ceil(), sizes - 1), low + 1)
-    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
-    return box, ((voxels - low) / (high - low) * 2 - 1).flip(-1)
+    box, cut = [], torch.empty_like(grid)
+    for axis, size in enumerate(shape):
+        # The grid has the axes in reverse.
+        voxels = (grid[..., 2 - axis] + 1) * ((size - 1) / 2)
+        low = min(max(math.floor(voxels.min()), 0), size - 2)
+        high = max(min(math.ceil(voxels.max()), size - 1), low + 1)
+        box.append(slice(low, high + 1))
+        cut[..., 2 - axis] = (voxels - low) * (2 / (high - low)) - 1
+    return tuple(box), cut
 
 
 def _read(case: Case, contrasts: Sequence[str], box: tuple[slice, ...]) -> Tensor:
-    """Read a box of a scan: contrasts, 0 where one is missing, brain mask, part that is lesion."""
+    """Read a box of a scan: contrasts, brain mask, part that is lesion."""
     brain, share = (
         torch.from_numpy(np.asarray(values[box], np.float32)) for values in (case.brain, case.share)
     )
     channels = case.channels
-    images = [
-        channels[case.contrasts.index(name)][box]
-        if name in case.contrasts
-        else torch.zeros_like(brain)
-        for name in contrasts
-    ]
+    images = [channels[case.contrasts.index(name)][box] for name in contrasts]
     return torch.stack([*images, brain, share])
 
 

@@ -13,7 +13,10 @@ RECIPES = {
         source="cascade_bids, after Valverde et al., NeuroImage 2017, doi "
         "10.1016/j.neuroimage.2017.04.034",
         architecture=CascadeUNet,
-        stages=(StageRecipe(_BRAIN, _BRAIN), StageRecipe(_POSSIBLE, _POSSIBLE)),
+        stages=(
+            StageRecipe(_BRAIN, _BRAIN),
+            StageRecipe(_POSSIBLE, _POSSIBLE, effort=0.3),
+        ),
         schedule=Schedule(
             max_epochs=400,
             patience=400,
@@ -25,7 +28,7 @@ RECIPES = {
             ema=0.995,
             max_norm=1.0,
         ),
-        batch_size=2,
+        batch_size=4,
         optional=("T1w", "T2w", "PDw"),
         calibrated=True,
     )

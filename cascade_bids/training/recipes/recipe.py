@@ -25,6 +25,9 @@ class StageRecipe:
     """Where the voxels without lesion are drawn from in training."""
     use: CandidateRule
     """The candidates, once it is trained."""
+    effort: float = 1.0
+    """Factor of the recipe's epochs, minutes and learning rate; less for a network that starts from
+    that of the stage before."""
 
 
 @dataclass(frozen=True)

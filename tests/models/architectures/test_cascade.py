@@ -1,5 +1,7 @@
 """The U-Net of both stages: whole brains and crops agree, and only candidates are lesions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,17 @@ def test_the_second_stage_sees_what_the_first_said():
         for previous in (nothing, something)
     )
     assert not np.allclose(one, other)
+
+
+def test_the_second_stage_starts_as_the_first():
+    first = make_network()
+    data = SimpleNamespace(stage=2, start=None, previous=first)
+    second = CascadeUNet.build(data, channels_in=2, widths=list(WIDTHS)).eval()
+    inputs = torch.randn(1, 4, 16, 16, 16)
+    with torch.inference_mode():
+        before, after = first(inputs[:, :3]), second(inputs)
+    assert second.cascaded
+    assert np.corrcoef(before.flatten(), after.flatten())[0, 1] > 0.98
 
 
 def test_an_untrained_network_keeps_the_size_of_its_features():

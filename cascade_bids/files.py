@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cascade_bids.errors import CascadeBidsError
 
 
@@ -41,6 +43,36 @@ def appearing(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def alone(lock: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Keep other processes out of what may be done by one at a time.
+
+    Parameters
+    ----------
+    lock
+        The file that stands for it, in a folder that they share; it goes when the process ends,
+        however it ends.
+    wait
+        Whether to wait for the other.
+
+    Yields
+    ------
+    bool
+        False if another process is at it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    holder = FileLock(lock)
+    try:
+        holder.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        holder.release()
 
 
 def write_text(path: Path, text: str) -> Path:

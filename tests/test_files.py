@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cascade_bids.errors import CascadeBidsError
-from cascade_bids.files import appearing
+from cascade_bids.files import alone, appearing
 
 
 def test_the_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
@@ -51,3 +51,12 @@ def test_two_writers_do_not_share_a_path(tmp_path: Path) -> None:
         one.write_text("one")
         other.write_text("other")
     assert target.read_text() == "one"
+
+
+def test_one_process_at_a_time(tmp_path):
+    lock = tmp_path / "new" / "training.lock"
+    with alone(lock) as own, alone(lock, wait=False) as other:
+        assert own
+        assert not other
+    with alone(lock, wait=False) as own:
+        assert own

@@ -14,7 +14,7 @@ from cascade_bids.bids.outputs import BIDS_VERSION, output_path, write_json
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
-from cascade_bids.files import appearing, write_text
+from cascade_bids.files import alone, appearing, write_text
 from cascade_bids.lesions.measure import voxel_volume_mm3
 from cascade_bids.metrics.overlap import dice, lesion_detection
 from cascade_bids.models.card import ModelCard, rewrite_card
@@ -53,7 +53,8 @@ class Scored(NamedTuple):
 def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> list[Scored]:
     """Train a method for each fold on the others, and segment the fold's scans.
 
-    A fold that the work folder has is not trained again.
+    A fold that the work folder has is not trained again, unless for longer. Processes of the same
+    command share the folds.
 
     Parameters
     ----------
@@ -99,13 +100,7 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> list[Score
         for folder in (one.predictions, one.references):
             _refuse_others(folder, [case for case in cases if case.source == one.source])
             _describe(folder, config.method)
-    for fold in parted:
-        if is_done(fold, recipe):
-            log.info("%s is done already", fold.name)
-            continue
-        known = generator and generator.without(fold.left_out)
-        with show_training(fold.name, len(recipe.stages) * count_rounds(known)):
-            _train_fold(fold, config, recipe, known, device)
+    _train_folds(parted, config, recipe, generator, device)
     calibrations, overall = calibrate_folds(recipe, parted)
     for fold, calibration in zip(parted, calibrations, strict=True):
         if overall is not None:
@@ -116,6 +111,27 @@ def cross_validate(config: TrainConfig, folds: str, out_dir: Path) -> list[Score
     result = {"folds": folds, "scans": scores, "calibration": overall and overall.to_card()}
     write_text(config.work_dir / SCORES, json.dumps(result, indent=2))
     return list(scored.values())
+
+
+def _train_folds(
+    folds: Sequence[Fold],
+    config: TrainConfig,
+    recipe: Recipe,
+    generator: ScanGenerator | None,
+    device: torch.device,
+) -> None:
+    """Train the method of each fold, unless another process of the same command does."""
+    for wait in (False, True):
+        for fold in folds:
+            with alone(fold.folder / "training.lock", wait=wait) as own:
+                if not own:
+                    log.info("another process trains %s", fold.name)
+                elif not is_done(fold, recipe):
+                    known = generator and generator.without(fold.left_out)
+                    with show_training(fold.name, len(recipe.stages) * count_rounds(known)):
+                        _train_fold(fold, config, recipe, known, device)
+                elif not wait:
+                    log.info("%s is done already", fold.name)
 
 
 def _train_fold(

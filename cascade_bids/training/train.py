@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from cascade_bids.config import VERSION
+from cascade_bids.files import alone
 from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
 from cascade_bids.models.card import MethodCard, load_model_card
 from cascade_bids.models.cases import Case
@@ -129,6 +131,17 @@ def _calibrate(
     return fit_uncertainty(calibration or fit_calibration(synthetic), synthetic)
 
 
+def _forget_predictions(work_dir: Path) -> None:
+    """Delete what networks predicted that go on learning, and what came of it."""
+    (work_dir / SCORES).unlink(missing_ok=True)
+    for folder in (
+        *work_dir.glob("folds/*/found"),
+        *work_dir.glob("folds/*/synthetic"),
+        work_dir / "all" / "synthetic",
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def start_training(
     config: TrainConfig, recipe: Recipe, *, source: MethodCard | None = None
 ) -> tuple[torch.device, list[Case], ScanGenerator | None]:
@@ -186,23 +199,26 @@ def start_training(
     brain = load_model_card(BRAIN_CARD)
     check_weights(brain)
     sources = find_sources(config)
-    # Before the scans are prepared, since they would take the place of the other training's.
-    require_same(config.work_dir, {**settings, **sources.digests()})
-    cases = prepare_cases(
-        config.datasets,
-        config.contrasts,
-        optional=recipe.optional,
-        preprocess=config.preprocess,
-        resources=config.resources,
-        work_dir=config.work_dir,
-        anatomy=recipe.takes_anatomy,
-        brain_card=brain,
-        needed=not config.has_synthetic,
-    )
+    with alone(config.work_dir / "preparation.lock"):
+        # Before the scans are prepared, since they would take the place of the other training's.
+        require_same(config.work_dir, {**settings, **sources.digests()})
+        cases = prepare_cases(
+            config.datasets,
+            config.contrasts,
+            optional=recipe.optional,
+            preprocess=config.preprocess,
+            resources=config.resources,
+            work_dir=config.work_dir,
+            anatomy=recipe.takes_anatomy,
+            brain_card=brain,
+            needed=not config.has_synthetic,
+        )
+        settings["cases"] = {case.label: fingerprint(case) for case in cases}
+        if claim(config.work_dir, settings):
+            log.info("the training goes on for longer; its predictions are made anew")
+            _forget_predictions(config.work_dir)
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
-    settings["cases"] = {case.label: fingerprint(case) for case in cases}
-    claim(config.work_dir, settings)
     log.info("%d scans to learn from", len(cases))
     generator = (
         start_generator(config, cases, sources, brain) if recipe.learns_from_synthetic else None

@@ -15,6 +15,9 @@ LAYOUT = 3
 SETTINGS = "settings.json"
 """File of the work folder that tells it."""
 
+MINUTES = "max_minutes"
+"""The setting that may grow: a training goes on for longer; None is no limit."""
+
 
 def require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
     """Refuse a work folder whose checkpoints are of another training.
@@ -34,6 +37,8 @@ def require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
             "work folder, or empty it"
         )
     changed = [name for name in settings if settings[name] != before.get(name, settings[name])]
+    if MINUTES in changed and _is_longer(settings[MINUTES], before[MINUTES]):
+        changed.remove(MINUTES)
     if changed:
         raise UsageError(
             f"{work_dir} belongs to a training with other {', '.join(changed)}; give another work "
@@ -41,12 +46,26 @@ def require_same(work_dir: Path, settings: Mapping[str, object]) -> None:
         )
 
 
-def claim(work_dir: Path, settings: Mapping[str, object]) -> None:
-    """Write settings down beside those that are there; errors as of `require_same`."""
+def _is_longer(minutes: object, before: object) -> bool:
+    """Return whether a limit is above another."""
+    if minutes is None or before is None:
+        return minutes is None
+    return float(str(minutes)) > float(str(before))
+
+
+def claim(work_dir: Path, settings: Mapping[str, object]) -> bool:
+    """Write settings down beside those that are there; errors as of `require_same`.
+
+    Returns
+    -------
+    bool
+        Whether the training that is there is to go on for longer.
+    """
     require_same(work_dir, settings)
     path = work_dir / SETTINGS
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     write_text(path, json.dumps({**before, **settings, "layout": LAYOUT}, indent=2))
+    return MINUTES in settings and before.get(MINUTES, settings[MINUTES]) != settings[MINUTES]
 
 
 def digest(content: bytes) -> str:

@@ -33,3 +33,14 @@ def test_a_folder_of_another_layout_is_refused(tmp_path, layout):
 
 def test_a_folder_that_nobody_claimed_is_free(tmp_path):
     require_same(tmp_path / "none", {"seed": 0})
+
+
+@pytest.mark.parametrize(("before", "longer"), [(10.0, 20.0), (10, None)])
+def test_a_training_may_go_on_for_longer_but_not_for_shorter(tmp_path, before, longer):
+    assert not claim(tmp_path, {"max_minutes": before})
+    assert not claim(tmp_path, {"max_minutes": before})
+    require_same(tmp_path, {"max_minutes": longer})
+    assert claim(tmp_path, {"max_minutes": longer})
+    assert not claim(tmp_path, {"max_minutes": longer})
+    with pytest.raises(UsageError, match="other max_minutes; give another"):
+        claim(tmp_path, {"max_minutes": before})

@@ -6,10 +6,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from filelock import FileLock
 
 from cascade_bids.errors import UsageError
-from cascade_bids.training import folds
-from cascade_bids.training.folds import make_folds
+from cascade_bids.training import crossval, folds
+from cascade_bids.training.folds import Fold, make_folds
+from cascade_bids.training.recipes import find_recipe
 
 from ...tiny_heads import AFFINE, LESION, SHAPE
 from .labelled import command, mask_path
@@ -59,6 +62,37 @@ def test_a_fold_that_was_lost_is_made_again_alone(labelled, tmp_path, learned):
     assert before
     for path, values in zip(masks, before, strict=True):
         np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), values)
+
+
+def test_a_longer_training_goes_on_in_every_fold(labelled, tmp_path, learned):
+    minutes = ("--folds", "2", "--max-minutes")
+    assert command("crossval", labelled, tmp_path, *minutes, 5).code == 0
+    first = list(learned)
+    assert command("crossval", labelled, tmp_path, *minutes, 5).code == 0
+    assert learned == first
+    assert command("crossval", labelled, tmp_path, *minutes, 6).code == 0
+    assert learned == first * 2
+    done = command("crossval", labelled, tmp_path, *minutes, 5)
+    assert done.code == 2
+    assert "other max_minutes" in done.text
+
+
+def test_processes_share_the_folds(tmp_path, monkeypatch):
+    trained = []
+    parted = [Fold(name, frozenset(), (), (), tmp_path / name) for name in ("one", "two", "three")]
+    parted[0].folder.mkdir()
+    elsewhere = FileLock(parted[0].folder / "training.lock")
+
+    def train(fold, *_):
+        trained.append(fold.name)
+        elsewhere.release()  # and the other process is gone
+
+    monkeypatch.setattr(crossval, "_train_fold", train)
+    monkeypatch.setattr(crossval, "is_done", lambda fold, _: fold.name in trained)
+    elsewhere.acquire()
+    recipe = find_recipe("valverde2017")
+    crossval._train_folds(parted, None, recipe, None, torch.device("cpu"))
+    assert trained == ["two", "three", "one"]
 
 
 def test_each_fold_keeps_its_weights(labelled, tmp_path):

@@ -3,22 +3,31 @@
 Usage: python benchmarks/cross_validation.py WORK [WORK …]
 
 WORK is the work folder of ``cascade-bids crossval``. Every scan is scored on the grid of its FLAIR,
-at the operating point that its fold got without it. A participant counts once, with the mean of the
-scans; lesions are 26-connected and found by any overlap.
+at the operating point that its fold got without it; the interval of its load is found without it
+too. Stage 1 alone gets an operating point of its own. A participant counts once, with the mean of
+the scans; lesions are 26-connected and found by any overlap.
 """
 
 import argparse
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from cascade_bids.lesions.uncertainty import expected_error_ml, load_interval_ml
 from cascade_bids.metrics.overlap import count_lesions, dice
-from cascade_bids.models.card import load_card
-from cascade_bids.training.calibration.out_of_fold import read_prediction
+from cascade_bids.training.calibration.calibrate import (
+    Calibration,
+    fit_calibration,
+    weight_participants,
+)
+from cascade_bids.training.calibration.out_of_fold import Prediction, read_prediction
 
 FAR_MM = 5.0
 """What is found farther than this from every lesion is told apart."""
@@ -26,38 +35,95 @@ FAR_MM = 5.0
 LARGE_ML = 2.0
 """Of smaller loads no ratio is taken."""
 
+WIDE_ML = 3.0
+"""Of smaller loads the width of the interval is not taken."""
 
-def score_folds(work: Path) -> pd.DataFrame:
-    """Score every prediction of the folds; a row for each scan and what was given of it."""
-    return pd.DataFrame(_rows(work))
+NOTHING = "nothing"
+"""Of a scan that was predicted as it is."""
 
 
-def _rows(work: Path) -> Iterator[dict[str, object]]:
-    for card_path in sorted(work.glob("folds/*/weights/*.json")):
-        point = load_card(str(card_path)).operating_point
-        for path in sorted((card_path.parents[1] / "found").rglob("*.npz")):
-            label, _, hidden = path.stem.partition("_without-")
-            source = path.parent.name
+class Found(NamedTuple):
+    """A prediction of a scan that its fold has not learned from."""
+
+    fold: Path
+    source: str
+    scan: str
+    without: str
+    """What was hidden of it."""
+    prediction: Prediction
+
+    @property
+    def participant(self) -> str:
+        """Whose scan it is."""
+        return self.scan.split("_")[0]
+
+
+def read_folds(work: Path, stage: str = "") -> list[Found]:
+    """Read the predictions of a cascade, or of its stages until one."""
+    found = []
+    for path in sorted(work.glob("folds/*/found/*/*.npz")):
+        name = re.fullmatch(r"(.+?)(?:_without-(.+?))?(?:_stage-(.+))?", path.stem)
+        if (name[3] or "") == stage:
             one = read_prediction(path)
-            found = one.label(point) > 0
-            counts = count_lesions(found, one.lesions)
-            affine = np.load(work / "cases" / source / label / "reference_affine.npy")
-            spacing = nib.affines.voxel_sizes(affine)
-            far = found.copy()
-            if one.lesions.any():
-                far &= ndimage.distance_transform_edt(~one.lesions, spacing) > FAR_MM
-            yield {
-                "source": source,
-                "scan": label,
-                "participant": label.split("_")[0],
-                "without": hidden or "nothing",
-                "threshold": point.threshold,
-                "DSC": dice(found, one.lesions),
-                "L-F1": counts.lf1,
-                "load_ml": one.load_ml(point),
-                "true_ml": one.true_load_ml,
-                "far_ml": far.sum() * one.voxel_mm3 / 1000,
-            }
+            found.append(Found(path.parents[2], path.parent.name, name[1], name[2] or NOTHING, one))
+    return found
+
+
+def find_calibrations(found: Sequence[Found]) -> dict[Path, Calibration]:
+    """Return the calibration of each fold: what its card states, which comes from the others."""
+    cards = {one.fold: next((one.fold / "weights").glob("*.json")) for one in found}
+    return {
+        fold: Calibration.from_card(json.loads(card.read_text())) for fold, card in cards.items()
+    }
+
+
+def calibrate(found: Sequence[Found]) -> dict[Path, Calibration]:
+    """Find the calibration of each fold on the others, as `calibrate_folds` does."""
+    people: dict[Path, dict[tuple[str, str], list[Prediction]]] = {}
+    for one in found:
+        own = people.setdefault(one.fold, {})
+        own.setdefault((one.source, one.participant), []).append(one.prediction.crop())
+    calibrations = {}
+    for fold in people:
+        others = [own for other in people if other != fold for own in people[other].values()]
+        calibrations[fold] = fit_calibration(weight_participants(others, []))
+    return calibrations
+
+
+def score(
+    work: Path, found: Sequence[Found], calibrations: Mapping[Path, Calibration]
+) -> pd.DataFrame:
+    """Score every prediction; a row for each scan and what was hidden of it."""
+    return pd.DataFrame([_score(work, one, calibrations[one.fold]) for one in found])
+
+
+def _score(work: Path, of: Found, calibration: Calibration) -> dict[str, object]:
+    one, point = of.prediction, calibration.operating_point
+    found = one.label(point) > 0
+    counts = count_lesions(found, one.lesions)
+    affine = np.load(work / "cases" / of.source / of.scan / "reference_affine.npy")
+    far = found.copy()
+    if one.lesions.any():
+        distance = ndimage.distance_transform_edt(~one.lesions, nib.affines.voxel_sizes(affine))
+        far &= distance > FAR_MM
+    load, low, high = one.load_ml(point), np.nan, np.nan
+    if calibration.load_factor is not None:
+        error = expected_error_ml(one.probability, one.voxel_mm3)
+        low, high = load_interval_ml(load, error, calibration.load_factor)
+    return {
+        "source": of.source,
+        "scan": of.scan,
+        "participant": of.participant,
+        "without": of.without,
+        "threshold": point.threshold,
+        "DSC": dice(found, one.lesions),
+        "L-F1": counts.lf1,
+        "load_ml": load,
+        "true_ml": one.true_load_ml,
+        "far_ml": far.sum() * one.voxel_mm3 / 1000,
+        "low_ml": low,
+        "high_ml": high,
+    }
 
 
 def average(table: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +137,10 @@ def average(table: pd.DataFrame) -> pd.DataFrame:
         ratio = large["load_ml"] / large["true_ml"]
         rows[name]["load ratio"] = ratio.median()
         rows[name]["within 0.67 to 1.5"] = ratio.between(0.67, 1.5).mean()
+        known = part.dropna(subset="low_ml")
+        rows[name]["in interval"] = known.eval("low_ml <= true_ml <= high_ml").mean()
+        width = known.query(f"load_ml > {WIDE_ML}").eval("(high_ml - low_ml) / load_ml")
+        rows[name]["width / load"] = width.median()
     return pd.DataFrame(rows).T
 
 
@@ -84,11 +154,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, nargs="+")
     for work in parser.parse_args().work:
-        table = score_folds(work)
-        given = table[table["without"] == "nothing"]
+        found = read_folds(work)
+        table = score(work, found, find_calibrations(found))
+        given = table[table["without"] == NOTHING]
         show(f"{work}: each scan", given.drop(columns=["without", "participant"]), index=False)
         for without, part in table.groupby("without"):
             show(f"without {without}", average(part))
+        first = read_folds(work, stage="1")
+        if first:
+            show("stage 1 alone", average(score(work, first, calibrate(first))))
 
 
 if __name__ == "__main__":

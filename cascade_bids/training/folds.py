@@ -34,10 +34,14 @@ class Fold:
         """Folder of its method's weights and card."""
         return self.folder / "weights"
 
-    def prediction(self, case: Case, hidden: Sequence[str] = ()) -> Path:
-        """Return the file of its prediction of a scan with some contrasts hidden."""
+    def prediction(self, case: Case, hidden: Sequence[str] = (), stage: int | None = None) -> Path:
+        """Return the file of its prediction of a scan with some contrasts hidden.
+
+        With `stage`, it is the prediction of the stages until this one.
+        """
         without = f"_without-{'+'.join(hidden)}" if hidden else ""
-        return self.folder / "found" / case.source / f"{case.scan.label}{without}.npz"
+        until = "" if stage is None else f"_stage-{stage}"
+        return self.folder / "found" / case.source / f"{case.scan.label}{without}{until}.npz"
 
 
 def split_cases(cases: Sequence[Case], folds: str, folder: Path) -> list[Fold]:

@@ -125,10 +125,10 @@ def _read_scores(path: Path) -> tuple[dict[str, Any] | None, Calibration | None]
 def _calibrate(
     calibration: Calibration | None, synthetic: Sequence[Prediction]
 ) -> Calibration | None:
-    """Fit what a cross-validation didn't on synthetic scans, if there are any."""
-    if not synthetic:
+    """Fit what a cross-validation didn't, of too few people, on synthetic scans if any."""
+    if not synthetic or (calibration and calibration.load_factor is not None):
         return calibration
-    return fit_uncertainty(calibration or fit_calibration(synthetic), synthetic)
+    return fit_uncertainty(calibration or fit_calibration(synthetic), [[one] for one in synthetic])
 
 
 def _forget_predictions(work_dir: Path) -> None:

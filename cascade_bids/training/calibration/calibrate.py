@@ -5,7 +5,7 @@ interval of the load.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -80,42 +80,65 @@ def fit_calibration(predictions: Sequence[Prediction]) -> Calibration:
     return Calibration(choose_operating_point(predictions))
 
 
-def fit_uncertainty(calibration: Calibration, predictions: Sequence[Prediction]) -> Calibration:
-    """Add the interval of the load and the confidence of lesions, where there is enough to fit."""
+def fit_uncertainty(
+    calibration: Calibration, people: Sequence[Sequence[Prediction]]
+) -> Calibration:
+    """Add the interval of the load and the confidence of lesions, where there is enough to fit.
+
+    Parameters
+    ----------
+    calibration
+        Its operating point makes the lesions.
+    people
+        The predictions of each participant, or of each synthetic scan.
+
+    Returns
+    -------
+    Calibration
+        With what could be fitted.
+    """
+    point = calibration.operating_point
     return replace(
         calibration,
-        load_factor=choose_load_factor(predictions, calibration.operating_point),
-        confidence=fit_confidence(predictions, calibration.operating_point),
+        load_factor=choose_load_factor(people, point),
+        confidence=fit_confidence(list(chain.from_iterable(people)), point),
     )
 
 
 def choose_load_factor(
-    predictions: Sequence[Prediction], operating_point: OperatingPoint
+    people: Sequence[Sequence[Prediction]], operating_point: OperatingPoint
 ) -> float | None:
-    """Choose the factor whose intervals hold the true load of `COVERAGE` of the scans.
+    """Choose the factor whose intervals hold the true load of `COVERAGE` of the participants.
 
-    By locally weighted split conformal prediction [1]_: the factor is the quantile of the scans'
-    errors in parts of what is expected of each, a little higher the fewer they are.
+    By locally weighted split conformal prediction [1]_: the factor is the quantile of the errors in
+    parts of what is expected of each scan, a little higher the fewer participants there are. Those
+    of one participant, who is not several, share the weight of one.
 
     Returns
     -------
     float or None
-        None when there are too few scans.
+        None when there are too few participants.
 
     References
     ----------
     .. [1] Lei et al. Distribution-free predictive inference for regression. Journal of the American
        Statistical Association 2018;113:1094-1111. doi 10.1080/01621459.2017.1307116
     """
-    rank = math.ceil((len(predictions) + 1) * COVERAGE)
-    if rank > len(predictions):
+    rank = math.ceil((len(people) + 1) * COVERAGE)
+    if rank > len(people):
         return None
     errors = sorted(
-        abs(one.load_ml(operating_point) - one.true_load_ml)
-        / load_spread(expected_error_ml(one.probability, one.voxel_mm3))
-        for one in predictions
+        (_relative_error(one, operating_point), 1 / len(own)) for own in people for one in own
     )
-    return round(errors[rank - 1], 4)
+    # Thirds of one do not add up to one.
+    reached = np.cumsum([weight for _, weight in errors]) > rank - 1e-6
+    return round(errors[int(reached.argmax())][0], 4)
+
+
+def _relative_error(one: Prediction, operating_point: OperatingPoint) -> float:
+    """Return the error of a load in parts of what is expected."""
+    error = abs(one.load_ml(operating_point) - one.true_load_ml)
+    return error / load_spread(expected_error_ml(one.probability, one.voxel_mm3))
 
 
 def fit_confidence(
@@ -216,12 +239,19 @@ def calibrate_folds(
         [read_prediction(path).crop() for path in sorted(fold.synthetic.glob("[0-9]*.npz"))]
         for fold in folds
     ]
-    own = []
-    for number, scans in enumerate(synthetic):
-        others = chain.from_iterable(people[:number] + people[number + 1 :])
-        own.append(fit_calibration(weight_participants(list(others), scans)))
-    everyone, everything = list(chain.from_iterable(people)), list(chain.from_iterable(synthetic))
-    return own, fit_calibration(weight_participants(everyone, everything))
+    own = [
+        _calibrate(chain.from_iterable(people[:number] + people[number + 1 :]), scans)
+        for number, scans in enumerate(synthetic)
+    ]
+    return own, _calibrate(chain.from_iterable(people), list(chain.from_iterable(synthetic)))
+
+
+def _calibrate(
+    people: Iterable[Sequence[Prediction]], synthetic: Sequence[Prediction]
+) -> Calibration:
+    """Choose the operating point on all scans, and fit the uncertainty on the real ones."""
+    real = list(people)
+    return fit_uncertainty(fit_calibration(weight_participants(real, synthetic)), real)
 
 
 def weight_participants(

@@ -181,12 +181,24 @@ def predict_synthetic(
 def predict_left_out(
     fold: Fold, stages: Sequence[Stage], recipe: Recipe, contrasts: Sequence[str]
 ) -> None:
-    """Predict the scans that a fold leaves out, once for each of `contrast_subsets`."""
+    """Predict the scans that a fold leaves out, once for each of `contrast_subsets`.
+
+    What the stages say until each but the last is kept too, to tell what the next is good for.
+    """
     for case in fold.tested:
+        for until in range(1, len(stages)):
+            path = fold.prediction(case, stage=until)
+            _predict(case, stages[:until], recipe, stack_channels(case, contrasts), path)
         for hidden in contrast_subsets(case.contrasts, recipe):
-            volume = replace(case.volume, channels=stack_channels(case, contrasts, hidden))
-            maps = predict_stages(stages, volume, recipe.combination)
-            write_prediction(bring_to_flair(maps.probability, case), fold.prediction(case, hidden))
+            path = fold.prediction(case, hidden)
+            _predict(case, stages, recipe, stack_channels(case, contrasts, hidden), path)
+
+
+def _predict(
+    case: Case, stages: Sequence[Stage], recipe: Recipe, channels: Tensor, path: Path
+) -> None:
+    maps = predict_stages(stages, replace(case.volume, channels=channels), recipe.combination)
+    write_prediction(bring_to_flair(maps.probability, case), path)
 
 
 def stack_channels(case: Case, contrasts: Sequence[str], hidden: Sequence[str] = ()) -> Tensor:

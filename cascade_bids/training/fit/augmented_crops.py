@@ -31,8 +31,17 @@ WIDEST_MM = 8.0
 BLACK = 5.0
 """Standard deviations of the tissue from its mean down to black."""
 
-CARVED = 0.5
-"""How often lesions of another scan are set into a crop."""
+CHANCES = {
+    "carve": 0.5,
+    "thicken": 0.5,
+    "bend": 0.5,
+    "shade": 0.5,
+    "blur": 0.3,
+    "noise": 0.5,
+    "strip": 0.5,
+}
+"""How often lesions of another scan are set in, thin slices become thick, contrast curves are bent,
+a bias field shades, resolution is lost, noise is added, and the rim of the brain is cut off."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class AugmentedCrops(Dataset[tuple[Tensor, Tensor]]):
         """
         rng = torch.Generator().manual_seed(1_000_003 * self.seed + number)
         case = self._draw_case(rng)
-        other = self._draw_case(rng) if uniform(0, 1, rng) < CARVED else None
+        other = self._draw_case(rng) if _happens("carve", rng) else None
         return draw_crop(case, other, self.contrasts, self.window, rng, lesion=number % 2 == 0)
 
     def _draw_case(self, rng: torch.Generator) -> Case:
@@ -150,7 +159,7 @@ def draw_crop(
     thin = case.slice_mm < THIN_MM
     inputs = torch.zeros(len(contrasts) + 1, *window)
     for name, image in zip(names, scene[:-2], strict=True):
-        if thin and uniform(0, 1, rng) < 0.5:
+        if thin and _happens("thicken", rng):
             state = rng.get_state()
             image = augment.thick_slices(image, rng, WIDEST_MM)
             if name == "FLAIR":
@@ -189,6 +198,10 @@ def carve(scene: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
     return torch.where(taken, other, scene)
 
 
+def _happens(change: str, rng: torch.Generator) -> bool:
+    return uniform(0, 1, rng) < CHANCES[change]
+
+
 def _draw_centre(case: Case, rng: torch.Generator, *, lesion: bool) -> Tensor:
     """Draw a voxel (3,) of a lesion if there is one, or of the brain."""
     for mask in [case.lesions, case.brain] if lesion else [case.brain]:
@@ -224,15 +237,15 @@ def _read(case: Case, contrasts: Sequence[str], box: tuple[slice, ...]) -> Tenso
 
 def _change(image: Tensor, rng: torch.Generator) -> Tensor:
     """Change the intensities of one contrast, z-scores, as another scanner would."""
-    if uniform(0, 1, rng) < 0.5:
+    if _happens("bend", rng):
         # Bends the curve, but leaves the mean tissue and the contrast around it.
         bend = uniform(0.02, 0.15, rng) * (1 if uniform(0, 1, rng) < 0.5 else -1)
         image = torch.expm1(bend * image.clamp(-8, 8)) / bend
-    if uniform(0, 1, rng) < 0.5:
+    if _happens("shade", rng):
         image = augment.bias_field(image + BLACK, rng, 0.12) - BLACK
-    if uniform(0, 1, rng) < 0.3:
+    if _happens("blur", rng):
         image = augment.thick_slices(image, rng, 2.0)
-    if uniform(0, 1, rng) < 0.5:
+    if _happens("noise", rng):
         image = image + uniform(0, 0.4, rng) * torch.randn(image.shape, generator=rng)
     return image * uniform(0.8, 1.25, rng) + uniform(-0.3, 0.3, rng)
 
@@ -249,7 +262,7 @@ def _dilate(values: Tensor, size: int) -> Tensor:
 
 def _strip(brain: Tensor, rng: torch.Generator) -> Tensor:
     """Return the brain as an imperfect extraction does: parts of its rim are cut off."""
-    if uniform(0, 1, rng) < 0.5:
+    if not _happens("strip", rng):
         return brain
     inner = _dilate((~brain).float(), 5) < 0.5
     cut = augment.smooth_noise(tuple(brain.shape), (5, 5, 5), rng)[0] > uniform(0, 2, rng)

@@ -28,7 +28,7 @@ RECIPES = {
             ema=0.995,
             max_norm=1.0,
         ),
-        batch_size=4,
+        batch_size=2,
         optional=("T1w", "T2w", "PDw"),
         calibrated=True,
     )

@@ -43,7 +43,7 @@ def test_a_temperature_keeps_order_and_ends(values, temperature):
 
 def test_a_prediction_without_candidates_has_no_confidence():
     empty = Prediction(np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool))
-    assert fit_uncertainty(fit_calibration([empty]), [empty]).confidence is None
+    assert fit_uncertainty(fit_calibration([empty]), [[empty]]).confidence is None
     with pytest.raises(ValueError, match="needs scans"):
         fit_calibration([])
 
@@ -81,7 +81,7 @@ def loads(seed):
 
 
 def test_the_interval_holds_new_loads():
-    fitted = fit_uncertainty(Calibration(HALF), [loads(seed) for seed in range(60)])
+    fitted = fit_uncertainty(Calibration(HALF), [[loads(seed)] for seed in range(60)])
     assert fitted.load_factor is not None
     checked = check_calibration([loads(seed) for seed in range(1000, 1200)], fitted)
     assert 0.83 <= checked["coverage"] <= 0.99
@@ -89,8 +89,15 @@ def test_the_interval_holds_new_loads():
 
 
 def test_few_scans_give_no_interval():
-    assert choose_load_factor([loads(seed) for seed in range(8)], HALF) is None
-    assert choose_load_factor([loads(seed) for seed in range(9)], HALF) is not None
+    assert choose_load_factor([[loads(seed)] for seed in range(8)], HALF) is None
+    assert choose_load_factor([[loads(seed)] for seed in range(9)], HALF) is not None
+
+
+def test_scans_of_one_participant_weigh_as_one_in_the_interval():
+    people = [[loads(seed)] for seed in range(9)]
+    once = choose_load_factor(people, HALF)
+    assert choose_load_factor([own * 3 for own in people], HALF) == once
+    assert choose_load_factor([[one for own in people for one in own]], HALF) is None
 
 
 def test_the_calibration_error_tells_who_is_too_sure():

@@ -127,7 +127,8 @@ def test_a_method_of_real_and_synthetic_scans_is_calibrated(labelled, tmp_path, 
     assert done.code == 0, done.text
     fold = tmp_path / "work" / "folds" / "bids_sub-01"
     predicted = {path.name for path in (fold / "found" / "bids").iterdir()}
-    assert predicted == {"sub-01.npz", "sub-01_without-T1w.npz"}
+    whole = {"sub-01.npz", "sub-01_without-T1w.npz"}
+    assert predicted == whole | {"sub-01_stage-1.npz", "sub-01_stage-2.npz"}
     assert len(list((fold / "synthetic").iterdir())) == out_of_fold.SCANS_OF_FOLD
     assert command("train", labelled, tmp_path, *options).code == 0
     card = json.loads((tmp_path / "out" / "perceptrons.json").read_text())

@@ -1,0 +1,78 @@
+"""Cross-validate `cascade` without one of the random changes of its crops at a time.
+
+Usage: python -m benchmarks.augmentation WORK [--variants NAME …] -- CROSSVAL_OPTIONS
+
+CROSSVAL_OPTIONS are those of ``cascade-bids crossval``, without ``--out`` and ``--work-dir``. Each
+variant is a cross-validation of its own in WORK; all share the prepared scans. A run with the same
+WORK goes on where it broke off. Prints the mean scores of each source and of all.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+
+from benchmarks.cross_validation import (
+    NOTHING,
+    average,
+    find_calibrations,
+    read_folds,
+    score,
+    show,
+)
+from cascade_bids.cli.main import main as call
+from cascade_bids.models.cases import Case
+from cascade_bids.training.fit import augmented_crops
+
+WHOLE = "all changes"
+HARD = "labels without parts of voxels"
+VARIANTS = (WHOLE, HARD, *(f"no {change}" for change in augmented_crops.CHANCES))
+
+
+@contextmanager
+def changed(variant: str) -> Iterator[None]:
+    """Draw crops as a variant does."""
+    if variant == HARD:
+        with mock.patch.object(Case, "share", Case.lesions):
+            yield
+        return
+    never = {} if variant == WHOLE else {variant.removeprefix("no "): 0.0}
+    with mock.patch.dict(augmented_crops.CHANCES, never):
+        yield
+
+
+def cross_validate(variant: str, work: Path, arguments: list[str]) -> pd.DataFrame:
+    """Train and score a variant."""
+    own = work / variant.replace(" ", "-")
+    own.mkdir(parents=True, exist_ok=True)
+    prepared = work / "cases"
+    prepared.mkdir(exist_ok=True)
+    if not (own / "cases").exists():
+        (own / "cases").symlink_to(prepared.absolute())
+    with changed(variant):
+        code = call(["crossval", *arguments, "--out", str(own / "out"), "-w", str(own)])
+    if code:
+        raise SystemExit(code)
+    found = [one for one in read_folds(own) if one.without == NOTHING]
+    table = average(score(own, found, find_calibrations(found)))
+    show(variant, table)
+    return table
+
+
+def main() -> None:
+    """Print a row of each variant for each source and all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("crossval", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    arguments = [word for word in options.crossval if word != "--"]
+    tables = {name: cross_validate(name, options.work, arguments) for name in options.variants}
+    show("all variants", pd.concat(tables).swaplevel().sort_index())
+
+
+if __name__ == "__main__":
+    main()

@@ -35,13 +35,13 @@ class TrainConfig:
     seeds: int | None = None
     """How many networks vote, of a method whose networks do; None for as many as published."""
     label_maps_dir: Path | None = None
-    """Label maps of heads, for a method that learns from synthetic scans."""
+    """Label maps of heads, for a method that learns from synthetic or painted scans."""
     start_from: MethodCard | None = None
     """Card of the method whose weights the networks start with."""
     unlabelled_dir: Path | None = None
     """Raw scans that nobody labelled, for a method that learns from scans that are changed."""
     healthy_dir: Path | None = None
-    """T1w of healthy heads with MUSE labels, for a method that learns from synthetic scans."""
+    """T1w of healthy heads with MUSE labels, for the same."""
 
     @property
     def has_synthetic(self) -> bool:
@@ -62,7 +62,7 @@ class TrainConfig:
             ("--label-maps", self.label_maps_dir),
             ("--healthy", self.healthy_dir),
         ):
-            if folder is not None and not recipe.learns_from_synthetic:
+            if folder is not None and not (recipe.learns_from_synthetic or recipe.paints):
                 raise UsageError(
                     f"{option}: {self.method} learns from real scans only; leave it out"
                 )

@@ -159,7 +159,7 @@ def _train_fold(
         **describe_generator(config, generator),
     }
     save_stages(config.method, stages, recipe, facts, config.contrasts, fold.weights)
-    if generator is not None:
+    if generator is not None and recipe.learns_from_synthetic:
         predict_synthetic(
             stages, generator, fold.synthetic, combination=recipe.combination, seed=seed
         )

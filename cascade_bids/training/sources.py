@@ -25,7 +25,9 @@ from cascade_bids.training.data.healthy import (
 from cascade_bids.training.data.label_maps import find_label_maps, load_label_maps
 from cascade_bids.training.data.prepare import find_unlabelled, prepare_unlabelled
 from cascade_bids.training.progress import announce
+from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.synthesis.generator import ScanGenerator
+from cascade_bids.training.synthesis.painted_scans import paint_scans
 from cascade_bids.training.synthesis.real_scans import RealScan, prepare_real
 from cascade_bids.training.work_folder import claim, digest, digest_files, fingerprint
 
@@ -112,9 +114,13 @@ def _leave_out_patients(scans: Sequence[HealthyScan], config: TrainConfig) -> li
 
 
 def start_generator(
-    config: TrainConfig, cases: Sequence[Case], sources: Sources, brain_card: ModelCard
+    config: TrainConfig,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    sources: Sources,
+    brain_card: ModelCard,
 ) -> ScanGenerator:
-    """Prepare what scans are drawn from, and claim the work folder for it.
+    """Prepare what scans are drawn from, claim the work folder for it, and paint if that is due.
 
     Raises
     ------
@@ -133,7 +139,8 @@ def start_generator(
     if sources.healthy:
         announce("preparing healthy scans (%d), a minute or two each", len(sources.healthy))
     anatomies += load_healthy(sources.healthy, folder / "healthy", nprocs=resources.nprocs)
-    real = [_prepare(case) for case in cases]
+    # Only methods that can do without have scans without a T1w.
+    real = [_prepare(case) for case in cases if "T1w" in case.contrasts]
     if sources.unlabelled:
         prepare_unlabelled(
             sources.unlabelled,
@@ -155,9 +162,12 @@ def start_generator(
             "unlabelled scans": {case.label: fingerprint(case) for case in sources.unlabelled},
         },
     )
-    return ScanGenerator(
+    generator = ScanGenerator(
         config.contrasts, tuple(anatomies), tuple(donors), tuple(real), tuple(others)
     )
+    if not recipe.paints:
+        return generator
+    return paint_scans(generator, cases, folder / "painted", config.preprocess.random_seed)
 
 
 def _share_masks(

@@ -94,7 +94,8 @@ class StageData:
 
     def augmented_crops(self, window: Sequence[int], *, cascaded: bool) -> Batches:
         """Return batches of augmented crops of `window` voxels, with what the stages before say."""
-        crops = AugmentedCrops(self.cases, self.contrasts, tuple(window), self.seed)
+        painted = self.generator.painted if self.generator else ()
+        crops = AugmentedCrops(self.cases, self.contrasts, tuple(window), self.seed, painted)
         batches = AugmentedBatches(crops, self.batch_size)
         return CascadedBatches(batches, self.before, self.learn) if cascaded else batches
 
@@ -129,7 +130,7 @@ class StageData:
             return float(np.mean(losses)) if losses else None
 
         schedule = self.schedule
-        if self.generator is not None and schedule.max_minutes is not None:
+        if self.recipe.learns_from_synthetic and schedule.max_minutes is not None:
             schedule = replace(schedule, max_minutes=(1 - DRAWING) * schedule.max_minutes)
         fit(
             network,

@@ -92,7 +92,7 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
             start=config.load_start(device),
         )
     scores, calibration = _read_scores(config.work_dir / SCORES)
-    if generator is not None:
+    if generator is not None and recipe.learns_from_synthetic:
         synthetic = predict_synthetic(
             stages,
             generator,
@@ -220,7 +220,6 @@ def start_training(
     # Nipype's steps may have set another number of threads.
     prepare_device(config.resources.device, config.resources.omp_nthreads)
     log.info("%d scans to learn from", len(cases))
-    generator = (
-        start_generator(config, cases, sources, brain) if recipe.learns_from_synthetic else None
-    )
-    return device, cases, generator
+    if not (recipe.learns_from_synthetic or (recipe.paints and config.has_synthetic)):
+        return device, cases, None
+    return device, cases, start_generator(config, recipe, cases, sources, brain)

@@ -81,6 +81,6 @@ def digest_files(paths: Sequence[Path]) -> str:
 def fingerprint(case: Case) -> str:
     """Return a digest that tells a scan from another, or from one prepared in another way."""
     found = hashlib.sha256()
-    for name in ("volume.npy", "lesions.npy"):
+    for name in ("volume.npy", "brain.npy", "share.npy", "reference.npy"):
         found.update((case.folder / name).read_bytes())
     return found.hexdigest()

@@ -31,8 +31,13 @@ WIDEST_MM = 8.0
 BLACK = 5.0
 """Standard deviations of the tissue from its mean down to black."""
 
+FADED = (0.35, 1.2)
+"""Lowest and highest part of its difference from the mean tissue that a lesion keeps."""
+
 CHANCES = {
+    "paint": 0.35,
     "carve": 0.5,
+    "fade": 0.5,
     "thicken": 0.5,
     "bend": 0.5,
     "shade": 0.5,
@@ -40,7 +45,8 @@ CHANCES = {
     "noise": 0.5,
     "strip": 0.5,
 }
-"""How often lesions of another scan are set in, thin slices become thick, contrast curves are bent,
+"""How often a scan is a painted one if there are any, lesions of another scan are set in, lesions
+are paler or brighter on the FLAIR, thin slices become thick, contrast curves are bent,
 a bias field shades, resolution is lost, noise is added, and the rim of the brain is cut off."""
 
 
@@ -59,12 +65,15 @@ class AugmentedCrops(Dataset[tuple[Tensor, Tensor]]):
         Voxels of a crop.
     seed
         Of what is drawn.
+    painted
+        Further scans, on the same grid.
     """
 
     cases: Sequence[Case]
     contrasts: Sequence[str]
     window: Sequence[int]
     seed: int
+    painted: Sequence[Case] = ()
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """Draw a crop.
@@ -83,7 +92,7 @@ class AugmentedCrops(Dataset[tuple[Tensor, Tensor]]):
 
     def _draw_case(self, rng: torch.Generator) -> Case:
         people: dict[str, dict[str, list[Case]]] = {}
-        for case in self.cases:
+        for case in self.painted if self.painted and _happens("paint", rng) else self.cases:
             people.setdefault(case.source, {}).setdefault(case.participant, []).append(case)
         weights = torch.tensor([len(found) ** 0.5 for found in people.values()])
         source = list(people.values())[int(torch.multinomial(weights, 1, generator=rng))]
@@ -159,6 +168,8 @@ def draw_crop(
     thin = case.slice_mm < THIN_MM
     inputs = torch.zeros(len(contrasts) + 1, *window)
     for name, image in zip(names, scene[:-2], strict=True):
+        if name == "FLAIR" and _happens("fade", rng):
+            image = image * (1 - scene[-1] * (1 - uniform(*FADED, rng)))
         if thin and _happens("thicken", rng):
             state = rng.get_state()
             image = augment.thick_slices(image, rng, WIDEST_MM)

@@ -31,5 +31,6 @@ RECIPES = {
         batch_size=2,
         optional=("T1w", "T2w", "PDw"),
         calibrated=True,
+        paints=True,
     )
 }

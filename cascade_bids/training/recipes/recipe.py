@@ -60,6 +60,8 @@ class Recipe:
     """What changes patches at random; crops have their own, see `crops.augment_crop`."""
     optional: tuple[str, ...] = ()
     """Contrasts that a scan to learn from may lack."""
+    paints: bool = False
+    """Whether it can learn from painted scans too."""
     calibrated: bool = False
     """Whether a cross-validation chooses the operating point."""
     combination: str = "last"

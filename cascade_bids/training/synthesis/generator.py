@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cascade_bids.models.cases import Case
 from cascade_bids.models.training_data import ScanKind
 from cascade_bids.training.data.donors import Donor
 from cascade_bids.training.data.label_maps import FAR_MM, Anatomy
@@ -47,6 +48,8 @@ class ScanGenerator:
     """Labelled scans, with all contrasts."""
     unlabelled: tuple[RealScan, ...] = ()
     """Scans whose lesions nobody outlined, which may lack contrasts."""
+    painted: tuple[Case, ...] = ()
+    """Scans that were drawn beforehand, see `painted_scans.paint_scans`."""
 
     def without(self, participants: Collection[str]) -> "ScanGenerator":
         """Return the generator without the scans and the lesions of participants.
@@ -61,7 +64,15 @@ class ScanGenerator:
         )
         donors = tuple(one for one in self.donors if one.participant not in participants)
         anatomies = tuple(one for one in self.anatomies if one.owner not in labels)
-        return replace(self, anatomies=anatomies, donors=donors, real=real, unlabelled=unlabelled)
+        painted = tuple(one for one in self.painted if one.participant not in participants)
+        return replace(
+            self,
+            anatomies=anatomies,
+            donors=donors,
+            real=real,
+            unlabelled=unlabelled,
+            painted=painted,
+        )
 
     @property
     def kinds(self) -> tuple[ScanKind, ...]:
@@ -137,7 +148,12 @@ def _draw_index(count: int, rng: torch.Generator) -> int:
 
 
 def make_synthetic_scan(
-    anatomy: Anatomy, donors: Sequence[Donor], contrasts: Sequence[str], rng: torch.Generator
+    anatomy: Anatomy,
+    donors: Sequence[Donor],
+    contrasts: Sequence[str],
+    rng: torch.Generator,
+    *,
+    whole: bool = False,
 ) -> Sample:
     """Make a synthetic scan from a label map, or those contrasts that a healthy T1w lacks.
 
@@ -152,6 +168,8 @@ def make_synthetic_scan(
         Channels of the sample, FLAIR among them.
     rng
         Source of randomness.
+    whole
+        Whether no contrast is left out.
 
     Returns
     -------
@@ -172,7 +190,7 @@ def make_synthetic_scan(
     if anatomy.t1w is not None:
         t1w = augment.sample(anatomy.t1w.float(), grid, "bilinear")
         scanned["T1w"] = torch.where(tissues == bare, t1w, LEVELS["T1w"]["choroid plexus"])
-    present = draw_contrasts(contrasts, rng)
+    present = set(contrasts) if whole else draw_contrasts(contrasts, rng)
     images = {
         contrast: scan(
             contrast,

@@ -112,7 +112,12 @@ def prepare_real(case: Case) -> RealScan:
 
 
 def change_scan(
-    real: RealScan, donors: Sequence[Donor], contrasts: Sequence[str], rng: torch.Generator
+    real: RealScan,
+    donors: Sequence[Donor],
+    contrasts: Sequence[str],
+    rng: torch.Generator,
+    *,
+    whole: bool = False,
 ) -> Sample:
     """Change a real scan at random: fewer lesions of its own, and further ones.
 
@@ -128,6 +133,8 @@ def change_scan(
         Channels of the sample, FLAIR among them.
     rng
         Source of randomness.
+    whole
+        Whether no contrast is left out.
 
     Returns
     -------
@@ -153,7 +160,7 @@ def change_scan(
     taken = lesions if ignore is None else lesions | ignore
     # Lesions reach a little beyond where they may lie.
     painted = place_lesions(find_host(tissues) * ~taken, coordinates, donors, rng).within(~taken)
-    present = draw_contrasts(case.contrasts, rng)
+    present = set(case.contrasts) if whole else draw_contrasts(case.contrasts, rng)
     images = {}
     for number, contrast in enumerate(case.contrasts):
         if contrast in present:

@@ -15,7 +15,7 @@ from cascade_bids.errors import UsageError
 from cascade_bids.models import predict
 from cascade_bids.models.card import load_card, load_model_card
 from cascade_bids.models.predict import load_stages, predict_lesions
-from cascade_bids.training import sources, train
+from cascade_bids.training import crossval, sources, train
 from cascade_bids.training.calibration import out_of_fold
 from cascade_bids.training.calibration.operating_point import THRESHOLDS
 from cascade_bids.training.data import healthy
@@ -30,7 +30,7 @@ from ...tiny_heads import (
 )
 from ..data.healthy_scans import LEVEL, make_labels, make_t1w, write_scan
 from ..tiny_anatomy import make_anatomy
-from .labelled import command, take
+from .labelled import command, take, write_mask
 
 pytestmark = pytest.mark.slow
 
@@ -304,3 +304,36 @@ def test_masks_alone_can_teach_where_scans_are_synthetic(labelled, tmp_path):
     done = command("train", labelled, tmp_path, *options)
     assert done.code == 2
     assert "no head*_dseg.nii.gz" in done.text
+
+
+def test_a_cascade_learns_from_painted_scans_of_no_one_who_is_left_out(
+    labelled, tmp_path, monkeypatch
+):
+    label_map = tmp_path / "label-maps" / "head01_dseg.nii.gz"
+    label_map.parent.mkdir()
+    label_map.write_bytes(b"as it was")
+    small = make_anatomy()
+    large = torch.diag(torch.tensor([6.0, 6, 6, 1])) @ small.to_template
+    monkeypatch.setattr(sources, "load_label_maps", lambda *_: [replace(small, to_template=large)])
+    monkeypatch.setattr(sources, "find_label_maps", lambda _: [label_map])
+    write_mask(labelled / "sub-09_space-MNI152NLin6Asym_label-lesion_mask.nii.gz")
+    seen = []
+    train_stages = crossval.train_stages
+
+    def watched(recipe, cases, *args, generator, **options):
+        seen.append(sorted({one.participant for one in generator.painted}))
+        assert [donor.participant for donor in generator.donors] == ["bids/sub-09"]
+        return train_stages(recipe, cases, *args, generator=generator, **options)
+
+    monkeypatch.setattr(crossval, "train_stages", watched)
+    options = ("--method", "cascade", "--label-maps", label_map.parent)
+    done = command("crossval", labelled, tmp_path, *options, "--folds", "2", out="scores")
+    assert done.code == 0, done.text
+    assert seen == [
+        ["bids/sub-02", "synthetic/sub-head01"],
+        ["bids/sub-01", "bids/sub-03", "synthetic/sub-head01"],
+    ]
+    assert command("train", labelled, tmp_path, *options).code == 0
+    card = json.loads((tmp_path / "out" / "cascade.json").read_text())
+    assert card["heads"] == ["head01"]
+    assert card["lesion_donors"] == ["bids/sub-09"]

@@ -55,7 +55,11 @@ def draw(case, number=0, other=None, **options):
     return draw_crop(case, other, contrasts, window, rng, lesion=lesion)
 
 
-def test_a_crop_has_its_contrasts_the_brain_and_the_part_that_is_lesion(tmp_path, near):
+def test_a_crop_has_its_contrasts_the_brain_and_the_part_that_is_lesion(
+    tmp_path, near, monkeypatch
+):
+    for change in ("thicken", "fade"):
+        monkeypatch.setitem(augmented_crops.CHANCES, change, 0.0)
     case = make_case(tmp_path, "1")
     bright, parts = [], set()
     for number in range(12):
@@ -68,7 +72,7 @@ def test_a_crop_has_its_contrasts_the_brain_and_the_part_that_is_lesion(tmp_path
         assert not inputs[:, counted == 0].any()
         bright.append(float(inputs[0][share > 0.6].mean() - inputs[0][share == 0].mean()))
         parts |= set(np.unique(share.numpy().round(1)).tolist())
-    assert min(bright) > 0.5
+    assert min(bright) > 1
     assert {0.5, 1.0} < parts  # not rounded to 0 and 1
 
 
@@ -85,6 +89,36 @@ def test_a_process_beside_draws_the_same_crops(tmp_path, monkeypatch):
     batches = list(AugmentedBatches(crops, 2).train(1))
     assert [len(inputs) for inputs, _ in batches] == [2, 2]
     assert torch.equal(batches[1][0][1], crops[7][0])
+
+
+def test_lesions_fade_on_the_flair_alone(tmp_path, near, monkeypatch):
+    monkeypatch.setattr(augmented_crops, "_change", lambda image, rng: image)
+    monkeypatch.setattr(augmented_crops, "draw_contrasts", lambda contrasts, rng: set(contrasts))
+    case = make_case(tmp_path, "1")
+    seen = []
+    for chance in (0.0, 1.0):
+        for change in augmented_crops.CHANCES:
+            monkeypatch.setitem(augmented_crops.CHANCES, change, 0.0)
+        monkeypatch.setitem(augmented_crops.CHANCES, "fade", chance)
+        monkeypatch.setattr(augmented_crops, "FADED", (0.5, 0.5))
+        seen.append(draw(case))
+    (before, target), (after, same) = seen
+    assert torch.equal(target, same)
+    assert torch.equal(before[1], after[1])
+    torch.testing.assert_close(after[0], before[0] * (1 - 0.5 * target[0]))
+
+
+def test_painted_scans_are_drawn_beside_real_ones(tmp_path):
+    real, painted = make_case(tmp_path, "1"), make_case(tmp_path, "1", source="synthetic")
+    drawn = [
+        AugmentedCrops([real], CONTRASTS, WINDOW, 0, painted=scans)._draw_case(
+            torch.Generator().manual_seed(number)
+        )
+        for scans in ([], [painted])
+        for number in range(400)
+    ]
+    assert painted not in drawn[:400]
+    assert drawn[400:].count(painted) / 400 == pytest.approx(0.35, abs=0.07)
 
 
 def test_contrasts_that_a_scan_lacks_are_0(tmp_path):

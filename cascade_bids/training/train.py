@@ -211,15 +211,16 @@ def start_training(
             work_dir=config.work_dir,
             anatomy=recipe.takes_anatomy,
             brain_card=brain,
-            needed=not config.has_synthetic,
+            needed=not (recipe.learns_from_synthetic and config.has_synthetic),
         )
         settings["cases"] = {case.label: fingerprint(case) for case in cases}
         if claim(config.work_dir, settings):
             log.info("the training goes on for longer; its predictions are made anew")
             _forget_predictions(config.work_dir)
-    # Nipype's steps may have set another number of threads.
-    prepare_device(config.resources.device, config.resources.omp_nthreads)
-    log.info("%d scans to learn from", len(cases))
-    if not (recipe.learns_from_synthetic or (recipe.paints and config.has_synthetic)):
-        return device, cases, None
-    return device, cases, start_generator(config, recipe, cases, sources, brain)
+        # Nipype's steps may have set another number of threads.
+        prepare_device(config.resources.device, config.resources.omp_nthreads)
+        log.info("%d scans to learn from", len(cases))
+        generator = None
+        if recipe.learns_from_synthetic or (recipe.paints and config.has_synthetic):
+            generator = start_generator(config, recipe, cases, sources, brain)
+    return device, cases, generator

@@ -31,13 +31,13 @@ WIDEST_MM = 8.0
 BLACK = 5.0
 """Standard deviations of the tissue from its mean down to black."""
 
-FADED = (0.35, 1.2)
+FADED = (0.5, 1.2)
 """Lowest and highest part of its difference from the mean tissue that a lesion keeps."""
 
 CHANCES = {
     "paint": 0.35,
     "carve": 0.5,
-    "fade": 0.5,
+    "fade": 0.3,
     "thicken": 0.5,
     "bend": 0.5,
     "shade": 0.5,

@@ -44,6 +44,9 @@ SHADES = 0.2
 CLEARED, KEPT = 0.5, 0.2
 """How often all lesions of a scan are taken away, and how often none is."""
 
+PREPARED = ("tissues", "spread", "cleared")
+"""Arrays that `prepare_real` keeps beside those of a case."""
+
 RIM_MM = 2.0
 """Around lesions as outlined, which goes with them when they are taken away."""
 
@@ -85,11 +88,15 @@ class RealScan:
 def prepare_real(case: Case) -> RealScan:
     """Find the tissues of a case that has a T1w, and clear its contrasts of lesions.
 
+    Takes half a minute; the folder of the case keeps what is found until the case changes.
+
     Raises
     ------
     ScanError
         When the T1w shows no tissues.
     """
+    if _is_prepared(case):
+        return RealScan(case)
     brain, lesions = np.asarray(case.brain), np.asarray(case.lesions)
     contrasts = case.channels[: len(case.contrasts)].numpy()
     classes = classify_tissue(contrasts[case.contrasts.index("T1w")], brain)
@@ -99,16 +106,20 @@ def prepare_real(case: Case) -> RealScan:
     nearest = ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True)
     spread = contrasts[(slice(None), *nearest)]
     fluid = tissues == TISSUES.index("fluid")
-    arrays = {
-        "tissues": tissues,
-        "spread": spread,
-        "cleared": np.stack([_clear(image, lesions, white, fluid) for image in spread]),
-    }
-    for name, values in arrays.items():
+    cleared = np.stack([_clear(image, lesions, white, fluid) for image in spread])
+    for name, values in zip(PREPARED, (tissues, spread, cleared), strict=True):
         # Another process may have the file mapped.
         with appearing(case.folder / f"{name}.npy") as part, part.open("wb") as handle:
             np.save(handle, values)
     return RealScan(case)
+
+
+def _is_prepared(case: Case) -> bool:
+    kept = [case.folder / f"{name}.npy" for name in PREPARED]
+    if not all(path.exists() for path in kept):
+        return False
+    since = max((case.folder / name).stat().st_mtime_ns for name in ("volume.npy", "lesions.npy"))
+    return all(path.stat().st_mtime_ns >= since for path in kept)
 
 
 def change_scan(

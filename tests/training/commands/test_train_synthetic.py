@@ -337,3 +337,13 @@ def test_a_cascade_learns_from_painted_scans_of_no_one_who_is_left_out(
     card = json.loads((tmp_path / "out" / "cascade.json").read_text())
     assert card["heads"] == ["head01"]
     assert card["lesion_donors"] == ["bids/sub-09"]
+
+
+def test_a_cascade_needs_labelled_scans_beside_label_maps(labelled, tmp_path):
+    label_map = tmp_path / "label-maps" / "head01_dseg.nii.gz"
+    label_map.parent.mkdir()
+    label_map.write_bytes(b"")
+    options = ("--method", "cascade", "--label-maps", label_map.parent, "--masks", label_map.parent)
+    done = command("train", labelled, tmp_path, *options)
+    assert done.code == 2
+    assert "no scan in" in done.text

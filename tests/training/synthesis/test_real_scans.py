@@ -12,7 +12,7 @@ from cascade_bids.models.network import CandidateRule
 from cascade_bids.training.data.tissues import TISSUES
 from cascade_bids.training.fit.voxels import choose_voxels
 from cascade_bids.training.synthesis import painting, real_scans
-from cascade_bids.training.synthesis.real_scans import change_scan
+from cascade_bids.training.synthesis.real_scans import change_scan, prepare_real
 
 from ..tiny_anatomy import make_anatomy, make_donor
 
@@ -114,3 +114,17 @@ def test_a_contrast_that_a_scan_lacks_is_missing(unlabelled):
     assert sample.channels.shape[0] == 3
     assert sample.channels[0].any()
     assert not sample.channels[1].any()
+
+
+def test_a_scan_is_prepared_once_until_it_changes(scanned, monkeypatch):
+    found = []
+    clear = real_scans._clear
+    monkeypatch.setattr(
+        real_scans, "_clear", lambda *arguments: (found.append(1), clear(*arguments))[1]
+    )
+    prepare_real(scanned.case)
+    assert not found
+    np.save(scanned.case.folder / "lesions.npy", np.zeros_like(scanned.case.lesions))
+    prepare_real(scanned.case)
+    assert len(found) == len(scanned.case.contrasts)
+    np.testing.assert_allclose(scanned.cleared, scanned.spread)

@@ -34,8 +34,13 @@ BLACK = 5.0
 FADED = (0.5, 1.2)
 """Lowest and highest part of its difference from the mean tissue that a lesion keeps."""
 
+MIXED = (-0.15, 0.45)
+"""Lowest and highest part of the T1w, z-scores, that is taken from the FLAIR: the more, the
+brighter the cortex, in which FLAIR sequences differ most."""
+
 CHANCES = {
     "paint": 0.35,
+    "mix": 0.4,
     "carve": 0.5,
     "fade": 0.3,
     "thicken": 0.5,
@@ -45,9 +50,10 @@ CHANCES = {
     "noise": 0.5,
     "strip": 0.5,
 }
-"""How often a scan is a painted one if there are any, lesions of another scan are set in, lesions
-are paler or brighter on the FLAIR, thin slices become thick, contrast curves are bent,
-a bias field shades, resolution is lost, noise is added, and the rim of the brain is cut off."""
+"""How often a scan is a painted one if there are any, the FLAIR shows more or less of what the T1w
+shows, lesions of another scan are set in, lesions are paler or brighter on the FLAIR, thin slices
+become thick, contrast curves are bent, a bias field shades, resolution is lost, noise is added, and
+the rim of the brain is cut off."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +166,9 @@ def draw_crop(
     x, y, z = window
     grid = augment.random_grid((x, y, z), shape, centre, rng, **POSE)
     box, grid = _cut_grid(grid, shape)
-    scene = _read(case, names, box)
+    scene = _mix(_read(case, names, box), case, names, box, rng)
     if other is not None:
-        scene = carve(scene, _read(other, names, box), rng)
+        scene = carve(scene, _mix(_read(other, names, box), other, names, box, rng), rng)
     scene = F.grid_sample(scene[None], grid, padding_mode="zeros", align_corners=True)[0]
     brain, share = _strip(scene[-2] > 0.5, rng), scene[-1]
     thin = case.slice_mm < THIN_MM
@@ -244,6 +250,20 @@ def _read(case: Case, contrasts: Sequence[str], box: tuple[slice, ...]) -> Tenso
     channels = case.channels
     images = [channels[case.contrasts.index(name)][box] for name in contrasts]
     return torch.stack([*images, brain, share])
+
+
+def _mix(
+    scene: Tensor,
+    case: Case,
+    contrasts: Sequence[str],
+    box: tuple[slice, ...],
+    rng: torch.Generator,
+) -> Tensor:
+    """Return a box of a scan whose FLAIR shows more or less of what its T1w shows."""
+    if "T1w" in case.contrasts and _happens("mix", rng):
+        t1w = case.channels[case.contrasts.index("T1w")][box].clamp(-2, 2)
+        scene[contrasts.index("FLAIR")] -= uniform(*MIXED, rng) * t1w * scene[-2]
+    return scene
 
 
 def _change(image: Tensor, rng: torch.Generator) -> Tensor:

@@ -108,6 +108,23 @@ def test_lesions_fade_on_the_flair_alone(tmp_path, near, monkeypatch):
     torch.testing.assert_close(after[0], before[0] * (1 - 0.5 * target[0]))
 
 
+def test_the_flair_may_show_more_of_the_t1w(tmp_path, near, monkeypatch):
+    monkeypatch.setattr(augmented_crops, "_change", lambda image, rng: image)
+    monkeypatch.setattr(augmented_crops, "draw_contrasts", lambda contrasts, rng: set(contrasts))
+    monkeypatch.setattr(augmented_crops, "MIXED", (0.5, 0.5))
+    case = make_case(tmp_path, "1")
+    seen = []
+    for chance in (0.0, 1.0):
+        for change in augmented_crops.CHANCES:
+            monkeypatch.setitem(augmented_crops.CHANCES, change, 0.0)
+        monkeypatch.setitem(augmented_crops.CHANCES, "mix", chance)
+        # One thing is drawn in the middle of the second alone, so the grid is the same.
+        seen.append(draw(case)[0])
+    before, after = seen
+    assert torch.equal(before[1], after[1])
+    torch.testing.assert_close(after[0], before[0] - 0.5 * before[1], atol=0.05, rtol=0)
+
+
 def test_painted_scans_are_drawn_beside_real_ones(tmp_path):
     real, painted = make_case(tmp_path, "1"), make_case(tmp_path, "1", source="synthetic")
     drawn = [

@@ -125,6 +125,9 @@ def draw_sheet(samples: Sequence[tuple[str, Shown]], contrasts: Sequence[str], p
 def _heights(lesions: np.ndarray, brain: np.ndarray) -> tuple[int, int]:
     """Choose the slice with most lesion, and one lower in the brain."""
     rows = np.flatnonzero(brain.any(axis=(0, 1)))
+    if not rows.size:
+        # A crop may lie beside the brain.
+        rows = np.arange(brain.shape[2])
     most = int(lesions.sum(axis=(0, 1)).argmax()) if lesions.any() else int(np.median(rows))
     return most, int(rows[0] + 0.3 * (rows[-1] - rows[0]))
 

@@ -48,10 +48,11 @@ def cross_validate(variant: str, work: Path, arguments: list[str]) -> pd.DataFra
     """Train and score a variant."""
     own = work / variant.replace(" ", "-")
     own.mkdir(parents=True, exist_ok=True)
-    prepared = work / "cases"
-    prepared.mkdir(exist_ok=True)
-    if not (own / "cases").exists():
-        (own / "cases").symlink_to(prepared.absolute())
+    for name in ("cases", "prepared"):
+        shared = work / name
+        shared.mkdir(exist_ok=True)
+        if not (own / name).exists():
+            (own / name).symlink_to(shared.absolute())
     with changed(variant):
         code = call(["crossval", *arguments, "--out", str(own / "out"), "-w", str(own)])
     if code:

@@ -52,11 +52,13 @@ def preview(config: TrainConfig, count: int, out_dir: Path) -> Path:
         raise UsageError(f"{config.method} learns from scans as they are; there is nothing to draw")
     _, cases, generator = start_training(config, recipe, source=config.start_from)
     seed = config.preprocess.random_seed
-    crops = AugmentedCrops(cases, config.contrasts, WINDOW, seed)
+    painted = generator.painted if generator else ()
+    crops = AugmentedCrops(cases, config.contrasts, WINDOW, seed, painted)
     samples = []
     for number in range(seed, seed + count):
         log.info("drawing sample %d", number)
-        shown = _draw_sample(generator, number) if generator else _show_crop(*crops[number])
+        whole = None if cascade else generator
+        shown = _draw_sample(whole, number) if whole else _show_crop(*crops[number])
         samples.append((str(number), shown))
     path = out_dir / "samples.png"
     draw_sheet(samples, config.contrasts, path)

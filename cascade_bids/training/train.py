@@ -37,7 +37,7 @@ from cascade_bids.training.sources import (
 )
 from cascade_bids.training.stages import count_rounds, save_stages, train_stages
 from cascade_bids.training.synthesis.generator import ScanGenerator
-from cascade_bids.training.work_folder import claim, fingerprint, require_same
+from cascade_bids.training.work_folder import MINUTES, claim, fingerprint, require_same
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,29 @@ def _forget_predictions(work_dir: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _settings(
+    config: TrainConfig, recipe: Recipe, source: MethodCard | None, device: torch.device
+) -> dict[str, object]:
+    """Check the weights that are begun with, and return what tells the training from others."""
+    settings: dict[str, object] = {
+        "method": config.method,
+        "source": source and source.sha256,
+        "contrasts": list(config.contrasts),
+        MINUTES: config.max_minutes,
+        "networks": len(recipe.stages),
+        "folder of label maps": config.label_maps_dir and str(config.label_maps_dir),
+        "healthy": config.healthy_dir and str(config.healthy_dir),
+        "unlabelled": config.unlabelled_dir and str(config.unlabelled_dir),
+        "seed": config.preprocess.random_seed,
+        "device": device.type,
+        "version": VERSION,
+    }
+    for known in known_before(config, recipe):
+        check_weights(known)
+        settings[f"weights of {known.name}"] = known.weights_sha256
+    return settings
+
+
 def start_training(
     config: TrainConfig, recipe: Recipe, *, source: MethodCard | None = None
 ) -> tuple[torch.device, list[Case], ScanGenerator | None]:
@@ -180,22 +203,7 @@ def start_training(
         When the T1w of a scan shows no tissues.
     """
     device = prepare_device(config.resources.device, config.resources.omp_nthreads)
-    settings: dict[str, object] = {
-        "method": config.method,
-        "source": source and source.sha256,
-        "contrasts": list(config.contrasts),
-        "max_minutes": config.max_minutes,
-        "networks": len(recipe.stages),
-        "folder of label maps": config.label_maps_dir and str(config.label_maps_dir),
-        "healthy": config.healthy_dir and str(config.healthy_dir),
-        "unlabelled": config.unlabelled_dir and str(config.unlabelled_dir),
-        "seed": config.preprocess.random_seed,
-        "device": device.type,
-        "version": VERSION,
-    }
-    for known in known_before(config, recipe):
-        check_weights(known)
-        settings[f"weights of {known.name}"] = known.weights_sha256
+    settings = _settings(config, recipe, source, device)
     brain = load_model_card(BRAIN_CARD)
     check_weights(brain)
     sources = find_sources(config)

@@ -91,36 +91,30 @@ def test_a_process_beside_draws_the_same_crops(tmp_path, monkeypatch):
     assert torch.equal(batches[1][0][1], crops[7][0])
 
 
-def test_lesions_fade_on_the_flair_alone(tmp_path, near, monkeypatch):
+def draw_without_and_with(change, case, monkeypatch):
+    """A crop without any random change of intensities, and the same with one."""
     monkeypatch.setattr(augmented_crops, "_change", lambda image, rng: image)
     monkeypatch.setattr(augmented_crops, "draw_contrasts", lambda contrasts, rng: set(contrasts))
+    for name in augmented_crops.CHANCES:
+        monkeypatch.setitem(augmented_crops.CHANCES, name, 0.0)
+    before = draw(case)
+    monkeypatch.setitem(augmented_crops.CHANCES, change, 1.0)
+    return before, draw(case)
+
+
+def test_lesions_fade_on_the_flair_alone(tmp_path, near, monkeypatch):
+    monkeypatch.setattr(augmented_crops, "FADED", (0.5, 0.5))
     case = make_case(tmp_path, "1")
-    seen = []
-    for chance in (0.0, 1.0):
-        for change in augmented_crops.CHANCES:
-            monkeypatch.setitem(augmented_crops.CHANCES, change, 0.0)
-        monkeypatch.setitem(augmented_crops.CHANCES, "fade", chance)
-        monkeypatch.setattr(augmented_crops, "FADED", (0.5, 0.5))
-        seen.append(draw(case))
-    (before, target), (after, same) = seen
+    (before, target), (after, same) = draw_without_and_with("fade", case, monkeypatch)
     assert torch.equal(target, same)
     assert torch.equal(before[1], after[1])
     torch.testing.assert_close(after[0], before[0] * (1 - 0.5 * target[0]))
 
 
 def test_the_flair_may_show_more_of_the_t1w(tmp_path, near, monkeypatch):
-    monkeypatch.setattr(augmented_crops, "_change", lambda image, rng: image)
-    monkeypatch.setattr(augmented_crops, "draw_contrasts", lambda contrasts, rng: set(contrasts))
     monkeypatch.setattr(augmented_crops, "MIXED", (0.5, 0.5))
     case = make_case(tmp_path, "1")
-    seen = []
-    for chance in (0.0, 1.0):
-        for change in augmented_crops.CHANCES:
-            monkeypatch.setitem(augmented_crops.CHANCES, change, 0.0)
-        monkeypatch.setitem(augmented_crops.CHANCES, "mix", chance)
-        # One thing is drawn in the middle of the second alone, so the grid is the same.
-        seen.append(draw(case)[0])
-    before, after = seen
+    (before, _), (after, _) = draw_without_and_with("mix", case, monkeypatch)
     assert torch.equal(before[1], after[1])
     torch.testing.assert_close(after[0], before[0] - 0.5 * before[1], atol=0.05, rtol=0)
 

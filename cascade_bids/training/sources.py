@@ -213,9 +213,7 @@ def _prepare(case: Case) -> RealScan:
 
 def describe_generator(config: TrainConfig, generator: ScanGenerator | None) -> dict[str, Any]:
     """Return what the card states of what was drawn from and what the training began with."""
-    if generator is None:
-        return {}
-    facts: dict[str, Any] = generator.describe()
+    facts: dict[str, Any] = generator.describe() if generator else {}
     if config.start_from is not None:
         card = config.start_from
         facts |= {"started_from": card.name, "learned_before": sorted(card.participants)}

@@ -221,3 +221,15 @@ def test_crops_of_a_cascade_can_be_looked_at(two, tmp_path):
     done = command("preview-training", two, tmp_path, *CASCADE, "--samples", 2)
     assert done.code == 0, done.text
     assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
+
+
+def test_a_cascade_remembers_whom_the_weights_that_it_started_with_knew(two, tmp_path):
+    one = ("--participant-label", "here/02", "there/01")
+    assert command("train", two, tmp_path, *CASCADE, *one).code == 0
+    start = ("--start-from", tmp_path / "out" / "cascade.json", "--name", "second")
+    other = ("--participant-label", "here/01", "there/01", "-w", tmp_path / "work2")
+    done = command("train", two, tmp_path, *CASCADE, *start, *other)
+    assert done.code == 0, done.text
+    card = json.loads((tmp_path / "out" / "second.json").read_text())
+    assert card["started_from"] == "cascade"
+    assert card["learned_before"] == ["here/sub-02", "there/sub-01"]

@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/stability.py OUT --method METHOD [--shift BIDS_DIR LABEL] [--raw BIDS_DIR]
 
-`--shift` writes five copies of a brain-extracted scan after small rigid motions, and runs the whole
-pipeline on each. `--raw` runs it on both sessions of sub-01 of openms-raw, and compares the masks
+`--shift` writes five copies of a scan after small rigid motions, and runs the whole pipeline on
+each. `--raw` runs it on both sessions of sub-01 of openms-raw, and compares the masks
 where the reference sees no change.
 """
 
@@ -56,6 +56,13 @@ def run_pipeline(bids: Path, out: Path, method: str, *options: str) -> pd.DataFr
     return pd.read_csv(out / "lesions.tsv", sep="\t", dtype={"participant_id": str})
 
 
+def measure_shifts(dataset: Path, label: str, out: Path, method: str) -> pd.Series:
+    """Measure the loads, ml, of a scan after small rigid motions."""
+    bids = out / f"shifted-{label}"
+    shift_scan(dataset, label, bids)
+    return run_pipeline(bids, out / f"shifted-{label}-out", method)["load_ml"]
+
+
 def compare_sessions(raw: Path, out: Path) -> dict[str, float]:
     """Compare the masks of sub-01's sessions.
 
@@ -101,10 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.shift:
         dataset, label = options.shift
-        bids = options.out / f"shifted-{label}"
-        shift_scan(Path(dataset), label, bids)
-        out = options.out / f"shifted-{label}-out"
-        loads = run_pipeline(bids, out, options.method, "--skull-strip", "skip")["load_ml"]
+        loads = measure_shifts(Path(dataset), label, options.out, options.method)
         cv = 100 * loads.std() / loads.mean()
         print(f"sub-{label}, {SHIFTS} rigid shifts: {loads.tolist()} ml, CV {cv:.1f} %")
     if options.raw:

@@ -14,6 +14,7 @@ from cascade_bids.files import appearing
 from cascade_bids.lesions.label import OperatingPoint, label_lesions
 from cascade_bids.lesions.measure import voxel_volume_mm3
 from cascade_bids.models.cases import Case
+from cascade_bids.models.device import choose_precision
 from cascade_bids.models.predict import Stage, predict_stages
 from cascade_bids.preprocess.images import make_image
 from cascade_bids.preprocess.resample import keep_highest, resample
@@ -197,7 +198,13 @@ def predict_left_out(
 def _predict(
     case: Case, stages: Sequence[Stage], recipe: Recipe, channels: Tensor, path: Path
 ) -> None:
-    maps = predict_stages(stages, replace(case.volume, channels=channels), recipe.combination)
+    device = next(stages[0].network.parameters()).device
+    maps = predict_stages(
+        stages,
+        replace(case.volume, channels=channels),
+        recipe.combination,
+        precision=choose_precision("auto", device.type),
+    )
     write_prediction(bring_to_flair(maps.probability, case), path)
 
 

@@ -22,6 +22,10 @@ BLOCK = 2
 WINDOW = (64, 64, 64)
 """Voxels of the crops that it learns from."""
 
+CROSS_ENTROPY = 10.0
+"""Weight of the cross-entropy beside the Dice loss, which alone says 0 where a lesion is less than
+likely, as small ones are."""
+
 SLOPE = 0.01
 """Of the rectifier below 0."""
 
@@ -146,15 +150,16 @@ def cascade_loss(logits: Tensor, target: Tensor) -> Tensor:
     logits
         (N, 1, X, Y, Z) float32.
     target
-        (N, 2, X, Y, Z) float32: part of each voxel that is lesion, and 1 where voxels count, else
-        0.
+        (N, 2, X, Y, Z) float32: part of each voxel that is lesion, and its weight.
 
     Returns
     -------
     Tensor
         Scalar; the Dice loss is that of the whole batch.
     """
-    return masked_dice_cross_entropy(logits, target[:, :1], target[:, 1:], batch=True)
+    return masked_dice_cross_entropy(
+        logits, target[:, :1], target[:, 1:], batch=True, cross_entropy=CROSS_ENTROPY
+    )
 
 
 class _Convolution(nn.Module):

@@ -72,7 +72,7 @@ def dice_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def masked_dice_cross_entropy(
     logits: Tensor,
     target: Tensor,
-    counted: Tensor,
+    weights: Tensor,
     *,
     batch: bool,
     smoothing: float = 1e-5,
@@ -84,8 +84,11 @@ def masked_dice_cross_entropy(
     ----------
     logits
         (N, 1, X, Y, Z) float32.
-    target, counted
-        (N, 1, X, Y, Z) float32 of 0 and 1: lesions, and which voxels count.
+    target
+        (N, 1, X, Y, Z) float32: part of each voxel that is lesion.
+    weights
+        (N, 1, X, Y, Z) float32: how much a voxel counts in the cross-entropy; at 0 it does not
+        count at all.
     batch
         Whether the Dice loss is that of the whole batch, or the mean over its scans.
     smoothing
@@ -103,9 +106,9 @@ def masked_dice_cross_entropy(
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     overlap = MaskedDiceLoss(batch=batch, smooth_nr=smoothing, smooth_dr=smoothing)
     # With sigmoid=True, MONAI 1.5 masks logits, and what does not count has probability 0.5.
-    dice = overlap(torch.sigmoid(logits), target, counted)
-    return cross_entropy * _mean(losses, counted) + dice
+    dice = overlap(torch.sigmoid(logits), target, (weights > 0).float())
+    return cross_entropy * _mean(losses, weights) + dice
 
 
-def _mean(losses: Tensor, counted: Tensor) -> Tensor:
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
+def _mean(losses: Tensor, weights: Tensor) -> Tensor:
+    return (losses * weights).sum() / weights.sum().clamp(min=1)

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from cascade_bids.lesions.label import CONNECTED
 from cascade_bids.models.cases import Case
 from cascade_bids.models.training_data import Batch
 from cascade_bids.training.synthesis import augment
@@ -37,6 +41,12 @@ FADED = (0.5, 1.2)
 MIXED = (-0.15, 0.45)
 """Lowest and highest part of the T1w, z-scores, that is taken from the FLAIR: the more, the
 brighter the cortex, in which FLAIR sequences differ most."""
+
+LARGE_MM3 = 1000.0
+"""Smaller lesions weigh as much as one of this volume, unless they are much smaller."""
+
+HEAVIEST = 30.0
+"""Highest weight of a voxel."""
 
 CHANCES = {
     "paint": 0.35,
@@ -89,7 +99,8 @@ class AugmentedCrops(Dataset[tuple[Tensor, Tensor]]):
         Tensor
             (C + 1, X, Y, Z) float32: contrasts and brain mask.
         Tensor
-            (2, X, Y, Z) float32: part of each voxel that is lesion, and which voxels count.
+            (2, X, Y, Z) float32: part of each voxel that is lesion, and its weight: 0 outside the
+            brain, 1 in it, and more in small lesions.
         """
         rng = torch.Generator().manual_seed(1_000_003 * self.seed + number)
         case = self._draw_case(rng)
@@ -115,6 +126,9 @@ class AugmentedBatches:
 
     def __init__(self, crops: AugmentedCrops, batch_size: int) -> None:
         self._crops, self._batch_size = crops, batch_size
+        for case in (*crops.cases, *crops.painted):
+            # Once for all the processes beside: there is a new one in each epoch.
+            _list_lesions(case.folder)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch."""
@@ -184,7 +198,7 @@ def draw_crop(
                 share = augment.thick_slices(share, torch.Generator().set_state(state), WIDEST_MM)
         inputs[contrasts.index(name)] = _change(image, rng) * brain
     inputs[-1] = brain
-    return inputs, torch.stack([share * brain, inputs[-1]])
+    return inputs, torch.stack([share * brain, _weigh(share) * brain])
 
 
 def carve(scene: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
@@ -215,18 +229,42 @@ def carve(scene: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
     return torch.where(taken, other, scene)
 
 
+def _weigh(share: Tensor) -> Tensor:
+    """Return how much the voxels (X, Y, Z) of a crop count: all lesions, not the large ones alone.
+
+    Its voxels have about 1 mm³.
+    """
+    labels, count = ndimage.label(share.numpy() > 0.1, CONNECTED)
+    volumes = np.maximum(np.bincount(labels.ravel(), minlength=count + 1), 1)
+    weights = (LARGE_MM3 / volumes).clip(1, HEAVIEST).astype(np.float32)
+    weights[0] = 1
+    return torch.from_numpy(weights[labels])
+
+
 def _happens(change: str, rng: torch.Generator) -> bool:
     return uniform(0, 1, rng) < CHANCES[change]
 
 
 def _draw_centre(case: Case, rng: torch.Generator, *, lesion: bool) -> Tensor:
-    """Draw a voxel (3,) of a lesion if there is one, or of the brain."""
-    for mask in [case.lesions, case.brain] if lesion else [case.brain]:
-        voxels = np.flatnonzero(mask)
-        if len(voxels):
-            break
+    """Draw a voxel (3,) of a lesion, small or large, if there is one, or of the brain."""
+    lesions = _list_lesions(case.folder) if lesion else []
+    if lesions:
+        voxels = lesions[int(torch.randint(len(lesions), (), generator=rng))]
+    else:
+        voxels = np.flatnonzero(case.brain)
     chosen = int(voxels[int(torch.randint(len(voxels), (), generator=rng))])
     return torch.tensor(np.unravel_index(chosen, case.brain.shape), dtype=torch.float32)
+
+
+@cache
+def _list_lesions(folder: Path) -> list[np.ndarray]:
+    """Return the voxels of each lesion of a case, as indices into the volume."""
+    labels, count = ndimage.label(np.load(folder / "lesions.npy"), CONNECTED)
+    voxels = np.flatnonzero(labels)
+    numbers = labels.flat[voxels]
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[order], range(2, count + 1))
+    return np.split(voxels[order], ends) if count else []
 
 
 def _cut_grid(grid: Tensor, shape: Sequence[int]) -> tuple[tuple[slice, ...], Tensor]:

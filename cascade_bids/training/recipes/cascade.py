@@ -6,7 +6,7 @@ from cascade_bids.training.fit.loop import Schedule, polynomial
 from cascade_bids.training.recipes.recipe import Recipe, StageRecipe
 
 _BRAIN = CandidateRule()
-_POSSIBLE = CandidateRule(previous_above=0.05)
+_POSSIBLE = CandidateRule(previous_above=0.02)
 
 RECIPES = {
     "cascade": Recipe(

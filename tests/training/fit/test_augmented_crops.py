@@ -66,14 +66,52 @@ def test_a_crop_has_its_contrasts_the_brain_and_the_part_that_is_lesion(
         inputs, target = draw(case, number)
         assert inputs.shape == (3, *WINDOW)
         assert target.shape == (2, *WINDOW)
-        share, counted = target
+        share, weights = target
         assert share.max() > 0.6
-        assert torch.equal(inputs[2], counted)
-        assert not inputs[:, counted == 0].any()
+        assert torch.equal(inputs[2] > 0, weights > 0)
+        assert not inputs[:, weights == 0].any()
         bright.append(float(inputs[0][share > 0.6].mean() - inputs[0][share == 0].mean()))
         parts |= set(np.unique(share.numpy().round(1)).tolist())
     assert min(bright) > 1
     assert {0.5, 1.0} < parts  # not rounded to 0 and 1
+
+
+def mark_lesions(case, *corners_and_sizes):
+    """Give a case other lesions, cubes."""
+    share = np.zeros(SHAPE, np.float16)
+    for corner, size in corners_and_sizes:
+        share[tuple(slice(start, start + size) for start in corner)] = 1
+    np.save(case.folder / "share.npy", share)
+    np.save(case.folder / "lesions.npy", share >= 0.5)
+
+
+def test_a_small_lesion_weighs_more_than_a_large_one_and_than_none(tmp_path, near, monkeypatch):
+    monkeypatch.setattr(augmented_crops, "CHANCES", dict.fromkeys(augmented_crops.CHANCES, 0.0))
+    case = make_case(tmp_path, "1")
+    mark_lesions(case, ((8, 14, 12), 12), ((30, 20, 18), 3))
+    share, weights = draw(case, window=(48, 48, 48))[1]
+    sure, none = (share > 0.9), (share == 0) & (weights > 0)
+    assert set(np.unique(weights[none])) == {1.0}
+    found = np.unique(weights[sure].numpy())
+    assert found.min() == 1.0
+    assert 20 < found.max() <= augmented_crops.HEAVIEST
+
+
+def test_small_lesions_are_drawn_as_often_as_large_ones(tmp_path):
+    case = make_case(tmp_path, "1")
+    mark_lesions(case, ((4, 14, 12), 14), ((32, 34, 28), 2))
+    rng = torch.Generator().manual_seed(0)
+    centres = [augmented_crops._draw_centre(case, rng, lesion=True)[0] for _ in range(200)]
+    assert 70 < sum(float(x) >= 32 for x in centres) < 130
+    assert all(4 <= x < 18 or 32 <= x < 34 for x in centres)
+
+
+def test_without_a_lesion_a_crop_lies_anywhere_in_the_brain(tmp_path):
+    case = make_case(tmp_path, "1")
+    mark_lesions(case)
+    rng = torch.Generator().manual_seed(0)
+    centres = [augmented_crops._draw_centre(case, rng, lesion=True)[0] for _ in range(50)]
+    assert min(centres) < 12 < 28 < max(centres)
 
 
 def test_the_same_number_is_the_same_crop(tmp_path):

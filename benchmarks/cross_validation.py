@@ -22,11 +22,7 @@ from scipy import ndimage
 
 from cascade_bids.lesions.uncertainty import expected_error_ml, load_interval_ml
 from cascade_bids.metrics.overlap import count_lesions, dice
-from cascade_bids.training.calibration.calibrate import (
-    Calibration,
-    fit_calibration,
-    weight_participants,
-)
+from cascade_bids.training.calibration.calibrate import Calibration, calibrate_each
 from cascade_bids.training.calibration.out_of_fold import Prediction, read_prediction
 
 FAR_MM = 5.0
@@ -78,16 +74,13 @@ def find_calibrations(found: Sequence[Found]) -> dict[Path, Calibration]:
 
 
 def calibrate(found: Sequence[Found]) -> dict[Path, Calibration]:
-    """Find the calibration of each fold on the others, as `calibrate_folds` does."""
+    """Find the calibration of each fold on the others."""
     people: dict[Path, dict[tuple[str, str], list[Prediction]]] = {}
     for one in found:
         own = people.setdefault(one.fold, {})
         own.setdefault((one.source, one.participant), []).append(one.prediction.crop())
-    calibrations = {}
-    for fold in people:
-        others = [own for other in people if other != fold for own in people[other].values()]
-        calibrations[fold] = fit_calibration(weight_participants(others, []))
-    return calibrations
+    each = calibrate_each([list(own.values()) for own in people.values()], [()] * len(people))
+    return dict(zip(people, each, strict=True))
 
 
 def score(

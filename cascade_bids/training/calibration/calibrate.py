@@ -239,11 +239,31 @@ def calibrate_folds(
         [read_prediction(path).crop() for path in sorted(fold.synthetic.glob("[0-9]*.npz"))]
         for fold in folds
     ]
-    own = [
-        _calibrate(chain.from_iterable(people[:number] + people[number + 1 :]), scans)
-        for number, scans in enumerate(synthetic)
+    every = _calibrate(chain.from_iterable(people), list(chain.from_iterable(synthetic)))
+    return calibrate_each(people, synthetic), every
+
+
+def calibrate_each(
+    people: Sequence[Sequence[Sequence[Prediction]]], synthetic: Sequence[Sequence[Prediction]]
+) -> list[Calibration]:
+    """Calibrate each fold on the participants of all others and its own synthetic scans.
+
+    Parameters
+    ----------
+    people
+        Of each fold the predictions of each participant.
+    synthetic
+        Of each fold those of synthetic scans.
+
+    Returns
+    -------
+    list of Calibration
+        One for each fold.
+    """
+    return [
+        _calibrate((one for other in people if other is not own for one in other), scans)
+        for own, scans in zip(people, synthetic, strict=True)
     ]
-    return own, _calibrate(chain.from_iterable(people), list(chain.from_iterable(synthetic)))
 
 
 def _calibrate(

@@ -163,7 +163,7 @@ def _train_fold(
         predict_synthetic(
             stages, generator, fold.synthetic, combination=recipe.combination, seed=seed
         )
-    predict_left_out(fold, stages, recipe, config.contrasts)
+    predict_left_out(fold, stages, recipe, config.contrasts, device)
 
 
 def _warn_of_known(cards: Sequence[ModelCard], cases: Sequence[Case]) -> None:

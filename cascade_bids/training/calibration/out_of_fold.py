@@ -180,32 +180,30 @@ def predict_synthetic(
 
 
 def predict_left_out(
-    fold: Fold, stages: Sequence[Stage], recipe: Recipe, contrasts: Sequence[str]
+    fold: Fold,
+    stages: Sequence[Stage],
+    recipe: Recipe,
+    contrasts: Sequence[str],
+    device: torch.device,
 ) -> None:
     """Predict the scans that a fold leaves out, once for each of `contrast_subsets`.
 
     What the stages say until each but the last is kept too, to tell what the next is good for.
     """
+    precision = choose_precision("auto", device.type)
+
+    def predict(case: Case, until: int, channels: Tensor, path: Path) -> None:
+        volume = replace(case.volume, channels=channels)
+        maps = predict_stages(stages[:until], volume, recipe.combination, precision=precision)
+        write_prediction(bring_to_flair(maps.probability, case), path)
+
     for case in fold.tested:
         for until in range(1, len(stages)):
             path = fold.prediction(case, stage=until)
-            _predict(case, stages[:until], recipe, stack_channels(case, contrasts), path)
+            predict(case, until, stack_channels(case, contrasts), path)
         for hidden in contrast_subsets(case.contrasts, recipe):
             path = fold.prediction(case, hidden)
-            _predict(case, stages, recipe, stack_channels(case, contrasts, hidden), path)
-
-
-def _predict(
-    case: Case, stages: Sequence[Stage], recipe: Recipe, channels: Tensor, path: Path
-) -> None:
-    device = next(stages[0].network.parameters()).device
-    maps = predict_stages(
-        stages,
-        replace(case.volume, channels=channels),
-        recipe.combination,
-        precision=choose_precision("auto", device.type),
-    )
-    write_prediction(bring_to_flair(maps.probability, case), path)
+            predict(case, len(stages), stack_channels(case, contrasts, hidden), path)
 
 
 def stack_channels(case: Case, contrasts: Sequence[str], hidden: Sequence[str] = ()) -> Tensor:

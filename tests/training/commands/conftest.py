@@ -80,7 +80,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(seed)
         return [seed]
 
-    def predict(stages, volume, combination):
+    def predict(stages, volume, combination, *, precision):
         bright = volume.brain & (volume.flair > 1)
         return LesionMaps(np.where(bright, np.float32(0.9 - 0.1 * stages[0]), np.float32(0)))
 

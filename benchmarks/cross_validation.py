@@ -9,7 +9,6 @@ the scans; lesions are 26-connected and found by any overlap.
 """
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from scipy import ndimage
 
 from cascade_bids.lesions.uncertainty import expected_error_ml, load_interval_ml
 from cascade_bids.metrics.overlap import count_lesions, dice
+from cascade_bids.models.card import load_card
 from cascade_bids.training.calibration.calibrate import Calibration, calibrate_each
 from cascade_bids.training.calibration.out_of_fold import Prediction, read_prediction
 
@@ -67,9 +67,11 @@ def read_folds(work: Path, stage: str = "") -> list[Found]:
 
 def find_calibrations(found: Sequence[Found]) -> dict[Path, Calibration]:
     """Return the calibration of each fold: what its card states, which comes from the others."""
-    cards = {one.fold: next((one.fold / "weights").glob("*.json")) for one in found}
+    cards = {one.fold: load_card(str(*(one.fold / "weights").glob("*.json"))) for one in found}
+    # Of a published method the card states the operating point alone.
     return {
-        fold: Calibration.from_card(json.loads(card.read_text())) for fold, card in cards.items()
+        fold: Calibration(card.operating_point, card.load_factor, card.confidence)
+        for fold, card in cards.items()
     }
 
 

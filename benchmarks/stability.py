@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/stability.py OUT --method METHOD [--shift BIDS_DIR LABEL] [--raw BIDS_DIR]
 
-`--shift` writes five copies of a scan after small rigid motions, and runs the whole pipeline on
-each. `--raw` runs it on both sessions of sub-01 of openms-raw, and compares the masks
+`--shift` writes five copies of a brain-extracted scan after small rigid motions, and runs the whole
+pipeline on each. `--raw` runs it on both sessions of sub-01 of openms-raw, and compares the masks
 where the reference sees no change.
 """
 
@@ -24,6 +24,8 @@ from cascade_bids.transforms import read_transform
 
 SHIFTS = 5
 """Copies of a scan."""
+EXTRACTED = ("--skull-strip", "skip")
+"""Options for a scan without skull."""
 MOST = 3.0
 """Largest turn about each axis in degrees, and shift along it in mm."""
 
@@ -56,11 +58,14 @@ def run_pipeline(bids: Path, out: Path, method: str, *options: str) -> pd.DataFr
     return pd.read_csv(out / "lesions.tsv", sep="\t", dtype={"participant_id": str})
 
 
-def measure_shifts(dataset: Path, label: str, out: Path, method: str) -> pd.Series:
-    """Measure the loads, ml, of a scan after small rigid motions."""
+def measure_shifts(
+    dataset: Path, label: str, out: Path, method: str, *options: str
+) -> tuple[pd.Series, float]:
+    """Measure the loads, ml, of a scan after small rigid motions, and how they vary: CV, %."""
     bids = out / f"shifted-{label}"
     shift_scan(dataset, label, bids)
-    return run_pipeline(bids, out / f"shifted-{label}-out", method)["load_ml"]
+    loads = run_pipeline(bids, out / f"shifted-{label}-out", method, *options)["load_ml"]
+    return loads, 100 * loads.std() / loads.mean()
 
 
 def compare_sessions(raw: Path, out: Path) -> dict[str, float]:
@@ -108,8 +113,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.shift:
         dataset, label = options.shift
-        loads = measure_shifts(Path(dataset), label, options.out, options.method)
-        cv = 100 * loads.std() / loads.mean()
+        loads, cv = measure_shifts(Path(dataset), label, options.out, options.method, *EXTRACTED)
         print(f"sub-{label}, {SHIFTS} rigid shifts: {loads.tolist()} ml, CV {cv:.1f} %")
     if options.raw:
         out = options.out / "raw"

@@ -20,7 +20,6 @@ from cascade_bids.transforms import read_transform
 
 class _LabelInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="probability map")
-    highest = File(exists=True, desc="the same with all maxima kept, for the peaks")
     spheres = File(exists=True, desc="sphere map; splits confluent lesions if given")
     threshold = traits.Float(mandatory=True)
     min_lesion_mm3 = traits.Float(mandatory=True)
@@ -51,7 +50,6 @@ class LabelLesions(SimpleInterface):
             np.asarray(image.dataobj),
             OperatingPoint(self.inputs.threshold, self.inputs.min_lesion_mm3, self.inputs.min_peak),
             voxel_mm3=voxel_volume_mm3(image.affine),
-            highest=_read(self.inputs.highest) if isdefined(self.inputs.highest) else None,
         )
         if self.inputs.spheres:
             labels = separate_lesions(
@@ -72,7 +70,6 @@ class LabelLesions(SimpleInterface):
 class _MeasureInput(BaseInterfaceInputSpec):
     labels = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
-    highest = File(exists=True, mandatory=True, desc="the same with all maxima kept")
     brain = File(exists=True, mandatory=True)
     template_to_flair = File(exists=True, mandatory=True, desc="affine, ITK")
     load_factor = traits.Float(desc="factor of the interval of the load")
@@ -116,7 +113,6 @@ class MeasureLesions(SimpleInterface):
             locations=locations,
             world_to_mni=to_template,
             confidence=self.inputs.confidence or None,
-            highest=_read(self.inputs.highest),
         )
         summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
         summary["load_interval_ml"] = None

@@ -279,22 +279,18 @@ class _ProbabilityInput(BaseInterfaceInputSpec):
     to_flair = File(exists=True, desc="FLAIR to image, or template to FLAIR without grid")
 
 
-class _ProbabilityOutput(ImageOutput):
-    highest = File(exists=True, desc="the same with all maxima kept")
-
-
 class ResampleProbability(SimpleInterface):
     """Resample a probability map from the network grid to that of an image or the template.
 
-    See `preprocess.resample.resample` and `preprocess.resample.keep_highest`.
+    See `preprocess.resample.resample`.
     """
 
     input_spec = _ProbabilityInput
-    output_spec = _ProbabilityOutput
+    output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from cascade_bids.preprocess.load import read_grid
-        from cascade_bids.preprocess.resample import keep_highest, resample
+        from cascade_bids.preprocess.resample import resample
         from cascade_bids.preprocess.template import network_grid
 
         flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
@@ -306,11 +302,7 @@ class ResampleProbability(SimpleInterface):
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
         to_network = flair_to_network @ to_flair
         found = resample(image, shape, affine, to_network, order=1)
-        highest = keep_highest(found, image, to_network)
-        self._results |= {
-            "out_file": save_image(found, runtime.cwd, "probability.nii.gz"),
-            "highest": save_image(highest, runtime.cwd, "highest.nii"),
-        }
+        self._results["out_file"] = save_image(found, runtime.cwd, "probability.nii.gz")
         return runtime
 
 

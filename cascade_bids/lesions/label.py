@@ -40,7 +40,6 @@ def label_lesions(
     operating_point: OperatingPoint,
     *,
     voxel_mm3: float,
-    highest: np.ndarray | None = None,
 ) -> np.ndarray:
     """Threshold a probability map and number its lesions.
 
@@ -57,9 +56,6 @@ def label_lesions(
         Threshold, smallest lesion and smallest peak.
     voxel_mm3 : float
         Volume of a voxel, mm³, above 0.
-    highest : (X, Y, Z) float array
-        Map in which the highest probability of a lesion is measured; `probability` when None. Of a
-        resampled map, it is the highest probability in each voxel before resampling.
 
     Returns
     -------
@@ -81,7 +77,7 @@ def label_lesions(
     threshold, min_peak = operating_point.threshold, operating_point.min_peak
     components, count = ndimage.label(probability >= threshold, structure=CONNECTED)
     if min_peak > threshold:
-        peaks = find_peaks(probability if highest is None else highest, components, count)
+        peaks = find_peaks(probability, components, count)
         components[~np.append(False, peaks >= min_peak)[components]] = 0
     return number_lesions(
         components, min_lesion_mm3=operating_point.min_lesion_mm3, voxel_mm3=voxel_mm3

@@ -64,7 +64,6 @@ def lesion_table(
     locations: Mapping[int, str],
     world_to_mni: np.ndarray,
     confidence: Sequence[float] | None = None,
-    highest: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Build the lesion table, with one row per lesion.
 
@@ -83,10 +82,6 @@ def lesion_table(
         measured on the given grid.
     confidence : sequence of float
         Weights for `cascade_bids.lesions.uncertainty.lesion_confidence`; None for no confidence.
-    highest : (X, Y, Z) float array
-        Map in which the highest probability of a lesion is measured for its confidence;
-        `probability` when None. Of a resampled map, it is the highest probability in each voxel
-        before resampling.
 
     Returns
     -------
@@ -114,10 +109,7 @@ def lesion_table(
 
     centre = np.stack([mean(axis) for axis in voxels.T], axis=1)
     centroid = apply_affine(np.asarray(world_to_mni) @ np.asarray(affine), centre)
-    largest = find_peaks(values, lesion + 1, len(index))
-    peaks = largest
-    if highest is not None:
-        peaks = find_peaks(highest[tuple(voxels.T)], lesion + 1, len(index))
+    peaks = find_peaks(values, lesion + 1, len(index))
     volumes = counts * voxel_volume_mm3(affine)
     columns = (
         index.astype(np.int64),
@@ -126,7 +118,7 @@ def lesion_table(
         [locations[number] for number in index.tolist()],
         *centroid.T,
         mean(values),
-        largest,
+        peaks,
         np.full(len(index), np.nan)
         if confidence is None
         else lesion_confidence(peaks, volumes, confidence),

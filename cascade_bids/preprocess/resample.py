@@ -135,36 +135,6 @@ def average_blocks(image: nib.Nifti1Image, size_mm: float) -> nib.Nifti1Image:
     return make_image(blocks.mean(axis=(1, 3, 5)), image.affine @ to_image)
 
 
-def keep_highest(
-    resampled: nib.Nifti1Image, image: nib.Nifti1Image, transform: np.ndarray
-) -> nib.Nifti1Image:
-    """Give a resampled probability map the maxima back that interpolation lowered.
-
-    Parameters
-    ----------
-    resampled
-        From `resample`, of order 1.
-    image
-        The probability map (X, Y, Z) that was resampled.
-    transform
-        As of `resample`.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-        (X, Y, Z) float32 on the grid of `resampled`: in each voxel the highest of the probability
-        interpolated at its centre and of all voxels of the image with their centre in it.
-    """
-    highest = np.array(resampled.dataobj)
-    values = np.asarray(image.dataobj, dtype=np.float32)
-    voxels = np.argwhere(values > 0)
-    to_grid = np.linalg.inv(transform @ resampled.affine) @ image.affine
-    targets = np.rint(nib.affines.apply_affine(to_grid, voxels)).astype(int)
-    inside = ((targets >= 0) & (targets < np.array(highest.shape))).all(axis=1)
-    np.maximum.at(highest, tuple(targets[inside].T), values[tuple(voxels[inside].T)])
-    return make_image(highest, resampled.affine)
-
-
 def resample_mask(
     mask: nib.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, transform: np.ndarray
 ) -> nib.Nifti1Image:

@@ -176,7 +176,6 @@ def _init_labels(
         LabelLesions(**vars(found.card.operating_point)), f"label_lesions{suffix}", mvoxels=mvoxels
     )
     wf.connect(probability, "out_file", label, "in_file")
-    wf.connect(probability, "highest", label, "highest")
     # In other spaces only the mask is saved, which separation does not change.
     if found.separate and not space:
         wf.connect(resample("spheres", "spheres"), "out_file", label, "spheres")
@@ -194,7 +193,6 @@ def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> di
         measure.inputs.confidence = list(found.card.confidence)
     wf.connect(label, "labels", measure, "labels")
     wf.connect(probability, "out_file", measure, "probability")
-    wf.connect(probability, "highest", measure, "highest")
     wf.connect(preproc, "brain", measure, "brain")
     wf.connect(found.align, "affine", measure, "template_to_flair")
     return {

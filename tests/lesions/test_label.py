@@ -129,14 +129,3 @@ def test_turning_the_map_turns_the_lesions(probability, order, flipped):
     pairs = np.unique(np.stack([before.ravel(), after.ravel()]), axis=1)
     assert pairs.shape[1] == before.max() + (before == 0).any()
     np.testing.assert_array_equal(np.bincount(before.ravel()), np.bincount(after.ravel()))
-
-
-def test_peaks_are_those_before_resampling():
-    probability = np.zeros((9, 3, 3), np.float32)
-    probability[1], probability[5] = 0.6, 0.7
-    highest = probability.copy()
-    highest[1, 1, 1] = 0.95
-    point = OperatingPoint(threshold=0.5, min_lesion_mm3=0.0, min_peak=0.9)
-    assert label_lesions(probability, point, voxel_mm3=1.0).max() == 0
-    kept = label_lesions(probability, point, voxel_mm3=1.0, highest=highest)
-    np.testing.assert_array_equal(kept > 0, probability == np.float32(0.6))

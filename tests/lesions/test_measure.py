@@ -72,19 +72,6 @@ def test_the_centroid_is_in_mni_but_the_volume_is_native():
     assert scaled["volume_mm3"].tolist() == native["volume_mm3"].tolist()
 
 
-def test_confidence_goes_by_the_highest_probability_before_resampling():
-    labels, probability = scan()
-    more = {"locations": dict.fromkeys(range(1, 5), "juxtacortical"), "world_to_mni": IDENTITY}
-    more["confidence"] = (0.0, 1.0, 0.0)
-    probability /= 2
-    plain = lesion_table(labels, probability, AFFINE, **more)
-    highest = np.full(labels.shape, 0.9, np.float32)
-    surer = lesion_table(labels, probability, AFFINE, highest=highest, **more)
-    assert plain["confidence"].tolist() == pytest.approx(plain["max_probability"].tolist())
-    assert surer["confidence"].tolist() == pytest.approx([0.9] * 4)
-    assert surer["max_probability"].tolist() == plain["max_probability"].tolist()
-
-
 def test_gaps_in_the_numbers_stay():
     labels, probability = scan()
     labels[labels == 2] = 0

@@ -14,7 +14,6 @@ from cascade_bids.preprocess.masks import apply_mask, nonzero_mask
 from cascade_bids.preprocess.normalise import bring_normalised, prepare
 from cascade_bids.preprocess.resample import (
     average_blocks,
-    keep_highest,
     resample,
     resample_mask,
     resample_share,
@@ -78,33 +77,6 @@ def test_values_stay_in_the_range_of_the_image(low, height, degrees, order):
     found = np.asarray(resample(image, SHAPE, np.eye(4), rigid(degrees), order=order).dataobj)
     assert found.min() >= min(0, values.min())
     assert found.max() <= max(0, values.max())
-
-
-@few
-@given(degrees=st.tuples(*[st.floats(-20, 20)] * 3), size=st.floats(0.7, 4))
-def test_no_maximum_is_lost_on_a_grid_that_holds_the_image(degrees, size):
-    values = np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
-    image = nib.Nifti1Image(values, np.eye(4))
-    grid = nib.affines.from_matvec(size * np.eye(3), [-20] * 3)
-    to_grid = (tuple(int(50 / size) for _ in range(3)), grid, rigid(degrees))
-    plain = resample(image, *to_grid, order=1)
-    highest = np.asarray(keep_highest(plain, image, rigid(degrees)).dataobj)
-    assert (highest >= np.asarray(plain.dataobj)).all()
-    assert highest.max() == values.max()
-    # Each value is known where it lies.
-    surest = apply_affine(np.linalg.inv(rigid(degrees) @ grid), np.argwhere(values > 0.999))
-    assert (highest[tuple(np.rint(surest).astype(int).T)] > 0.999).all()
-
-
-def test_the_highest_value_lies_where_the_image_has_it(reorient, turned):
-    values = np.zeros((9, 9, 12), np.float32)
-    values[4, 5, 7] = 0.9
-    image = reorient(nib.Nifti1Image(values, nib.affines.from_matvec(np.eye(3), [-4, -5, -7])))
-    thick = nib.affines.from_matvec(np.diag([1.0, 1, 3]), [-4, -5, -7.3])
-    plain = resample(image, (9, 11, 5), thick, turned, order=1)
-    highest = np.asarray(keep_highest(plain, image, turned).dataobj)
-    assert np.asarray(plain.dataobj).max() < 0.3
-    assert np.argwhere(highest == np.float32(0.9)).tolist() == [[4, 5, 2]]
 
 
 def test_half_a_voxel_is_enough_for_a_mask():

@@ -128,7 +128,6 @@ def test_lesions_are_measured_on_the_raw_flair_grid(tmp_path: Path) -> None:
     assert sources(workflow, "measure_lesions") == {
         "labels": "label_lesions",
         "probability": "resample_probability",
-        "highest": "resample_probability",
         "brain": "prepare_flair_grid",
         "template_to_flair": "align_to_template",
     }

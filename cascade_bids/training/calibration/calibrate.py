@@ -157,7 +157,7 @@ def fit_confidence(
         count = int(labels.max(initial=0))
         if count:
             volumes = np.bincount(labels.ravel())[1:] * one.voxel_mm3
-            highest = find_peaks(one.highest, labels, count)
+            highest = find_peaks(one.probability, labels, count)
             features.append(lesion_features(highest, volumes))
             touched = np.zeros(count + 1, dtype=bool)
             touched[labels[one.lesions]] = True

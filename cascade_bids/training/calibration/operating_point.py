@@ -94,7 +94,7 @@ def _measure(one: Prediction, threshold: float) -> _Found:
     both = (labels > 0) & one.lesions
     return _Found(
         volumes=np.bincount(labels.ravel(), minlength=count + 1)[1:],
-        peaks=find_peaks(one.highest, labels, count),
+        peaks=find_peaks(one.probability, labels, count),
         overlaps=np.bincount(labels[both], minlength=count + 1)[1:],
         pairs=np.unique(np.column_stack([labels[both] - 1, true[both]]), axis=0),
         true_voxels=int(one.lesions.sum()),

@@ -17,7 +17,7 @@ from cascade_bids.models.cases import Case
 from cascade_bids.models.device import choose_precision
 from cascade_bids.models.predict import Stage, predict_stages
 from cascade_bids.preprocess.images import make_image
-from cascade_bids.preprocess.resample import keep_highest, resample
+from cascade_bids.preprocess.resample import resample
 from cascade_bids.training.folds import Fold
 from cascade_bids.training.recipes import Recipe
 from cascade_bids.training.synthesis.generator import ScanGenerator, make_synthetic_scan
@@ -38,24 +38,14 @@ class Prediction:
     """(X, Y, Z) float32 in [0, 1]."""
     lesions: np.ndarray
     """(X, Y, Z) bool, the true ones."""
-    kept_highest: np.ndarray | None = None
-    """(X, Y, Z) float32, the probability with all maxima kept, see
-    `preprocess.resample.keep_highest`; None where it was not resampled."""
     voxel_mm3: float = 1.0
     """Volume of a voxel, mm³."""
     weight: float = 1.0
     """How much the scan counts in a calibration."""
 
-    @property
-    def highest(self) -> np.ndarray:
-        """(X, Y, Z) float32, where the highest probability of a lesion is measured."""
-        return self.probability if self.kept_highest is None else self.kept_highest
-
     def label(self, operating_point: OperatingPoint) -> np.ndarray:
         """Apply `label_lesions`."""
-        return label_lesions(
-            self.probability, operating_point, voxel_mm3=self.voxel_mm3, highest=self.highest
-        )
+        return label_lesions(self.probability, operating_point, voxel_mm3=self.voxel_mm3)
 
     def load_ml(self, operating_point: OperatingPoint) -> float:
         """Measure the load at an operating point."""
@@ -63,13 +53,12 @@ class Prediction:
 
     def crop(self) -> "Prediction":
         """Return it cropped to all lesions, found and true; nothing else changes."""
-        box = ndimage.find_objects(((self.highest > 0) | self.lesions).astype(np.uint8))
+        box = ndimage.find_objects(((self.probability > 0) | self.lesions).astype(np.uint8))
         near = box[0] if box else (slice(0, 1),) * 3
         return replace(
             self,
             probability=self.probability[near].copy(),
             lesions=self.lesions[near].copy(),
-            kept_highest=self.highest[near].copy(),
         )
 
     @property
@@ -97,13 +86,7 @@ def bring_to_flair(probability: np.ndarray, case: Case) -> Prediction:
     to_network = np.linalg.inv(case.to_flair)
     lesions, affine = np.array(case.reference), case.reference_affine
     found = resample(image, lesions.shape, affine, to_network, order=1)
-    highest = keep_highest(found, image, to_network)
-    return Prediction(
-        np.asarray(found.dataobj),
-        lesions,
-        np.asarray(highest.dataobj),
-        voxel_volume_mm3(affine),
-    )
+    return Prediction(np.asarray(found.dataobj), lesions, voxel_volume_mm3(affine))
 
 
 def write_prediction(one: Prediction, path: Path) -> None:
@@ -113,7 +96,6 @@ def write_prediction(one: Prediction, path: Path) -> None:
             handle,
             probability=one.probability,
             lesions=one.lesions,
-            highest=one.highest,
             voxel_mm3=one.voxel_mm3,
         )
 
@@ -121,12 +103,7 @@ def write_prediction(one: Prediction, path: Path) -> None:
 def read_prediction(path: Path) -> Prediction:
     """Read a prediction that `write_prediction` wrote."""
     with np.load(path) as arrays:
-        return Prediction(
-            arrays["probability"],
-            arrays["lesions"],
-            arrays["highest"],
-            float(arrays["voxel_mm3"]),
-        )
+        return Prediction(arrays["probability"], arrays["lesions"], float(arrays["voxel_mm3"]))
 
 
 def predict_synthetic(

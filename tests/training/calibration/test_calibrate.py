@@ -124,13 +124,3 @@ def test_volumes_are_those_of_the_voxels():
     # Specks of 4 voxels are lesions of 10 mm³ now.
     point = OperatingPoint(0.4, 10.0, 0.4)
     assert coarse.load_ml(point) > 2.5 * one.load_ml(point)
-
-
-def test_a_lesion_is_as_sure_as_before_it_was_resampled():
-    one = lesions_and_specks(0)
-    blurred = Prediction(np.minimum(one.probability, 0.5), one.lesions)
-    point = OperatingPoint(0.4, 3.0, 0.8)
-    assert not blurred.label(point).any()
-    kept = replace(blurred, kept_highest=one.probability)
-    np.testing.assert_array_equal(kept.label(point), one.label(point))
-    assert kept.crop().load_ml(point) == one.load_ml(point) > 0

@@ -26,12 +26,10 @@ from .simulated import simulate_prediction
 
 def test_predictions_are_kept_as_they_are(tmp_path):
     one = replace(simulate_prediction(0.5, 0), voxel_mm3=2.25)
-    one = replace(one, kept_highest=one.probability + 0.1)
     write_prediction(one, tmp_path / "x" / "one.npz")
     back = read_prediction(tmp_path / "x" / "one.npz")
     np.testing.assert_array_equal(back.probability, one.probability)
     np.testing.assert_array_equal(back.lesions, one.lesions)
-    np.testing.assert_array_equal(back.highest, one.highest)
     assert back.voxel_mm3 == 2.25
 
 
@@ -73,7 +71,6 @@ def test_on_the_same_grid_a_map_comes_back_as_it_was(tmp_path):
     probability = draw_blob()
     found = bring_to_flair(probability, make_case(tmp_path))
     np.testing.assert_allclose(found.probability, probability, atol=1e-6)
-    np.testing.assert_allclose(found.highest, probability, atol=1e-6)
     assert found.lesions.all()
     assert found.voxel_mm3 == pytest.approx(1)
 
@@ -91,9 +88,6 @@ def test_a_map_comes_back_to_where_the_flair_lies(tmp_path):
     np.testing.assert_array_equal(found.lesions, lesions > 0)
     assert found.voxel_mm3 == pytest.approx(3)
     np.testing.assert_allclose(found.probability, probability[:, :, ::3], atol=1e-5)
-    # Between two slices was the highest, which is still known where it is nearest.
-    assert found.probability.max() < 0.8
-    assert found.highest[6, 10, 2] == found.highest.max() == pytest.approx(0.9)
 
 
 def test_half_a_voxel_away_neighbours_are_averaged(tmp_path):

@@ -30,7 +30,7 @@ from cascade_bids.metrics.curves import average_precision, count_at_thresholds
 from cascade_bids.metrics.overlap import count_lesions, dice
 from cascade_bids.models.card import MethodCard, load_card
 from cascade_bids.models.cases import Case
-from cascade_bids.models.predict import Stage, load_stages, predict_lesions, predict_stages
+from cascade_bids.models.predict import Stage, load_stages, predict_lesions, predict_members
 from cascade_bids.models.probabilities import scale_temperature
 from cascade_bids.training.calibration.calibrate import Calibration, check_calibration
 from cascade_bids.training.calibration.out_of_fold import (
@@ -74,8 +74,8 @@ def read_cases(work_dir: Path) -> list[Case]:
 
 
 def is_known(case: Case, card: MethodCard) -> bool:
-    """Return whether weights have learned from a participant; older cards knew no datasets."""
-    return not card.participants.isdisjoint({case.participant, f"sub-{case.scan.subject}"})
+    """Return whether weights have learned from a participant."""
+    return case.participant in card.participants
 
 
 def keep_contrasts(case: Case, *names: str) -> Callable[[Tensor], Tensor]:
@@ -183,7 +183,7 @@ def measure_healthy(card: MethodCard, generator: ScanGenerator) -> list[dict[str
         rng = torch.Generator().manual_seed(2 * 10**9 + number)
         sample = make_synthetic_scan(anatomies[number % len(anatomies)], [], contrasts, rng)
         channels = zip(contrasts, sample.channels, strict=True)
-        maps = predict_stages(stages, sample.to_volume(contrasts), card.combination)
+        maps = predict_members(stages, card.members, sample.to_volume(contrasts))
         probability = scale_temperature(maps.probability, card.temperature)
         labels = Prediction(probability, sample.lesions.numpy()).label(card.operating_point)
         row = {"contrasts": "+".join(name for name, image in channels if image.any())}
@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="keeps what was drawn and found")
     options = parser.parse_args()
     cases, last = read_cases(options.work), load_card(str(options.card[-1]))
+    (alone,) = last.members  # of joined methods the calibration is not checked
     folds = options.folds or options.work / "folds"
     show("Left-out scans", score_left_out(cases, folds, options.card))
     alone = score_left_out(cases, folds, options.card, synthetic=True)
@@ -222,7 +223,7 @@ def main() -> None:
         load_stages(last, device=CPU),
         generator,
         options.out / last.sha256[:12],
-        combination=last.combination,
+        combination=alone.combination,
         seed=2 * 10**6,
         count=COVERED,
     )

@@ -6,22 +6,25 @@ point, and its stages, each with the file of its weights, their SHA-256 and the 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.files import write_text
 from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.card_checks import (
+    COMBINATION,
+    KNOWN,
     LABEL_MAPS,
+    MEMBER,
     NEEDED,
     OPTIONAL,
     PARTICIPANTS,
-    PROVENANCE,
     STAGE,
     are_limits,
     check_entries,
@@ -32,6 +35,8 @@ from cascade_bids.models.registry import ARCHITECTURES, Architecture, find_archi
 
 WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
 """Folder of the cards and weights that come with the program."""
+
+One = TypeVar("One")
 
 FIND_LESIONS = "lesion segmentation"
 """Task on the card of every method that finds lesions."""
@@ -110,6 +115,24 @@ class ModelCard:
         return content
 
 
+@dataclass(frozen=True)
+class Member:
+    """A cascade or ensemble of networks, which may be one of several in a method."""
+
+    name: str
+    """Of the method that it was."""
+    stages: int
+    """How many it has."""
+    combination: str
+    """How the maps of its stages are combined, see `probabilities.combine`."""
+
+
+def split_stages(members: Sequence[Member], stages: Sequence[One]) -> list[tuple[One, ...]]:
+    """Return the stages of each member, which lie one after the other."""
+    rest = iter(stages)
+    return [tuple(islice(rest, member.stages)) for member in members]
+
+
 @dataclass(frozen=True, repr=False)
 class MethodCard(ModelCard):
     """The card of a method that finds lesions."""
@@ -118,10 +141,8 @@ class MethodCard(ModelCard):
     """Where it was published, or what it comes from."""
     optional: tuple[str, ...]
     """Contrasts that a scan may lack."""
-    combination: str
-    """How the maps of stages are combined, see `probabilities.combine`."""
-    cascades: int
-    """How many cascades of equally many stages the stages are, of whose maps the mean is taken."""
+    members: tuple[Member, ...]
+    """Whose stages they are, in this order; of several the mean of the maps is taken."""
     takes_anatomy: bool
     """Whether the networks take anatomical coordinates behind the contrasts."""
     has_spheres: bool
@@ -145,6 +166,11 @@ class MethodCard(ModelCard):
             for stage in self.stages
             if issubclass(stage.architecture, LesionNetwork)
         )
+
+    def split(self) -> list["MethodCard"]:
+        """Return the card of each member alone."""
+        parts = zip(self.members, split_stages(self.members, self.stages), strict=True)
+        return [replace(self, stages=own, members=(member,)) for member, own in parts]
 
     def count_stages(self, architecture: type[Architecture]) -> int:
         """Return how many stages are networks of an architecture."""
@@ -190,7 +216,7 @@ def load_card(name: str, folder: Path = WEIGHTS_DIR) -> MethodCard:
     path = _locate(name, folder, FIND_LESIONS)
     entries, text = _read(path)
     if "task" not in entries:
-        refuse_unknown(path, entries, {*NEEDED, *OPTIONAL, *PROVENANCE})
+        refuse_unknown(path, entries, KNOWN)
         raise StartError(f"the card {path} has no task: it must be {FIND_LESIONS!r}")
     if entries["task"] != FIND_LESIONS:
         raise _no_method(name, path.parent, FIND_LESIONS)
@@ -249,16 +275,11 @@ def remedy(path: Path) -> str:
 
 
 def _make_method(path: Path, entries: Mapping[str, Any], text: str) -> MethodCard:
-    refuse_unknown(path, entries, {*NEEDED, *OPTIONAL, *PROVENANCE})
+    refuse_unknown(path, entries, KNOWN)
     check_entries(path, entries, NEEDED)
     check_entries(path, entries, {k: v for k, v in OPTIONAL.items() if k in entries})
     base = _base_fields(path, entries, text)
-    cascades = entries.get("cascades", 1)
-    if len(base["stages"]) % cascades:
-        raise StartError(
-            f"the card {path}: cascades is {cascades}, and must divide the {len(base['stages'])} "
-            "stages"
-        )
+    members = _make_members(path, entries, base)
     for number, stage in enumerate(base["stages"], start=1):
         if stage.candidates is None:
             raise StartError(
@@ -277,8 +298,7 @@ def _make_method(path: Path, entries: Mapping[str, Any], text: str) -> MethodCar
         **base,
         source=entries.get("source", ""),
         optional=tuple(entries.get("optional", ())),
-        combination=entries["combination"],
-        cascades=cascades,
+        members=members,
         takes_anatomy=entries.get("anatomy", False),
         has_spheres=entries.get("sphere_head", False),
         operating_point=OperatingPoint(
@@ -289,6 +309,27 @@ def _make_method(path: Path, entries: Mapping[str, Any], text: str) -> MethodCar
         confidence=None if confidence is None else (confidence[0], confidence[1], confidence[2]),
         learned_from={name: tuple(entries.get(name, ())) for name in (*PARTICIPANTS, *LABEL_MAPS)},
     )
+
+
+def _make_members(
+    path: Path, entries: Mapping[str, Any], base: Mapping[str, Any]
+) -> tuple[Member, ...]:
+    count = len(base["stages"])
+    if "members" not in entries:
+        check_entries(path, entries, COMBINATION)
+        return (Member(base["name"], count, entries["combination"]),)
+    if "combination" in entries:
+        raise StartError(f"the card {path} has members, and combination belongs to each of them")
+    for number, one in enumerate(entries["members"], start=1):
+        where = f" of member {number}"
+        refuse_unknown(path, one, MEMBER, where)
+        check_entries(path, one, MEMBER, where)
+    members = tuple(Member(**one) for one in entries["members"])
+    if sum(one.stages for one in members) != count:
+        raise StartError(
+            f"the card {path}: its members must have as many stages together as it has, {count}"
+        )
+    return members
 
 
 def _check_arguments(

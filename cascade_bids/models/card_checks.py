@@ -23,6 +23,13 @@ LABEL_MAPS = ("heads", "heads_to_check")
 """Entries that name label maps of heads that synthetic scans were made from."""
 
 
+INPUT = ("contrasts", "optional", "normalisation", "anatomy", "sphere_head")
+"""Entries that tell what the networks take and give."""
+
+USE = (*INPUT, "task", "temperature", "threshold", "min_lesion_mm3", "peak", "provenance")
+"""These, and what is done with their probabilities."""
+
+
 def _is_number(value: Any) -> bool:
     is_plain = isinstance(value, int | float) and not isinstance(value, bool)
     return is_plain and math.isfinite(value)
@@ -72,11 +79,15 @@ NEEDED: Mapping[str, Check] = {
         lambda v: _are_contrasts(v) and "FLAIR" in v,
         f"a list of {', '.join(CONTRASTS)}, each once, with FLAIR",
     ),
-    "combination": (lambda v: v in COMBINATIONS, f"one of {', '.join(COMBINATIONS)}"),
     "threshold": (lambda v: _is_within(0, 1)(v) and v > 0, "above 0, and at most 1"),
     "min_lesion_mm3": (_is_within(0, 1e6), "a volume in mm³"),
 }
 """What the card of every method must state."""
+
+COMBINATION: Mapping[str, Check] = {
+    "combination": (lambda v: v in COMBINATIONS, f"one of {', '.join(COMBINATIONS)}")
+}
+"""What it must state too, or each of its members instead."""
 
 OPTIONAL: Mapping[str, Check] = {
     "name": (_is_text, "a text"),
@@ -87,12 +98,15 @@ OPTIONAL: Mapping[str, Check] = {
     ),
     "anatomy": (_is_bool, "true or false"),
     "sphere_head": (_is_bool, "true or false"),
-    "cascades": (_is_count, "a whole number above 0"),
+    "members": (
+        lambda v: isinstance(v, list) and bool(v) and all(isinstance(one, dict) for one in v),
+        "a list of names with values",
+    ),
     "temperature": (_is_positive, "a number above 0"),
     "peak": (_is_within(0, 1), "between 0 and 1"),
     "load_factor": (_or_none(_is_positive), "a number above 0"),
     "confidence": (_or_none(_are_three_numbers), "three numbers"),
-    **dict.fromkeys((*PARTICIPANTS, *LABEL_MAPS, "members"), (_are_names, "a list of names")),
+    **dict.fromkeys((*PARTICIPANTS, *LABEL_MAPS), (_are_names, "a list of names")),
 }
 """What it may state beside, and what the program reads."""
 
@@ -112,6 +126,9 @@ PROVENANCE = (
 )
 """Further entries, which are for the reader or checked elsewhere."""
 
+KNOWN = frozenset({*NEEDED, *COMBINATION, *OPTIONAL, *PROVENANCE})
+"""All entries that there are."""
+
 STAGE: Mapping[str, Check] = {
     "architecture": (_is_text, "the name of an architecture"),
     "arguments": (lambda v: isinstance(v, dict), "names with values"),
@@ -119,6 +136,13 @@ STAGE: Mapping[str, Check] = {
     "sha256": (_is_text, "the SHA-256 of that file"),
 }
 """What each stage must state."""
+
+MEMBER: Mapping[str, Check] = {
+    "name": (_is_text, "a text"),
+    "stages": (_is_count, "a whole number above 0"),
+    **COMBINATION,
+}
+"""What each member of a joined method must state."""
 
 
 def are_limits(value: Any, known: Collection[str]) -> bool:

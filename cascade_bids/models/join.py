@@ -1,24 +1,21 @@
-"""Several trained cascades as one method, of whose probabilities the mean is taken."""
+"""Several trained methods as one, of whose probabilities the mean is taken."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
 from cascade_bids.models.card import load_card
-from cascade_bids.models.card_checks import LABEL_MAPS, PARTICIPANTS
+from cascade_bids.models.card_checks import INPUT, LABEL_MAPS, PARTICIPANTS, USE
 from cascade_bids.models.weights import load_network, save_method
-
-SHARED = ("contrasts", "optional", "normalisation", "anatomy", "sphere_head", "combination")
-"""Entries of the cards that must be equal."""
 
 LEARNED = (*PARTICIPANTS, *LABEL_MAPS)
 """Entries of the cards that are put together."""
-
-OWN = ("name", "stages", "cross_validation", "seed", "load_factor", "confidence", *LEARNED)
-"""Entries that the joined card does not take from the first."""
 
 
 def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
@@ -30,7 +27,7 @@ def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
     Parameters
     ----------
     methods
-        Names or cards, at least two, of as many stages and the same contrasts.
+        Names or cards, at least two, of the same contrasts. Of joined ones the members are taken.
     name
         What the new method is called.
     out_dir
@@ -48,31 +45,42 @@ def join_methods(methods: Sequence[str], name: str, out_dir: Path) -> Path:
     StartError
         When weights are unreadable.
     """
+    entries = join_entries(methods)
+    stages = [
+        (load_network(stage, device=torch.device("cpu")), stage.entry())
+        for method in methods
+        for stage in load_card(method).stages
+    ]
+    return save_method(name, stages, entries, out_dir)
+
+
+def join_entries(methods: Sequence[str]) -> dict[str, Any]:
+    """Return what the card of a joined method states, but for its name and its stages.
+
+    Parameters and errors as of `join_methods`.
+    """
     if len(methods) < 2:
         raise UsageError("name two methods at least")
     cards = [load_card(method) for method in methods]
     first = cards[0].entries()
     for method, card in zip(methods, cards, strict=True):
         entries = card.entries()
-        differing = [key for key in SHARED if entries.get(key) != first.get(key)]
-        if len(card.stages) != len(cards[0].stages):
-            differing.append("number of stages")
-        if card.cascades > 1:
-            differing.append("being several cascades already")
+        differing = [key for key in INPUT if entries.get(key) != first.get(key)]
         if differing:
             raise UsageError(
-                f"{method} does not fit {methods[0]}: other {', '.join(differing)}; name trainings "
-                "of one method with the same contrasts"
+                f"{method} does not fit {methods[0]}: other {', '.join(differing)}; name methods "
+                "that take the same images"
             )
-    stages = [
-        (load_network(stage, device=torch.device("cpu")), stage.entry())
-        for card in cards
-        for stage in card.stages
-    ]
     known = {
         key: sorted(set(chain.from_iterable(card.learned_from[key] for card in cards)))
         for key in LEARNED
     }
-    rest = {key: value for key, value in first.items() if key not in OWN}
-    joined = {**rest, **known, "cascades": len(cards), "members": [card.name for card in cards]}
-    return save_method(name, stages, joined, out_dir)
+    # A source that was joined before is told apart again.
+    sources = dict.fromkeys(one for card in cards for one in card.source.split("; "))
+    return {
+        **{key: value for key, value in first.items() if key in USE},
+        **known,
+        "version": VERSION,
+        "source": "; ".join(sources),
+        "members": [asdict(member) for card in cards for member in card.members],
+    }

@@ -9,7 +9,7 @@ from nibabel.affines import from_matvec
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
-from cascade_bids.models.card import MethodCard
+from cascade_bids.models.card import Member, MethodCard, split_stages
 from cascade_bids.models.device import FLOAT32, compute_in
 from cascade_bids.models.network import CandidateRule, LesionMaps, LesionNetwork, Volume, mirror
 from cascade_bids.models.probabilities import combine, scale_temperature
@@ -118,19 +118,47 @@ def predict_lesions(
         inside,
         lambda: template_coordinates(inside.shape, template_affine(inside, placed)),
     )
-    volumes = [volume, volume.mirror()] if mirrored else [volume]
-    length = len(stages) // card.cascades
-    found = []
-    for first in range(0, len(stages), length):
-        for number, one in enumerate(volumes):
-            maps = predict_stages(
-                stages[first : first + length], one, card.combination, precision=precision
-            )
-            found.append(_mirror(maps) if number else maps)
-    mean = found[0] if len(found) == 1 else _average(found)
-    probability = scale_temperature(mean.probability, card.temperature)
-    spheres = None if mean.spheres is None else _place(mean.spheres, box, brain.shape)
+    found = predict_members(stages, card.members, volume, precision=precision)
+    if mirrored:
+        other = predict_members(stages, card.members, volume.mirror(), precision=precision)
+        found = _average([found, _mirror(other)])
+    probability = scale_temperature(found.probability, card.temperature)
+    spheres = None if found.spheres is None else _place(found.spheres, box, brain.shape)
     return LesionMaps(_place(probability, box, brain.shape), spheres)
+
+
+def predict_members(
+    stages: Sequence[Stage],
+    members: Sequence[Member],
+    volume: Volume,
+    *,
+    precision: str = FLOAT32,
+) -> LesionMaps:
+    """Predict with every member of a method, and take the mean.
+
+    Parameters
+    ----------
+    stages
+        Of all members, one after the other.
+    members
+        From the card.
+    volume
+        The scan.
+    precision
+        As of `predict_lesions`.
+
+    Returns
+    -------
+    LesionMaps
+        Without calibration.
+    """
+    parts = zip(members, split_stages(members, stages), strict=True)
+    return _average(
+        [
+            predict_stages(own, volume, member.combination, precision=precision)
+            for member, own in parts
+        ]
+    )
 
 
 def predict_stages(
@@ -228,6 +256,8 @@ def _mirror(maps: LesionMaps) -> LesionMaps:
 
 
 def _average(found: Sequence[LesionMaps]) -> LesionMaps:
+    if len(found) == 1:
+        return found[0]
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(
         np.mean([maps.probability for maps in found], axis=0),

@@ -1,5 +1,6 @@
 """The report of one participant: numbers, figures, choices and failures of every scan."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,13 +126,11 @@ def render_boilerplate(
     used = f"the {', '.join(first)} and {last} images" if first else f"the {last} image"
     if card.optional:
         used += f" (and {' and '.join(card.optional)} where there was one)"
-    # Stages of one architecture are described together.
-    kinds = list(dict.fromkeys(card.networks))
     text = render(
         "CITATION.md.j2",
         card=card,
-        networks=[kind.describe(card) for kind in kinds],
-        published=kinds[0].published,
+        networks=_describe_networks(card),
+        published=all(kind.published for kind in card.networks),
         version=version,
         contrasts=used,
         skull_strip=skull_strip,
@@ -140,6 +139,25 @@ def render_boilerplate(
         zhang=ALL_NET,
     )
     return text.replace("\n\n\n", "\n\n")
+
+
+def _describe_networks(card: MethodCard) -> str:
+    """Return the end of a sentence on what a method is, and further sentences."""
+    members = Counter(
+        # Stages of one architecture are described together.
+        tuple(kind.describe(own) for kind in dict.fromkeys(own.networks))
+        for own in card.split()
+    )
+    total, text = members.total(), ""
+    if total > 1:
+        text = f"which takes the mean of the probabilities of {total} methods. "
+    for (first, *rest), count in members.items():
+        if total > 1:
+            some = "One is" if count == 1 else f"{count} of them are each"
+            text += f"{'Each is' if count == total else some} "
+        refined = [f"Its probabilities were refined by {further}. " for further in rest]
+        text += f"{first}. {''.join(refined)}"
+    return text.rstrip()
 
 
 def _section(out_dir: Path, scan: ScanReport) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from cascade_bids.config import PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.models.card import MethodCard, ModelCard
+from cascade_bids.models.network import LesionNetwork
 from cascade_bids.models.predict import Stage, load_stages
 from cascade_bids.training.data.datasets import LabelledDataset
 from cascade_bids.training.fit.loop import Schedule
@@ -88,7 +89,7 @@ class TrainConfig:
                 f"--start-from: {self.method} learns from scratch; leave it out, or adapt a method "
                 "with cascade-bids finetune"
             )
-        card = self.start_from
+        card = _find_member(self.start_from, recipe.architecture)
         # A network at the end that stays as it is does not count.
         found = (card.count_stages(recipe.architecture), card.contrasts)
         expected = (len(recipe.stages), self.contrasts)
@@ -100,11 +101,15 @@ class TrainConfig:
 
     def load_start(self, device: torch.device) -> list[Stage]:
         """Load the stages that the training starts with; none from scratch."""
-        return (
-            []
-            if self.start_from is None
-            else load_stages(self.start_from, device=device, checked=True)
-        )
+        if self.start_from is None:
+            return []
+        kind = find_recipe(self.method).architecture
+        return load_stages(_find_member(self.start_from, kind), device=device, checked=True)
+
+
+def _find_member(card: MethodCard, kind: type[LesionNetwork]) -> MethodCard:
+    """Return the first member of a method that has networks of a kind; else the whole."""
+    return next((own for own in card.split() if own.count_stages(kind)), card)
 
 
 def known_before(config: TrainConfig, recipe: Recipe) -> list[ModelCard]:

@@ -4,21 +4,25 @@ Valverde et al. 2019, doi 10.1016/j.nicl.2018.101638.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
-from cascade_bids.models.card import MethodCard
+from cascade_bids.models.card import MethodCard, split_stages
+from cascade_bids.models.card_checks import LABEL_MAPS, PARTICIPANTS, USE
+from cascade_bids.models.cases import Case
 from cascade_bids.models.predict import Stage, load_stages
+from cascade_bids.models.weights import save_method
 from cascade_bids.training.config import TrainConfig, stage_schedules
 from cascade_bids.training.fit.loop import Schedule
 from cascade_bids.training.progress import show_training
 from cascade_bids.training.recipes import Recipe, find_recipe_of
 from cascade_bids.training.stage_data import StageData
-from cascade_bids.training.stages import save_stages
 from cascade_bids.training.train import start_training
 
 log = logging.getLogger(__name__)
@@ -29,9 +33,14 @@ ADAPTING_EPOCHS = 20
 ADAPTING_RATE = 0.1
 """Part of the learning rate of a training with which a whole network is adapted."""
 
+KEPT = (*USE, *PARTICIPANTS, *LABEL_MAPS, "source", "combination", "members")
+"""Entries of a card that an adapted method keeps."""
+
 
 def finetune(config: TrainConfig, source: MethodCard, name: str, out_dir: Path) -> Path:
     """Adapt a method to the scanner of a few labelled scans, and write weights and card.
+
+    Of a joined method the members that can be adapted are; the others stay as they are.
 
     Parameters
     ----------
@@ -52,60 +61,99 @@ def finetune(config: TrainConfig, source: MethodCard, name: str, out_dir: Path) 
     Raises
     ------
     UsageError
-        When the source cannot be adapted, or is joined of several methods, or there is
-        nothing to learn from.
+        When the source cannot be adapted, or there is nothing to learn from.
     StartError
         When a scan cannot be prepared.
     """
-    recipe = find_recipe_of(source)
-    if recipe is None or not source.networks[0].can_adapt():
+    recipes = [_find_recipe(own) for own in source.split()]
+    first = next(filter(None, recipes), None)
+    if first is None:
         raise UsageError(
             f"{source.name} can't be adapted, since only the cascade of 3D CNNs and the dense "
             "layers of networks on patches are; train one from scratch instead (cascade-bids train)"
         )
-    if len(source.stages) != len(recipe.stages):
-        raise UsageError(
-            f"{source.name} has {len(source.stages)} stages, where {len(recipe.stages)} can be "
-            "adapted; of joined methods adapt each, and join them again (cascade-bids join)"
-        )
-    # What makes lesions of its probabilities is the source's: it may be imported or chosen anew.
-    recipe = replace(recipe, combination=source.combination, operating_point=source.operating_point)
-    device, cases, _ = start_training(config, recipe, source=source)
-    seed = config.preprocess.random_seed
-    stages: list[Stage] = []
-    counts = []
-    with show_training("", len(source.stages)):
-        steps = zip(
-            load_stages(source, device=device),
-            recipe.stages,
-            _adapting(recipe, stage_schedules(recipe, config)),
-            strict=True,
-        )
-        for number, (stage, learn, schedule) in enumerate(steps, start=1):
-            data = StageData(
-                stage=number,
-                recipe=recipe,
-                cases=cases,
-                contrasts=source.contrasts,
-                learn=learn.learn,
-                before=tuple(stages),
-                folder=config.work_dir / "adapted" / f"stage{number}",
-                schedule=schedule,
-                seed=seed + number,
-                device=device,
-            )
-            torch.manual_seed(data.seed)
-            counts.append(stage.network.adapt(data))
-            learned = "all" if counts[-1] is None else f"{counts[-1]} dense"
-            log.info("stage %d: %s layers learned", number, learned)
-            stages.append(stage)
+    device, cases, _ = start_training(config, first, source=source)
+    stages = load_stages(source, device=device)
+    adapted = [recipe for recipe in recipes if recipe is not None]
+    if config.max_minutes is not None:
+        config = replace(config, max_minutes=config.max_minutes / len(adapted))
+    counts: list[int | None] = []
+    with show_training("", sum(len(recipe.stages) for recipe in adapted)):
+        parts = zip(source.members, split_stages(source.members, stages), recipes, strict=True)
+        for number, (member, own, recipe) in enumerate(parts, start=1):
+            if recipe is None:
+                log.info("%s stays as it is", member.name)
+            else:
+                part = replace(recipe, combination=member.combination)
+                folder = config.work_dir / "adapted" / f"member{number}"
+                counts += _adapt(own, part, config, cases, folder, device)
     facts = {
+        "version": VERSION,
+        "seed": config.preprocess.random_seed,
         "adapted_from": source.name,
         **({} if None in counts else {"dense_layers_trained": counts}),
-        "seed": seed,
         "training_scans": [case.label for case in cases],
+        "learned_before": sorted(source.participants),
     }
-    return save_stages(name, stages, recipe, facts, source.contrasts, out_dir)
+    return _save(name, stages, source, facts, out_dir)
+
+
+def _save(
+    name: str,
+    stages: Sequence[Stage],
+    source: MethodCard,
+    facts: Mapping[str, Any],
+    out_dir: Path,
+) -> Path:
+    """Write the weights, and a card that differs from the source's only in some facts."""
+    kept = {name: value for name, value in source.entries().items() if name in KEPT}
+    networks = [stage.network for stage in stages]
+    entries = [stage.entry() for stage in source.stages]
+    described = list(zip(networks, entries, strict=True))
+    return save_method(name, described, {**kept, **facts}, out_dir)
+
+
+def _find_recipe(member: MethodCard) -> Recipe | None:
+    """Return the recipe by which a member of a method can be adapted; None if it can't."""
+    recipe = find_recipe_of(member)
+    fits = recipe is not None and len(recipe.stages) == len(member.stages)
+    return recipe if fits and member.networks[0].can_adapt() else None
+
+
+def _adapt(
+    stages: Sequence[Stage],
+    recipe: Recipe,
+    config: TrainConfig,
+    cases: Sequence[Case],
+    folder: Path,
+    device: torch.device,
+) -> list[int | None]:
+    """Adapt each stage in place; return what `LesionNetwork.adapt` does of each."""
+    counts = []
+    steps = zip(
+        stages,
+        recipe.stages,
+        _adapting(recipe, stage_schedules(recipe, config)),
+        strict=True,
+    )
+    for number, (stage, learn, schedule) in enumerate(steps, start=1):
+        data = StageData(
+            stage=number,
+            recipe=recipe,
+            cases=cases,
+            contrasts=config.contrasts,
+            learn=learn.learn,
+            before=tuple(stages[: number - 1]),
+            folder=folder / f"stage{number}",
+            schedule=schedule,
+            seed=config.preprocess.random_seed + number,
+            device=device,
+        )
+        torch.manual_seed(data.seed)
+        counts.append(stage.network.adapt(data))
+        learned = "all" if counts[-1] is None else f"{counts[-1]} dense"
+        log.info("stage %d: %s layers learned", number, learned)
+    return counts
 
 
 def _adapting(recipe: Recipe, schedules: Sequence[Schedule]) -> list[Schedule]:

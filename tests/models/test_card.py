@@ -16,6 +16,7 @@ from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
 from cascade_bids.models.card import (
     FIND_LESIONS,
     WEIGHTS_DIR,
+    Member,
     MethodCard,
     ModelCard,
     load_card,
@@ -39,7 +40,7 @@ def test_a_card_states_all_of_a_method(path):
     assert isinstance(card, MethodCard)
     assert (card.name, card.path) == ("toy", path)
     assert card.contrasts == ("FLAIR",)
-    assert card.combination == "mean"
+    assert card.members == (Member(card.name, len(card.stages), "mean"),)
     assert card.confidence == (1.0, 2.0, -0.5)
     assert card.networks == (Valverde2017Network, Valverde2017Network)
     assert card.count_stages(Valverde2017Network) == 2
@@ -57,7 +58,7 @@ def test_a_card_may_be_given_by_its_path(path):
 
 def test_what_a_card_may_leave_out_has_a_value(tmp_path):
     card = load_card(str(save_toy(tmp_path, confidence=None)))
-    assert (card.source, card.optional, card.temperature, card.cascades) == ("", (), 1.0, 1)
+    assert (card.source, card.optional, card.temperature) == ("", (), 1.0)
     assert (card.takes_anatomy, card.has_spheres) == (False, False)
     assert (card.load_factor, card.confidence) == (None, None)
     # Without a smallest peak of its own, it is the threshold that every lesion voxel reaches.
@@ -66,12 +67,12 @@ def test_what_a_card_may_leave_out_has_a_value(tmp_path):
 
 
 def test_what_a_card_states_is_taken(path):
-    change(path, optional=["T1w"], temperature=1.5, peak=0.6, load_factor=4, cascades=2)
+    change(path, optional=["T1w"], temperature=1.5, peak=0.6, load_factor=4)
     change(path, anatomy=True, sphere_head=True, heads=["head01"])
     change(path, training_scans=["sub-01_ses-1", "sub-01_ses-2"], learned_before=["sub-02"])
     change_stage(path, candidates={"flair_above_z": 0.5, "previous_above": 0.1})
     card = load_card(str(path))
-    assert (card.optional, card.temperature, card.cascades) == (("T1w",), 1.5, 2)
+    assert (card.optional, card.temperature) == (("T1w",), 1.5)
     assert (card.takes_anatomy, card.has_spheres, card.load_factor) == (True, True, 4)
     assert card.operating_point == OperatingPoint(0.2, 3.0, 0.6)
     assert card.stages[0].candidates == CandidateRule(0.5, 0.1)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cascade_bids.errors import StartError, UsageError
-from cascade_bids.models.card import load_card
+from cascade_bids.models.card import Member, load_card
 
 from .toy_method import ENTRIES, change, change_stage, save_toy
 
@@ -48,9 +48,6 @@ def remove(path, name):
         ("contrasts", ["FLAIR", "FLAIR"]),
         ("confidence", [float("nan"), 1.0, 2.0]),
         ("name", 5),
-        ("cascades", 0),
-        ("cascades", 1.5),
-        ("cascades", 3),
         ("training_scans", "sub-01"),
         ("heads", [1]),
         ("source", 7),
@@ -76,6 +73,36 @@ def test_a_card_that_makes_no_sense_is_refused_by_name(path, name, value):
 def test_a_card_that_lacks_something_is_told_what_is_right(path, name, right):
     remove(path, name)
     with pytest.raises(StartError, match=rf"toy\.json has no {name}: {right}"):
+        load_card(str(path))
+
+
+MEMBER = {"name": "toy", "stages": 2, "combination": "last"}
+
+
+@pytest.mark.parametrize(
+    ("members", "wrong"),
+    [
+        ([], "members is .*, and must be a list of names with values"),
+        (["toy"], "members is .*, and must be a list of names with values"),
+        ([MEMBER | {"stages": 1.5}], "stages of member 1 is 1.5, and must be a whole number"),
+        ([MEMBER | {"combination": "sum"}], "combination of member 1 is 'sum', and must be"),
+        ([MEMBER, MEMBER | {"weight": 1}], "unknown entry weight of member 2; "),
+        ([MEMBER, {"name": "toy"}], "no stages of member 2"),
+        ([MEMBER, MEMBER], "its members must have as many stages together as it has, 2"),
+    ],
+)
+def test_members_that_make_no_sense_are_refused(path, members, wrong):
+    remove(path, "combination")
+    change(path, members=[MEMBER])
+    assert load_card(str(path)).members == (Member("toy", 2, "last"),)
+    change(path, members=members)
+    with pytest.raises(StartError, match=rf"toy\.json.* {wrong}"):
+        load_card(str(path))
+
+
+def test_a_joined_method_has_no_combination_of_its_own(path):
+    change(path, members=[MEMBER])
+    with pytest.raises(StartError, match="has members, and combination belongs to each of them"):
         load_card(str(path))
 
 

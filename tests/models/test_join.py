@@ -1,4 +1,4 @@
-"""Methods of one kind become one, whose networks and participants are those of all."""
+"""Several methods become one, whose networks and participants are those of all."""
 
 import json
 
@@ -7,7 +7,7 @@ import torch
 
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
-from cascade_bids.models.card import FIND_LESIONS, load_card
+from cascade_bids.models.card import FIND_LESIONS, Member, load_card
 from cascade_bids.models.join import join_methods
 from cascade_bids.models.predict import load_stages
 from cascade_bids.models.weights import save_method
@@ -51,7 +51,7 @@ def save(tmp_path):
 def test_a_joined_method_has_the_networks_of_all(save, tmp_path):
     path = join_methods([save(0), save(1)], "both", tmp_path)
     card = load_card(str(path))
-    assert (card.name, card.cascades) == ("both", 2)
+    assert (card.name, card.members) == ("both", (Member("m0", 1, "last"), Member("m1", 1, "last")))
     for stage, seed in zip(load_stages(card, device=CPU), (0, 1), strict=True):
         expected = make_network(seed).state_dict()
         assert all(torch.equal(v, expected[k]) for k, v in stage.network.state_dict().items())
@@ -59,7 +59,6 @@ def test_a_joined_method_has_the_networks_of_all(save, tmp_path):
 
 def test_a_joined_method_has_learned_from_all_participants(save, tmp_path):
     card = load_card(str(join_methods([save(0), save(1)], "both", tmp_path)))
-    assert card.entries()["members"] == ["m0", "m1"]
     assert card.learned_from["training_scans"] == ("sub-0", "sub-1")
     assert card.learned_from["learned_before"] == ("sub-5", "sub-6")
     assert card.learned_from["heads"] == ("head01",)
@@ -77,6 +76,21 @@ def test_a_joined_method_has_the_operating_point_of_the_first_alone(save, tmp_pa
     assert (card.load_factor, card.confidence) == (None, None)
 
 
+def test_members_may_have_other_stages_and_sources(save, tmp_path):
+    both = str(join_methods([save(0, source="a"), save(1, source="b")], "both", tmp_path))
+    longer = save(2, stages=2, combination="mean", source="a")
+    card = load_card(str(join_methods([both, longer], "all", tmp_path)))
+    assert [(m.name, m.stages, m.combination) for m in card.members] == [
+        ("m0", 1, "last"),
+        ("m1", 1, "last"),
+        ("m2", 2, "mean"),
+    ]
+    assert card.source == "a; b"
+    alone = card.split()
+    assert [own.members for own in alone] == [(member,) for member in card.members]
+    assert tuple(stage for own in alone for stage in own.stages) == card.stages
+
+
 def test_methods_that_do_not_fit_are_refused(save, tmp_path):
     def refused(*methods, match):
         with pytest.raises(UsageError, match=match):
@@ -84,12 +98,8 @@ def test_methods_that_do_not_fit_are_refused(save, tmp_path):
         assert not (tmp_path / "bad.json").exists()
 
     one, other = save(0), save(1)
-    both = str(join_methods([one, other], "both", tmp_path))
     refused(one, save(2, contrasts=CONTRASTS[::-1]), match=r"m2\.json does not .*other contrasts")
-    refused(one, save(3, stages=2), match=r"m3\.json does not fit .*m0\.json: other number of st")
-    refused(one, save(4, combination="mean"), match="other combination;")
-    refused(one, both, match="being several cascades already")
-    refused(both, one, match="being several cascades already")
+    refused(one, other, save(3, optional=["T1w"]), match=r"m3\.json does not fit .*other optional;")
     refused(one, match="two methods")
     refused(one, "nothing", match="no method named 'nothing'")
 

@@ -15,7 +15,7 @@ from cascade_bids.models.architectures.nicmslesions import NicmslesionsNetwork
 from cascade_bids.models.architectures.patch_classifier import evaluate_patches
 from cascade_bids.models.architectures.unet import UNet
 from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
-from cascade_bids.models.card import FIND_LESIONS, load_card, load_model_card
+from cascade_bids.models.card import FIND_LESIONS, Member, load_card, load_model_card
 from cascade_bids.models.device import FLOAT32
 from cascade_bids.models.network import CandidateRule, LesionMaps, LesionNetwork, Volume
 from cascade_bids.models.predict import (
@@ -41,7 +41,9 @@ def make_network(seed):
 
 def predict(stages, images, brain, *, anatomy=None, mirrored=False, precision=FLOAT32, **card):
     """Predict with a method whose card states what is given, and otherwise nothing unusual."""
-    card = replace(load_card("valverde2017"), **{"contrasts": CONTRASTS, **card})
+    members = (Member("toy", len(stages), "last"),)
+    card = {"contrasts": CONTRASTS, "members": members, **card}
+    card = replace(load_card("valverde2017"), **card)
     return predict_lesions(
         stages,
         card,
@@ -246,7 +248,7 @@ def test_networks_that_segment_vote_on_lesions_and_spheres(scan):
         torch.manual_seed(seed)
         arguments = {"anatomy": False, "spheres": True, "window": [8, 8, 8], "widths": [2, 4]}
         stages.append(Stage(LesionUNet(2, **arguments).eval(), CandidateRule()))
-    found = predict(stages, images, brain, combination="vote")
+    found = predict(stages, images, brain, members=(Member("toy", 3, "vote"),))
     alone = [predict([stage], images, brain) for stage in stages]
     assert found.spheres is not None
     for name in ("probability", "spheres"):
@@ -291,14 +293,17 @@ def test_the_temperature_of_the_card_scales_what_is_returned(scan):
     assert not np.allclose(scaled, plain)
 
 
-def test_of_several_cascades_the_mean_is_taken(scan):
+def test_of_several_members_the_mean_is_taken(scan):
     images, brain = scan
     rule = CandidateRule(previous_above=0.4)
-    pairs = [
-        [Stage(make_network(n), CandidateRule()), Stage(make_network(n + 1), rule)] for n in (0, 5)
+    one = [Stage(make_network(0), CandidateRule()), Stage(make_network(1), rule)]
+    other = [Stage(make_network(n), CandidateRule()) for n in (5, 6, 7)]
+    members = Member("one", 2, "last"), Member("other", 3, "mean")
+    alone = [
+        predict(stages, images, brain, members=(member,)).probability
+        for stages, member in zip((one, other), members, strict=True)
     ]
-    alone = [predict(pair, images, brain).probability for pair in pairs]
-    both = predict([*pairs[0], *pairs[1]], images, brain, cascades=2).probability
+    both = predict([*one, *other], images, brain, members=members).probability
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 

@@ -204,7 +204,8 @@ def boilerplate(tmp_path):
             "stages": [stage(architecture)] * networks,
         }
         path = tmp_path / "mine.json"
-        path.write_text(json.dumps({**entries, **(card or {})}))
+        stated = {name: v for name, v in (entries | (card or {})).items() if v is not None}
+        path.write_text(json.dumps(stated))
         method = load_card(str(path))
         if shipped:
             method = replace(method, path=WEIGHTS_DIR / path.name)
@@ -248,7 +249,7 @@ def test_boilerplate_states_that_lesions_were_separated(boilerplate, source):
     assert "\n\n\n" not in split
 
 
-def test_boilerplate_of_the_default_states_what_it_learned_from(boilerplate):
+def test_boilerplate_of_perceptrons_states_what_they_learned_from(boilerplate):
     real, synthetic = {"training_scans": ["sub-1"]}, {"heads": ["head01"]}
     both = boilerplate("JetNetwork", card=real | synthetic)
     learned = "randomly changed labelled scans and on synthetic scans made from label maps"
@@ -263,6 +264,24 @@ def test_boilerplate_of_the_default_states_what_it_learned_from(boilerplate):
     assert "U-Net" not in both
     stages = [stage(name) for name in ("JetNetwork", "JetNetwork", "ContextNetwork")]
     assert "a 3D U-Net that learned" in boilerplate("JetNetwork", card=real | {"stages": stages})
+
+
+def test_boilerplate_describes_every_member(boilerplate):
+    def members(*names):
+        """Return the entries of a method joined of cascades of two such networks each."""
+        each = [{"name": name, "stages": 2, "combination": "last"} for name in names]
+        stages = [stage(name) for name in names for _ in range(2)]
+        return {"members": each, "stages": stages, "combination": None}
+
+    patches = "a cascade of two seven-layer 3D convolutional neural networks"
+    text = boilerplate("", card=members("CascadeUNet", "PatchNetwork"))
+    assert "which takes the mean of the probabilities of 2 methods. One is a cascade of 2 " in text
+    assert f"decides among them. One is {patches}" in text
+    text = boilerplate("", card=members("CascadeUNet", "PatchNetwork", "PatchNetwork"))
+    assert "of 3 methods. One is a cascade of 2 residual 3D U-Nets [6]" in text
+    assert f"2 of them are each {patches}" in text
+    text = boilerplate("", card=members("PatchNetwork", "PatchNetwork"))
+    assert f"of 2 methods. Each is {patches}" in text
 
 
 def test_boilerplate_of_all_net_and_of_extracted_brains(boilerplate):

@@ -1,4 +1,4 @@
-"""Adapt the last layers of a method to the scanner of a few labelled scans."""
+"""Adapt a method to the scanner of a few labelled scans."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from cascade_bids.cli.train_options import add_labelled, train_config
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = new_parser(
-        "finetune", "Train the last layers of a method anew on as little as one labelled scan."
+        "finetune", "Adapt a method to a scanner on as little as one labelled scan."
     )
     how = add_labelled(parser)
     how.add_argument("--from", dest="source", required=True, metavar="METHOD", help="name or card")

@@ -76,7 +76,11 @@ class CascadeUNet(TrainableNetwork):
     @classmethod
     def describe(cls, card: MethodCard) -> str:
         """Return the noun phrase of the methods text."""
-        return f"a cascade of {len(card.stages)} residual 3D U-Nets [6]"
+        return (
+            f"a cascade of {len(card.stages)} residual 3D U-Nets [6]: the first proposes "
+            "candidates, the second learned from what the first wrongly finds, and decides among "
+            "them"
+        )
 
     @classmethod
     def build(cls, data: TrainingData, **arguments: Any) -> Self:

@@ -13,8 +13,12 @@ import torch
 from cascade_bids.config import PreprocessConfig, ResourceConfig
 from cascade_bids.errors import UsageError
 from cascade_bids.models import predict
+from cascade_bids.models.architectures.cascade import CascadeUNet
 from cascade_bids.models.card import load_card, load_model_card
+from cascade_bids.models.card_checks import USE
+from cascade_bids.models.join import join_methods
 from cascade_bids.models.predict import load_stages, predict_lesions
+from cascade_bids.models.weights import save_method
 from cascade_bids.training import crossval, sources, train
 from cascade_bids.training.calibration import out_of_fold
 from cascade_bids.training.calibration.operating_point import THRESHOLDS
@@ -106,6 +110,22 @@ def test_a_training_goes_on_from_other_weights(labelled, tmp_path, caplog):
     done = command("train", labelled, tmp_path, "--start-from", first, "-w", tmp_path / "work5")
     assert done.code == 2
     assert "--start-from: valverde2017 learns from scratch" in done.text
+
+
+def test_a_training_goes_on_from_the_member_of_its_kind(labelled, tmp_path):
+    start = ("--method", "perceptrons", "--participant-label", "01")
+    assert command("train", labelled, tmp_path, *start).code == 0
+    first = load_card(str(tmp_path / "out" / "perceptrons.json"))
+    entries = {name: value for name, value in first.entries().items() if name in USE}
+    network = CascadeUNet.create(channels_in=2, cascaded=False)
+    stage = {"architecture": "CascadeUNet", "arguments": network.arguments, "candidates": {}}
+    entries |= {"combination": "last"}
+    other = save_method("other", [(network, stage)], entries, tmp_path)
+    both = join_methods([str(other), str(first.path)], "both", tmp_path)
+    work = ("--start-from", both, "-w", tmp_path / "work2", "--name", "second")
+    done = command("train", labelled, tmp_path, *start, *work)
+    assert done.code == 0, done.text
+    assert json.loads((tmp_path / "out" / "second.json").read_text())["started_from"] == "both"
 
 
 def test_a_method_of_real_and_synthetic_scans_is_calibrated(labelled, tmp_path, monkeypatch):

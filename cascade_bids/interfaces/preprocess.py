@@ -300,8 +300,7 @@ class ResampleProbability(SimpleInterface):
         else:
             (shape, affine), to_flair = network_grid(), other
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
-        to_network = flair_to_network @ to_flair
-        found = resample(image, shape, affine, to_network, order=1)
+        found = resample(image, shape, affine, flair_to_network @ to_flair, order=1)
         self._results["out_file"] = save_image(found, runtime.cwd, "probability.nii.gz")
         return runtime
 

@@ -125,6 +125,8 @@ class Member:
     """How many it has."""
     combination: str
     """How the maps of its stages are combined, see `probabilities.combine`."""
+    weight: float = 1.0
+    """In the mean of several."""
 
 
 def split_stages(members: Sequence[Member], stages: Sequence[One]) -> list[tuple[One, ...]]:
@@ -142,7 +144,7 @@ class MethodCard(ModelCard):
     optional: tuple[str, ...]
     """Contrasts that a scan may lack."""
     members: tuple[Member, ...]
-    """Whose stages they are, in this order; of several the mean of the maps is taken."""
+    """Whose stages they are, in this order; of several the weighted mean of the maps is taken."""
     takes_anatomy: bool
     """Whether the networks take anatomical coordinates behind the contrasts."""
     has_spheres: bool

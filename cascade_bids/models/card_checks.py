@@ -141,6 +141,7 @@ MEMBER: Mapping[str, Check] = {
     "name": (_is_text, "a text"),
     "stages": (_is_count, "a whole number above 0"),
     **COMBINATION,
+    "weight": (_is_positive, "a number above 0"),
 }
 """What each member of a joined method must state."""
 

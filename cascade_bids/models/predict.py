@@ -121,7 +121,7 @@ def predict_lesions(
     found = predict_members(stages, card.members, volume, precision=precision)
     if mirrored:
         other = predict_members(stages, card.members, volume.mirror(), precision=precision)
-        found = _average([found, _mirror(other)])
+        found = _average([found, _mirror(other)], [1, 1])
     probability = scale_temperature(found.probability, card.temperature)
     spheres = None if found.spheres is None else _place(found.spheres, box, brain.shape)
     return LesionMaps(_place(probability, box, brain.shape), spheres)
@@ -134,7 +134,7 @@ def predict_members(
     *,
     precision: str = FLOAT32,
 ) -> LesionMaps:
-    """Predict with every member of a method, and take the mean.
+    """Predict with every member of a method, and take the weighted mean.
 
     Parameters
     ----------
@@ -157,7 +157,8 @@ def predict_members(
         [
             predict_stages(own, volume, member.combination, precision=precision)
             for member, own in parts
-        ]
+        ],
+        [member.weight for member in members],
     )
 
 
@@ -255,11 +256,15 @@ def _mirror(maps: LesionMaps) -> LesionMaps:
     return LesionMaps(mirror(maps.probability), spheres)
 
 
-def _average(found: Sequence[LesionMaps]) -> LesionMaps:
+def _average(found: Sequence[LesionMaps], weights: Sequence[float]) -> LesionMaps:
     if len(found) == 1:
-        return found[0]
+        return found[0]  # as it is, to the last bit
+
+    def mean(maps: Sequence[np.ndarray]) -> np.ndarray:
+        return np.average(maps, axis=0, weights=weights).astype(np.float32)
+
+    # Networks with a sphere head are joined with such alone.
     spheres = [maps.spheres for maps in found if maps.spheres is not None]
     return LesionMaps(
-        np.mean([maps.probability for maps in found], axis=0),
-        np.mean(spheres, axis=0) if spheres else None,
+        mean([maps.probability for maps in found]), mean(spheres) if spheres else None
     )

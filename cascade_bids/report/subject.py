@@ -143,6 +143,7 @@ def render_boilerplate(
 
 def _describe_networks(card: MethodCard) -> str:
     """Return the end of a sentence on what a method is, and further sentences."""
+    weighted = "weighted " * (len({member.weight for member in card.members}) > 1)
     members = Counter(
         # Stages of one architecture are described together.
         tuple(kind.describe(own) for kind in dict.fromkeys(own.networks))
@@ -150,7 +151,7 @@ def _describe_networks(card: MethodCard) -> str:
     )
     total, text = members.total(), ""
     if total > 1:
-        text = f"which takes the mean of the probabilities of {total} methods. "
+        text = f"which takes the {weighted}mean of the probabilities of {total} methods. "
     for (first, *rest), count in members.items():
         if total > 1:
             some = "One is" if count == 1 else f"{count} of them are each"

@@ -76,7 +76,7 @@ def test_a_card_that_lacks_something_is_told_what_is_right(path, name, right):
         load_card(str(path))
 
 
-MEMBER = {"name": "toy", "stages": 2, "combination": "last"}
+MEMBER = {"name": "toy", "stages": 2, "combination": "last", "weight": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,8 @@ MEMBER = {"name": "toy", "stages": 2, "combination": "last"}
         (["toy"], "members is .*, and must be a list of names with values"),
         ([MEMBER | {"stages": 1.5}], "stages of member 1 is 1.5, and must be a whole number"),
         ([MEMBER | {"combination": "sum"}], "combination of member 1 is 'sum', and must be"),
-        ([MEMBER, MEMBER | {"weight": 1}], "unknown entry weight of member 2; "),
+        ([MEMBER | {"weight": 0}], "weight of member 1 is 0, and must be a number above 0"),
+        ([MEMBER, MEMBER | {"weights": 1}], "unknown entry weights of member 2; "),
         ([MEMBER, {"name": "toy"}], "no stages of member 2"),
         ([MEMBER, MEMBER], "its members must have as many stages together as it has, 2"),
     ],
@@ -94,7 +95,7 @@ MEMBER = {"name": "toy", "stages": 2, "combination": "last"}
 def test_members_that_make_no_sense_are_refused(path, members, wrong):
     remove(path, "combination")
     change(path, members=[MEMBER])
-    assert load_card(str(path)).members == (Member("toy", 2, "last"),)
+    assert load_card(str(path)).members == (Member("toy", 2, "last", 0.5),)
     change(path, members=members)
     with pytest.raises(StartError, match=rf"toy\.json.* {wrong}"):
         load_card(str(path))

@@ -80,10 +80,10 @@ def test_members_may_have_other_stages_and_sources(save, tmp_path):
     both = str(join_methods([save(0, source="a"), save(1, source="b")], "both", tmp_path))
     longer = save(2, stages=2, combination="mean", source="a")
     card = load_card(str(join_methods([both, longer], "all", tmp_path)))
-    assert [(m.name, m.stages, m.combination) for m in card.members] == [
-        ("m0", 1, "last"),
-        ("m1", 1, "last"),
-        ("m2", 2, "mean"),
+    assert [(m.name, m.stages, m.combination, m.weight) for m in card.members] == [
+        ("m0", 1, "last", 1),
+        ("m1", 1, "last", 1),
+        ("m2", 2, "mean", 1),
     ]
     assert card.source == "a; b"
     alone = card.split()

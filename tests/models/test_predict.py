@@ -293,18 +293,18 @@ def test_the_temperature_of_the_card_scales_what_is_returned(scan):
     assert not np.allclose(scaled, plain)
 
 
-def test_of_several_members_the_mean_is_taken(scan):
+def test_of_several_members_the_weighted_mean_is_taken(scan):
     images, brain = scan
     rule = CandidateRule(previous_above=0.4)
     one = [Stage(make_network(0), CandidateRule()), Stage(make_network(1), rule)]
     other = [Stage(make_network(n), CandidateRule()) for n in (5, 6, 7)]
-    members = Member("one", 2, "last"), Member("other", 3, "mean")
+    members = Member("one", 2, "last", 3.0), Member("other", 3, "mean", 1.0)
     alone = [
         predict(stages, images, brain, members=(member,)).probability
         for stages, member in zip((one, other), members, strict=True)
     ]
     both = predict([*one, *other], images, brain, members=members).probability
-    np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(both, 0.75 * alone[0] + 0.25 * alone[1], atol=1e-6)
 
 
 def test_air_around_a_head_changes_nothing(scan):

@@ -269,7 +269,7 @@ def test_boilerplate_of_perceptrons_states_what_they_learned_from(boilerplate):
 def test_boilerplate_describes_every_member(boilerplate):
     def members(*names):
         """Return the entries of a method joined of cascades of two such networks each."""
-        each = [{"name": name, "stages": 2, "combination": "last"} for name in names]
+        each = [{"name": name, "stages": 2, "combination": "last", "weight": 1} for name in names]
         stages = [stage(name) for name in names for _ in range(2)]
         return {"members": each, "stages": stages, "combination": None}
 

@@ -67,7 +67,10 @@ def read_folds(work: Path, stage: str = "") -> list[Found]:
 
 def find_calibrations(found: Sequence[Found]) -> dict[Path, Calibration]:
     """Return the calibration of each fold: what its card states, which comes from the others."""
-    cards = {one.fold: load_card(str(*(one.fold / "weights").glob("*.json"))) for one in found}
+    paths = {one.fold: next(one.fold.glob("weights/*.json"), None) for one in found}
+    if not any(paths.values()):  # of `ensemble`, which trains nothing
+        return calibrate(found)
+    cards = {fold: load_card(str(path)) for fold, path in paths.items()}
     # Of a published method the card states the operating point alone.
     return {
         fold: Calibration(card.operating_point, card.load_factor, card.confidence)
@@ -75,13 +78,19 @@ def find_calibrations(found: Sequence[Found]) -> dict[Path, Calibration]:
     }
 
 
-def calibrate(found: Sequence[Found]) -> dict[Path, Calibration]:
-    """Find the calibration of each fold on the others."""
+def group_people(found: Sequence[Found]) -> dict[Path, list[list[Prediction]]]:
+    """Return the predictions of each participant of each fold."""
     people: dict[Path, dict[tuple[str, str], list[Prediction]]] = {}
     for one in found:
         own = people.setdefault(one.fold, {})
         own.setdefault((one.source, one.participant), []).append(one.prediction.crop())
-    each = calibrate_each([list(own.values()) for own in people.values()], [()] * len(people))
+    return {fold: list(own.values()) for fold, own in people.items()}
+
+
+def calibrate(found: Sequence[Found]) -> dict[Path, Calibration]:
+    """Find the calibration of each fold on the others."""
+    people = group_people(found)
+    each = calibrate_each(list(people.values()), [()] * len(people))
     return dict(zip(people, each, strict=True))
 
 
@@ -139,6 +148,12 @@ def average(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def pick_scans(table: pd.DataFrame, of: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of those scans that another table has."""
+    scans = ["source", "scan"]
+    return table.merge(of[scans].drop_duplicates(), on=scans)
+
+
 def show(title: str, table: pd.DataFrame, *, index: bool = True) -> None:
     """Print a table."""
     print(f"\n{title}\n{table.to_string(index=index, float_format='{:.3f}'.format)}", flush=True)
@@ -153,8 +168,10 @@ def main() -> None:
         table = score(work, found, find_calibrations(found))
         given = table[table["without"] == NOTHING]
         show(f"{work}: each scan", given.drop(columns=["without", "participant"]), index=False)
-        for without, part in table.groupby("without"):
+        show("with all that there is", average(given))
+        for without, part in table[table["without"] != NOTHING].groupby("without"):
             show(f"without {without}", average(part))
+            show("the same scans with it", average(pick_scans(given, part)))
         first = read_folds(work, stage="1")
         if first:
             show("stage 1 alone", average(score(work, first, calibrate(first))))

@@ -112,7 +112,7 @@ def simulate(scans: int, cores: int, memory_gb: float, threads: int | None = Non
             MethodConfig(),
             ResourceConfig(nprocs=cores, omp_nthreads=threads),
         )
-        cards = Cards(load_card("cascade"), load_model_card("brain"))
+        cards = Cards(load_card("ensemble"), load_model_card("brain"))
         listed = [Scan(f"{number:03}", None, None, images=images) for number in range(scans)]
         workflow = init_participant_wf(listed, config, cards)
         workflow.base_dir = name

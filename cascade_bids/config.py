@@ -52,7 +52,7 @@ class PreprocessConfig:
 class MethodConfig:
     """Networks that find the lesions."""
 
-    method: str = "cascade"
+    method: str = "ensemble"
     """Name of a method in the weights folder, or the path of a card."""
     separate_lesions: bool = False
     """Whether confluent lesions are split at the peaks of the method's sphere map."""

@@ -123,7 +123,7 @@ def test_every_card_is_opened_once_by_all_processes_together(
     phantom: Processed, phantom_dir: Path
 ) -> None:
     opened = (phantom_dir / "opened").read_text().split()
-    assert sorted(opened) == ["brain.json", "cascade.json"]
+    assert sorted(opened) == ["brain.json", "ensemble.json"]
 
 
 def test_the_run_says_what_it_did(phantom: Processed) -> None:

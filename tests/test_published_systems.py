@@ -32,7 +32,7 @@ for module in pkgutil.walk_packages(cascade_bids.__path__, "cascade_bids."):
 from cascade_bids.cli.main import main
 from cascade_bids.models.card import load_card
 from cascade_bids.training.recipes import RECIPES
-load_card("cascade")
+load_card("ensemble")
 print(cascade_bids.__file__, *RECIPES)
 try:
     main(["--help"])

@@ -43,7 +43,7 @@ def measure_networks(bench: Bench) -> list[Row]:
     """Measure the lesion networks, beside MindGlide's network with its own windows."""
     folder, package = find_brain(bench), install_mindglide(bench)
     variants = {
-        "cascade": partial(run_probe, "networks", folder, threads=THREADS),
+        "ensemble": partial(run_probe, "networks", folder, threads=THREADS),
         "mindglide": partial(
             run_probe, "mindglide_network", folder, threads=THREADS, paths=[package]
         ),
@@ -52,13 +52,13 @@ def measure_networks(bench: Bench) -> list[Row]:
     row = compare(
         "networks",
         "lesion networks on 182 x 218 x 182 voxels, 3 contrasts : network of MindGlide, FLAIR",
-        costs["cascade"],
+        costs["ensemble"],
         costs["mindglide"],
         of="cpu",
         bar=0.2,
         build=bench.this.state,
         base=f"mindglide {MINDGLIDE}",
-        notes=f"cascade: {_describe(costs['cascade'])}; mindglide: "
+        notes=f"ensemble: {_describe(costs['ensemble'])}; mindglide: "
         f"{_describe(costs['mindglide'])}, random weights",
     )
     return [row]

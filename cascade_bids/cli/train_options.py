@@ -18,7 +18,6 @@ from cascade_bids.cli.options import (
 from cascade_bids.config import (
     CONTRASTS,
     InputConfig,
-    MethodConfig,
     PreprocessConfig,
     ResourceConfig,
 )
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Add the options of a training on labelled scans."""
     how = add_labelled(parser)
-    how.add_argument("--method", default=MethodConfig.method, help="(default: %(default)s)")
+    how.add_argument("--method", default="cascade", help="(default: %(default)s)")
     how.add_argument(
         "--contrasts",
         nargs="+",

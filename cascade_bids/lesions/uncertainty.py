@@ -1,6 +1,5 @@
 """Confidence of each lesion, and interval of the lesion load."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,10 +69,11 @@ def expected_error_ml(probability: np.ndarray, voxel_mm3: float) -> float:
 
 
 def load_spread(error_ml: float) -> float:
-    """Compute the uncertainty of a load, up to a factor: the square root of the expected error.
+    """Compute the uncertainty of a load, up to a factor: the expected error.
 
-    The variance of a volume grows with the uncertain volume, as that of a count does. An
-    uncertainty proportional to the load would make the intervals of high loads too wide.
+    Errors of voxels go together, so the error of a volume grows with the uncertain volume, and not
+    with its root. An uncertainty proportional to the load would make the intervals of high loads
+    too wide.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def load_spread(error_ml: float) -> float:
     Returns
     -------
     float
-        √ml; above 0 because of `FLOOR_ML`.
+        ml; above 0 because of `FLOOR_ML`.
     """
-    return math.sqrt(error_ml + FLOOR_ML)
+    return error_ml + FLOOR_ML
 
 
 def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[fl
     error_ml
         See `expected_error_ml`.
     factor
-        Half-width of the interval in units of `load_spread`, √ml.
+        Half-width of the interval in units of `load_spread`.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def load_interval_ml(load_ml: float, error_ml: float, factor: float) -> tuple[fl
     Examples
     --------
     >>> load_interval_ml(2.0, 0.15, 1.5)
-    (1.25, 2.75)
+    (1.625, 2.375)
     """
     reach = factor * load_spread(error_ml)
     return max(0.0, load_ml - reach), load_ml + reach

@@ -49,9 +49,8 @@ def train_method(config: TrainConfig, name: str, out_dir: Path) -> Path:
     """Train a method on all labelled scans, and write weights and card.
 
     A cross-validation with the same work folder, and so of the same training, has its scores and
-    its calibration written into the card. A method that learns from synthetic scans has its
-    uncertainty fitted on such, and without a cross-validation its calibration too; without label
-    maps or healthy scans it is left as it is.
+    its calibration written into the card. What too few people leave open, or the lack of a
+    cross-validation, is fitted on synthetic scans, for a method that learns from such.
 
     Parameters
     ----------

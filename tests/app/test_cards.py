@@ -47,7 +47,7 @@ def test_every_card_is_opened_once(quick: Counter[str], bids: Path, tmp_path: Pa
     assert run(bids, tmp_path / "out").code == 0
     opened = Counter(OPENED)
     assert opened["valverde2017.json"] == opened["brain.json"] == 1
-    assert not any(name.endswith(".json") and "cascade" in name for name in opened)
+    assert not any(name.endswith(".json") and "ensemble" in name for name in opened)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.lesions.label import OperatingPoint
+from cascade_bids.models.architectures.cascade import CascadeUNet
 from cascade_bids.models.architectures.context import ContextNetwork
 from cascade_bids.models.architectures.perceptron import GaussianDerivativePerceptron
 from cascade_bids.models.architectures.unet import UNet
@@ -220,7 +221,9 @@ def test_of_a_method_both_loaders_give_the_same(path):
 
 
 SHIPPED = sorted(WEIGHTS_DIR.glob("*.json"))
-FOLDS = sorted((Path(__file__).parents[2] / "benchmarks" / "folds").glob("*/weights/cascade.json"))
+FOLDS = sorted(
+    (Path(__file__).parents[2] / "benchmarks" / "folds").glob("*/weights/perceptrons.json")
+)
 
 
 @pytest.mark.parametrize("path", [*SHIPPED, *FOLDS], ids=lambda path: f"{path.parent}/{path.name}")
@@ -237,13 +240,27 @@ def test_cards_that_come_with_the_program_load_and_keep_the_hash_of_their_weight
 
 
 def test_what_comes_with_the_program_is_complete():
-    assert [path.stem for path in SHIPPED] == ["brain", "cascade", "context", "valverde2017"]
+    assert [path.stem for path in SHIPPED] == [
+        "brain",
+        "cascade",
+        "context",
+        "ensemble",
+        "perceptrons",
+        "valverde2017",
+    ]
     assert len(FOLDS) == 2
-    assert load_card("cascade").networks == (
+    assert load_card("cascade").networks == (CascadeUNet,) * 2
+    assert load_card("perceptrons").networks == (
         GaussianDerivativePerceptron,
         GaussianDerivativePerceptron,
         ContextNetwork,
     )
+    ensemble = load_card("ensemble")
+    assert [own.stages for own in ensemble.split()] == [
+        load_card(name).stages for name in ("cascade", "perceptrons")
+    ]
     assert load_card("valverde2017").networks == (Valverde2017Network,) * 2
-    with pytest.raises(UsageError, match=r"there are: cascade, valverde2017$"):
+    with pytest.raises(
+        UsageError, match=r"there are: cascade, ensemble, perceptrons, valverde2017$"
+    ):
         load_card("brain")

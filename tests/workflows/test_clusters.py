@@ -131,7 +131,7 @@ def test_the_doctor_misses_weights_that_are_not_there(
 ) -> None:
     monkeypatch.setattr(doctor, "files", lambda _: tmp_path)
     found = {finding.what for finding in doctor.examine()}
-    assert {"weights of brain", "weights of cascade"} <= found
+    assert {"weights of brain", "weights of ensemble"} <= found
 
 
 def test_the_module_is_the_command() -> None:

@@ -1,4 +1,4 @@
-"""Train the last network of cascade, on synthetic scans alone."""
+"""Train the last network of perceptrons, on synthetic scans alone."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from cascade_bids.config import ResourceConfig
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = new_parser(
-        "train-context", "Train the last network of cascade, on synthetic scans alone."
+        "train-context", "Train the last network of perceptrons, on synthetic scans alone."
     )
     parser.add_argument("label_maps", type=Path, help="folder of head*_dseg.nii.gz label maps")
     parser.add_argument(

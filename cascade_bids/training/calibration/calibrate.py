@@ -236,7 +236,7 @@ def calibrate_folds(
         [read_prediction(path).crop() for path in sorted(fold.synthetic.glob("[0-9]*.npz"))]
         for fold in folds
     ]
-    every = _calibrate(chain.from_iterable(people), list(chain.from_iterable(synthetic)))
+    every = calibrate_people(chain.from_iterable(people), list(chain.from_iterable(synthetic)))
     return calibrate_each(people, synthetic), every
 
 
@@ -258,15 +258,33 @@ def calibrate_each(
         One for each fold.
     """
     return [
-        _calibrate((one for other in people if other is not own for one in other), scans)
+        calibrate_people((one for other in people if other is not own for one in other), scans)
         for own, scans in zip(people, synthetic, strict=True)
     ]
 
 
-def _calibrate(
-    people: Iterable[Sequence[Prediction]], synthetic: Sequence[Prediction]
+def calibrate_people(
+    people: Iterable[Sequence[Prediction]], synthetic: Sequence[Prediction] = ()
 ) -> Calibration:
-    """Choose the operating point on all scans, and fit the uncertainty on the real ones."""
+    """Choose the operating point on all scans, and fit the uncertainty on the real ones.
+
+    Parameters
+    ----------
+    people
+        The predictions of each participant.
+    synthetic
+        Those of synthetic scans.
+
+    Returns
+    -------
+    Calibration
+        With what could be fitted.
+
+    Raises
+    ------
+    ValueError
+        When there is no scan.
+    """
     real = list(people)
     return fit_uncertainty(fit_calibration(weight_participants(real, synthetic)), real)
 

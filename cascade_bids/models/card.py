@@ -6,22 +6,19 @@ point, and its stages, each with the file of its weights, their SHA-256 and the 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.files import write_text
 from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.card_checks import (
-    COMBINATION,
     KNOWN,
     LABEL_MAPS,
-    MEMBER,
     NEEDED,
     OPTIONAL,
     PARTICIPANTS,
@@ -30,13 +27,12 @@ from cascade_bids.models.card_checks import (
     check_entries,
     refuse_unknown,
 )
+from cascade_bids.models.members import Member, make_members, split_stages
 from cascade_bids.models.network import CandidateRule, LesionNetwork
 from cascade_bids.models.registry import ARCHITECTURES, Architecture, find_architecture
 
 WEIGHTS_DIR = Path(str(files("cascade_bids") / "data" / "weights"))
 """Folder of the cards and weights that come with the program."""
-
-One = TypeVar("One")
 
 FIND_LESIONS = "lesion segmentation"
 """Task on the card of every method that finds lesions."""
@@ -113,26 +109,6 @@ class ModelCard:
         """Return all entries, as JSON has them; every call returns new ones."""
         content: dict[str, Any] = json.loads(self.text)
         return content
-
-
-@dataclass(frozen=True)
-class Member:
-    """A cascade or ensemble of networks, which may be one of several in a method."""
-
-    name: str
-    """Of the method that it was."""
-    stages: int
-    """How many it has."""
-    combination: str
-    """How the maps of its stages are combined, see `probabilities.combine`."""
-    weight: float = 1.0
-    """In the mean of several."""
-
-
-def split_stages(members: Sequence[Member], stages: Sequence[One]) -> list[tuple[One, ...]]:
-    """Return the stages of each member, which lie one after the other."""
-    rest = iter(stages)
-    return [tuple(islice(rest, member.stages)) for member in members]
 
 
 @dataclass(frozen=True, repr=False)
@@ -281,7 +257,7 @@ def _make_method(path: Path, entries: Mapping[str, Any], text: str) -> MethodCar
     check_entries(path, entries, NEEDED)
     check_entries(path, entries, {k: v for k, v in OPTIONAL.items() if k in entries})
     base = _base_fields(path, entries, text)
-    members = _make_members(path, entries, base)
+    members = make_members(path, entries, base["name"], len(base["stages"]))
     for number, stage in enumerate(base["stages"], start=1):
         if stage.candidates is None:
             raise StartError(
@@ -311,27 +287,6 @@ def _make_method(path: Path, entries: Mapping[str, Any], text: str) -> MethodCar
         confidence=None if confidence is None else (confidence[0], confidence[1], confidence[2]),
         learned_from={name: tuple(entries.get(name, ())) for name in (*PARTICIPANTS, *LABEL_MAPS)},
     )
-
-
-def _make_members(
-    path: Path, entries: Mapping[str, Any], base: Mapping[str, Any]
-) -> tuple[Member, ...]:
-    count = len(base["stages"])
-    if "members" not in entries:
-        check_entries(path, entries, COMBINATION)
-        return (Member(base["name"], count, entries["combination"]),)
-    if "combination" in entries:
-        raise StartError(f"the card {path} has members, and combination belongs to each of them")
-    for number, one in enumerate(entries["members"], start=1):
-        where = f" of member {number}"
-        refuse_unknown(path, one, MEMBER, where)
-        check_entries(path, one, MEMBER, where)
-    members = tuple(Member(**one) for one in entries["members"])
-    if sum(one.stages for one in members) != count:
-        raise StartError(
-            f"the card {path}: its members must have as many stages together as it has, {count}"
-        )
-    return members
 
 
 def _check_arguments(

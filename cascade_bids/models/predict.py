@@ -9,8 +9,9 @@ from nibabel.affines import from_matvec
 from torch import Tensor
 
 from cascade_bids.errors import ScanError, StartError
-from cascade_bids.models.card import Member, MethodCard, split_stages
+from cascade_bids.models.card import MethodCard
 from cascade_bids.models.device import FLOAT32, compute_in
+from cascade_bids.models.members import Member, split_stages
 from cascade_bids.models.network import CandidateRule, LesionMaps, LesionNetwork, Volume, mirror
 from cascade_bids.models.probabilities import combine, scale_temperature
 from cascade_bids.models.weights import load_network
@@ -142,15 +143,8 @@ def predict_members(
         Of all members, one after the other.
     members
         From the card.
-    volume
-        The scan.
-    precision
-        As of `predict_lesions`.
-
-    Returns
-    -------
-    LesionMaps
-        Without calibration.
+    volume, precision
+        As of `predict_stages`, and so is what is returned.
     """
     parts = zip(members, split_stages(members, stages), strict=True)
     return _average(

@@ -13,9 +13,10 @@ import torch
 
 from cascade_bids.config import VERSION
 from cascade_bids.errors import UsageError
-from cascade_bids.models.card import MethodCard, split_stages
+from cascade_bids.models.card import MethodCard
 from cascade_bids.models.card_checks import LABEL_MAPS, PARTICIPANTS, USE
 from cascade_bids.models.cases import Case
+from cascade_bids.models.members import split_stages
 from cascade_bids.models.predict import Stage, load_stages
 from cascade_bids.models.weights import save_method
 from cascade_bids.training.config import TrainConfig, stage_schedules

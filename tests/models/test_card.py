@@ -17,13 +17,13 @@ from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
 from cascade_bids.models.card import (
     FIND_LESIONS,
     WEIGHTS_DIR,
-    Member,
     MethodCard,
     ModelCard,
     load_card,
     load_model_card,
     rewrite_card,
 )
+from cascade_bids.models.members import Member
 from cascade_bids.models.network import CandidateRule
 from cascade_bids.models.weights import save_method
 

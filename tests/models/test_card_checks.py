@@ -6,7 +6,8 @@ import re
 import pytest
 
 from cascade_bids.errors import StartError, UsageError
-from cascade_bids.models.card import Member, load_card
+from cascade_bids.models.card import load_card
+from cascade_bids.models.members import Member
 
 from .toy_method import ENTRIES, change, change_stage, save_toy
 

@@ -7,8 +7,9 @@ import torch
 
 from cascade_bids.errors import StartError, UsageError
 from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
-from cascade_bids.models.card import FIND_LESIONS, Member, load_card
+from cascade_bids.models.card import FIND_LESIONS, load_card
 from cascade_bids.models.join import join_methods
+from cascade_bids.models.members import Member
 from cascade_bids.models.predict import load_stages
 from cascade_bids.models.weights import save_method
 

@@ -15,8 +15,9 @@ from cascade_bids.models.architectures.nicmslesions import NicmslesionsNetwork
 from cascade_bids.models.architectures.patch_classifier import evaluate_patches
 from cascade_bids.models.architectures.unet import UNet
 from cascade_bids.models.architectures.valverde2017 import Valverde2017Network
-from cascade_bids.models.card import FIND_LESIONS, Member, load_card, load_model_card
+from cascade_bids.models.card import FIND_LESIONS, load_card, load_model_card
 from cascade_bids.models.device import FLOAT32
+from cascade_bids.models.members import Member
 from cascade_bids.models.network import CandidateRule, LesionMaps, LesionNetwork, Volume
 from cascade_bids.models.predict import (
     Stage,

@@ -5,7 +5,9 @@ Usage: python benchmarks/cross_validation.py WORK [WORK …]
 WORK is the work folder of ``cascade-bids crossval``. Every scan is scored on the grid of its FLAIR,
 at the operating point that its fold got without it; the interval of its load is found without it
 too. Stage 1 alone gets an operating point of its own. A participant counts once, with the mean of
-the scans; lesions are 26-connected and found by any overlap.
+the scans; lesions are 26-connected and found by any overlap. `far_ml` is what is found farther than
+5 mm from every lesion, `beyond_ml` what is left of that when lesions reach into the slices beside
+theirs, since slices may lie farther apart than that.
 """
 
 import argparse
@@ -101,15 +103,28 @@ def score(
     return pd.DataFrame([_score(work, one, calibrations[one.fold]) for one in found])
 
 
+def is_far(lesions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return what lies farther than `FAR_MM` from every lesion; all of it if there is none."""
+    if not lesions.any():
+        return np.ones(lesions.shape, bool)
+    return ndimage.distance_transform_edt(~lesions, sizes) > FAR_MM
+
+
+def reach_next_slices(lesions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Carry lesions on into the slices beside their own."""
+    along = [1, 1, 1]
+    along[int(np.argmax(sizes))] = 3
+    return ndimage.binary_dilation(lesions, np.ones(along, bool))
+
+
 def _score(work: Path, of: Found, calibration: Calibration) -> dict[str, object]:
     one, point = of.prediction, calibration.operating_point
     found = one.label(point) > 0
     counts = count_lesions(found, one.lesions)
     affine = np.load(work / "cases" / of.source / of.scan / "reference_affine.npy")
-    far = found.copy()
-    if one.lesions.any():
-        distance = ndimage.distance_transform_edt(~one.lesions, nib.affines.voxel_sizes(affine))
-        far &= distance > FAR_MM
+    sizes = nib.affines.voxel_sizes(affine)
+    far = found & is_far(one.lesions, sizes)
+    beyond = found & is_far(reach_next_slices(one.lesions, sizes), sizes)
     load, low, high = one.load_ml(point), np.nan, np.nan
     if calibration.load_factor is not None:
         error = expected_error_ml(one.probability, one.voxel_mm3)
@@ -125,6 +140,7 @@ def _score(work: Path, of: Found, calibration: Calibration) -> dict[str, object]
         "load_ml": load,
         "true_ml": one.true_load_ml,
         "far_ml": far.sum() * one.voxel_mm3 / 1000,
+        "beyond_ml": beyond.sum() * one.voxel_mm3 / 1000,
         "low_ml": low,
         "high_ml": high,
     }
@@ -132,7 +148,7 @@ def _score(work: Path, of: Found, calibration: Calibration) -> dict[str, object]
 
 def average(table: pd.DataFrame) -> pd.DataFrame:
     """Return means of each source and of all, a participant counting once."""
-    measures = ["DSC", "L-F1", "far_ml"]
+    measures = ["DSC", "L-F1", "far_ml", "beyond_ml"]
     people = table.groupby(["source", "participant"])[measures].mean()
     rows = {source: people.loc[source].mean() for source in dict.fromkeys(table["source"])}
     rows["all"] = people.mean()

@@ -62,13 +62,6 @@ def load_weights(name: str) -> Weights:
     return Weights(card, load_stages(card, device=CPU))
 
 
-def name_contrasts(case: Case, found: Sequence[Found]) -> Case:
-    """Return a case with the contrasts that it has: those that were hidden in turn, and FLAIR."""
-    own = [one.without.split("+") for one in found if f"{one.source}/{one.scan}" == case.label]
-    kept = {"FLAIR", *chain.from_iterable(own)}
-    return replace(case, contrasts=tuple(name for name in case.contrasts if name in kept))
-
-
 def predict_other(one: Found, case: Case, others: Sequence[Weights], out: Path) -> Found:
     """Predict what a fold predicted, once, with other weights."""
     card, stages = next(other for other in others if not is_known(case, other.card))
@@ -130,7 +123,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true")
     options = parser.parse_args()
     cascade = read_folds(options.work)
-    cases = {case.label: name_contrasts(case, cascade) for case in read_cases(options.work)}
+    cases = {case.label: case for case in read_cases(options.work)}
     weights = [load_weights(name) for name in options.card]
     others = [
         predict_other(one, cases[f"{one.source}/{one.scan}"], weights, options.out / "others")

@@ -64,12 +64,12 @@ def read_cases(work_dir: Path) -> list[Case]:
     """Load the prepared scans of a training."""
     settings = json.loads((work_dir / "settings.json").read_text())
     cases = []
-    for label in settings["cases"]:
+    for label, contrasts in settings["contrasts of cases"].items():
         source, _, own = label.rpartition("/")
         subject, *session = (part.split("-", 1)[1] for part in own.split("_"))
         scan = Scan(subject, session[0] if session else None, None)
         folder = work_dir / "cases" / label
-        cases.append(Case(scan, folder, tuple(settings["contrasts"]), source))
+        cases.append(Case(scan, folder, tuple(contrasts), source))
     return cases
 
 

@@ -221,6 +221,7 @@ def start_training(
             needed=not (recipe.learns_from_synthetic and config.has_synthetic),
         )
         settings["cases"] = {case.label: fingerprint(case) for case in cases}
+        settings["contrasts of cases"] = {case.label: list(case.contrasts) for case in cases}
         if claim(config.work_dir, settings):
             log.info("the training goes on for longer; its predictions are made anew")
             _forget_predictions(config.work_dir)

@@ -181,6 +181,12 @@ def test_a_cascade_is_cross_validated_trained_and_run_with_scans_that_lack_a_con
     done = command("crossval", two, tmp_path, *CASCADE, out="scores")
     assert done.code == 0, done.text
     assert learned[0] == ["here/sub-02", "there/sub-01"]
+    settings = json.loads((tmp_path / "work" / "settings.json").read_text())
+    assert settings["contrasts of cases"] == {
+        "here/sub-01": ["FLAIR", "T1w"],
+        "here/sub-02": ["FLAIR"],
+        "there/sub-01": ["FLAIR", "T1w"],
+    }
     folds = tmp_path / "work" / "folds"
     found = {path.name for path in folds.glob("*/found/here/*")}
     both, without = {"sub-01.npz", "sub-02.npz"}, {"sub-01_without-T1w.npz"}

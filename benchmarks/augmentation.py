@@ -15,15 +15,7 @@ from unittest import mock
 
 import pandas as pd
 
-from benchmarks.cross_validation import (
-    NOTHING,
-    average,
-    find_calibrations,
-    read_folds,
-    score,
-    show,
-)
-from cascade_bids.cli.main import main as call
+from benchmarks.cross_validation import average, cross_validate, parse_with_rest, show
 from cascade_bids.models.cases import Case
 from cascade_bids.training.fit import augmented_crops
 
@@ -44,21 +36,10 @@ def changed(variant: str) -> Iterator[None]:
         yield
 
 
-def cross_validate(variant: str, work: Path, arguments: list[str]) -> pd.DataFrame:
+def measure(variant: str, work: Path, arguments: list[str]) -> pd.DataFrame:
     """Train and score a variant."""
-    own = work / variant.replace(" ", "-")
-    own.mkdir(parents=True, exist_ok=True)
-    for name in ("cases", "prepared"):
-        shared = work / name
-        shared.mkdir(exist_ok=True)
-        if not (own / name).exists():
-            (own / name).symlink_to(shared.absolute())
     with changed(variant):
-        code = call(["crossval", *arguments, "--out", str(own / "out"), "-w", str(own)])
-    if code:
-        raise SystemExit(code)
-    found = [one for one in read_folds(own) if one.without == NOTHING]
-    table = average(score(own, found, find_calibrations(found)))
+        table = average(cross_validate(work / variant.replace(" ", "-"), work, arguments))
     show(variant, table)
     return table
 
@@ -68,10 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("crossval", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
-    arguments = [word for word in options.crossval if word != "--"]
-    tables = {name: cross_validate(name, options.work, arguments) for name in options.variants}
+    options, arguments = parse_with_rest(parser)
+    tables = {name: measure(name, options.work, arguments) for name in options.variants}
     show("all variants", pd.concat(tables).swaplevel().sort_index())
 
 

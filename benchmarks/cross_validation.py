@@ -12,6 +12,7 @@ theirs, since slices may lie farther apart than that.
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from cascade_bids.cli.main import main as call
 from cascade_bids.lesions.uncertainty import expected_error_ml, load_interval_ml
 from cascade_bids.metrics.overlap import count_lesions, dice
 from cascade_bids.models.card import load_card
@@ -101,6 +103,31 @@ def score(
 ) -> pd.DataFrame:
     """Score every prediction; a row for each scan and what was hidden of it."""
     return pd.DataFrame([_score(work, one, calibrations[one.fold]) for one in found])
+
+
+def cross_validate(work: Path, shared: Path, arguments: Sequence[str]) -> pd.DataFrame:
+    """Run ``cascade-bids crossval`` in a work folder; score every scan with all that there is.
+
+    Folders of the same `shared` share the prepared scans.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    for name in ("cases", "prepared"):
+        (shared / name).mkdir(parents=True, exist_ok=True)
+        if not (work / name).exists():
+            (work / name).symlink_to((shared / name).absolute())
+    code = call(["crossval", *arguments, "--out", str(work / "out"), "-w", str(work)])
+    if code:
+        raise SystemExit(code)
+    found = [one for one in read_folds(work) if one.without == NOTHING]
+    return score(work, found, find_calibrations(found))
+
+
+def parse_with_rest(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the command line until ``--``; return what follows as it is."""
+    own, rest = sys.argv[1:], []
+    if "--" in own:
+        own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
+    return parser.parse_args(own), rest
 
 
 def is_far(lesions: np.ndarray, sizes: np.ndarray) -> np.ndarray:

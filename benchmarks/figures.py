@@ -1,6 +1,6 @@
 """Measure the default method against its bars, in one table.
 
-Usage: python -m benchmarks.figures DATA OUT --folds WORK [--sources WORK WORK] [--published WORK]
+Usage: python -m benchmarks.figures DATA OUT [--folds WORK] [--sources WORK WORK] [--published WORK]
 
 DATA holds the labelled datasets, the raw sessions and the label maps. The first WORK is that of
 ``benchmarks.ensemble``; the others are those of ``cascade-bids crossval``: of `cascade` on folds by
@@ -118,12 +118,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--folds", type=Path, required=True)
+    parser.add_argument("--folds", type=Path)
     parser.add_argument("--sources", type=Path, nargs=2)
     parser.add_argument("--published", type=Path)
     options = parser.parse_args()
-    folds = score_folds(options.folds)
-    parts = [measure_folds(folds)]
+    parts: list[Iterator[Figure]] = []
+    if options.folds:
+        parts.append(measure_folds(score_folds(options.folds)))
     if options.sources:
         parts.append(measure_sources(*map(score_folds, options.sources)))
     if options.published:

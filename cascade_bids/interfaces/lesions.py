@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -17,13 +17,19 @@ from nipype.interfaces.base import (
 
 from cascade_bids.transforms import read_transform
 
+if TYPE_CHECKING:
+    from cascade_bids.lesions.label import OperatingPoint
 
-class _LabelInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="probability map")
-    spheres = File(exists=True, desc="sphere map; splits confluent lesions if given")
+
+class _OperatingPointInput(BaseInterfaceInputSpec):
     threshold = traits.Float(mandatory=True)
     min_lesion_mm3 = traits.Float(mandatory=True)
     min_peak = traits.Float(mandatory=True, desc="smallest peak")
+
+
+class _LabelInput(_OperatingPointInput):
+    in_file = File(exists=True, mandatory=True, desc="probability map")
+    spheres = File(exists=True, desc="sphere map; splits confluent lesions if given")
 
 
 class _LabelOutput(TraitedSpec):
@@ -41,14 +47,14 @@ class LabelLesions(SimpleInterface):
     output_spec = _LabelOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.lesions.label import OperatingPoint, label_lesions
+        from cascade_bids.lesions.label import label_lesions
         from cascade_bids.lesions.measure import voxel_volume_mm3
         from cascade_bids.lesions.separate import separate_lesions
 
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
         labels = label_lesions(
             np.asarray(image.dataobj),
-            OperatingPoint(self.inputs.threshold, self.inputs.min_lesion_mm3, self.inputs.min_peak),
+            _operating_point(self.inputs),
             voxel_mm3=voxel_volume_mm3(image.affine),
         )
         if self.inputs.spheres:
@@ -67,7 +73,7 @@ class LabelLesions(SimpleInterface):
         return runtime
 
 
-class _MeasureInput(BaseInterfaceInputSpec):
+class _MeasureInput(_OperatingPointInput):
     labels = File(exists=True, mandatory=True)
     probability = File(exists=True, mandatory=True)
     brain = File(exists=True, mandatory=True)
@@ -84,14 +90,15 @@ class _MeasureOutput(TraitedSpec):
 class MeasureLesions(SimpleInterface):
     """Locate and measure lesions, and summarise them.
 
-    See `lesions.location.locate_lesions`, `lesions.measure.lesion_table` and
-    `lesions.measure.summarise`.
+    See `lesions.location.locate_lesions`, `lesions.measure.lesion_table`,
+    `lesions.measure.summarise` and `lesions.label.measure_dropped`.
     """
 
     input_spec = _MeasureInput
     output_spec = _MeasureOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        from cascade_bids.lesions.label import measure_dropped
         from cascade_bids.lesions.location import load_atlas, locate_lesions
         from cascade_bids.lesions.measure import lesion_table, summarise, voxel_volume_mm3
         from cascade_bids.lesions.uncertainty import expected_error_ml, load_interval_ml
@@ -115,9 +122,12 @@ class MeasureLesions(SimpleInterface):
             confidence=self.inputs.confidence or None,
         )
         summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
+        voxel_mm3 = voxel_volume_mm3(image.affine)
+        point = _operating_point(self.inputs)
+        summary["dropped"] = measure_dropped(probability, point, voxel_mm3=voxel_mm3)
         summary["load_interval_ml"] = None
         if isdefined(self.inputs.load_factor):
-            error = expected_error_ml(probability, voxel_volume_mm3(image.affine))
+            error = expected_error_ml(probability, voxel_mm3)
             ends = load_interval_ml(summary["load_ml"], error, self.inputs.load_factor)
             summary["load_interval_ml"] = [round(end, 4) for end in ends]
         path = Path(runtime.cwd)
@@ -128,6 +138,12 @@ class MeasureLesions(SimpleInterface):
             "summary": str(path / "summary.json"),
         }
         return runtime
+
+
+def _operating_point(inputs: _OperatingPointInput) -> "OperatingPoint":
+    from cascade_bids.lesions.label import OperatingPoint
+
+    return OperatingPoint(inputs.threshold, inputs.min_lesion_mm3, inputs.min_peak)
 
 
 def _read(path: str) -> np.ndarray:

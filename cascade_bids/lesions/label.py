@@ -1,6 +1,7 @@
 """Label the lesions of a probability map."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -67,6 +68,50 @@ def label_lesions(
     ValueError
         If the map is not 3D, holds NaN or values outside [0, 1], or if voxels have no volume.
     """
+    candidates = _find_candidates(probability, operating_point, voxel_mm3=voxel_mm3)
+    kept = np.where(candidates.is_sure[candidates.components], candidates.components, 0)
+    return number_lesions(kept, min_lesion_mm3=operating_point.min_lesion_mm3, voxel_mm3=voxel_mm3)
+
+
+def measure_dropped(
+    probability: np.ndarray, operating_point: OperatingPoint, *, voxel_mm3: float
+) -> dict[str, dict[str, float]]:
+    """Measure what each rule of the operating point drops of all that reaches the threshold.
+
+    Parameters, errors
+        As of `label_lesions`.
+
+    Returns
+    -------
+    dict
+        ``smallest_peak`` and ``smallest_lesion``, each with the ``count`` of what was dropped, and
+        its ``load_ml``. What both rules drop counts as dropped by the first.
+    """
+    found = _find_candidates(probability, operating_point, voxel_mm3=voxel_mm3)
+    counts = np.bincount(found.components.ravel(), minlength=len(found.is_sure))
+    small = counts < min_voxels(operating_point.min_lesion_mm3, voxel_mm3)
+    rules = {"smallest_peak": ~found.is_sure, "smallest_lesion": found.is_sure & small}
+    return {
+        rule: {
+            "count": int(np.count_nonzero(dropped[1:])),
+            "load_ml": float(counts[1:][dropped[1:]].sum() * voxel_mm3 / 1000),
+        }
+        for rule, dropped in rules.items()
+    }
+
+
+class _Candidates(NamedTuple):
+    """Groups of voxels at or above the threshold."""
+
+    components: np.ndarray
+    """(X, Y, Z) int; a number for each from 1, 0 outside."""
+    is_sure: np.ndarray
+    """(count + 1,) bool; by number, whether it reaches the smallest peak."""
+
+
+def _find_candidates(
+    probability: np.ndarray, operating_point: OperatingPoint, *, voxel_mm3: float
+) -> _Candidates:
     if probability.ndim != 3:
         raise ValueError(f"a probability map has 3 axes, this one {probability.ndim}")
     if not ((probability >= 0) & (probability <= 1)).all():
@@ -76,12 +121,10 @@ def label_lesions(
 
     threshold, min_peak = operating_point.threshold, operating_point.min_peak
     components, count = ndimage.label(probability >= threshold, structure=CONNECTED)
+    is_sure = np.ones(count + 1, bool)
     if min_peak > threshold:
-        peaks = find_peaks(probability, components, count)
-        components[~np.append(False, peaks >= min_peak)[components]] = 0
-    return number_lesions(
-        components, min_lesion_mm3=operating_point.min_lesion_mm3, voxel_mm3=voxel_mm3
-    )
+        is_sure[1:] = find_peaks(probability, components, count) >= min_peak
+    return _Candidates(components, is_sure)
 
 
 def find_peaks(probability: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

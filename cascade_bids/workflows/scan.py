@@ -186,7 +186,8 @@ def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> di
     """Label and measure the lesions on the grid of the raw FLAIR; return the outputs by name."""
     probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
     mvoxels = count_mvoxels([scan.images["FLAIR"]])
-    measure = step(MeasureLesions(), "measure_lesions", mvoxels=mvoxels)
+    point = vars(found.card.operating_point)
+    measure = step(MeasureLesions(**point), "measure_lesions", mvoxels=mvoxels)
     if found.card.load_factor is not None:
         measure.inputs.load_factor = found.card.load_factor
     if found.card.confidence is not None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cascade_bids.lesions.label import OperatingPoint, label_lesions
+from cascade_bids.lesions.label import OperatingPoint, label_lesions, measure_dropped
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 maps = arrays(np.float32, (5, 6, 4), elements=st.sampled_from([0, 0.25, 0.5, 0.75, 1]))
@@ -129,3 +129,27 @@ def test_turning_the_map_turns_the_lesions(probability, order, flipped):
     pairs = np.unique(np.stack([before.ravel(), after.ravel()]), axis=1)
     assert pairs.shape[1] == before.max() + (before == 0).any()
     np.testing.assert_array_equal(np.bincount(before.ravel()), np.bincount(after.ravel()))
+
+
+def test_what_each_rule_drops_is_told():
+    probability = np.zeros((12, 3, 3))
+    probability[0:2, 0, 0] = 0.9  # too small
+    probability[3:7, 0, 0] = 0.6  # unsure
+    probability[8, 0, 0] = 0.6  # both
+    probability[10:12, :, 0] = 0.9
+    point = OperatingPoint(0.5, 9, 0.8)
+    assert measure_dropped(probability, point, voxel_mm3=3) == {
+        "smallest_peak": {"count": 2, "load_ml": pytest.approx(0.015)},
+        "smallest_lesion": {"count": 1, "load_ml": pytest.approx(0.006)},
+    }
+    assert label_lesions(probability, point, voxel_mm3=3).max() == 1
+
+
+@few
+@given(maps, st.sampled_from([0.0, 4.0, 9.0]), st.sampled_from([0.0, 0.5, 0.75, 1.0]))
+def test_dropped_and_kept_are_all_that_reaches_the_threshold(probability, size, peak):
+    point = OperatingPoint(0.5, size, peak)
+    kept = np.count_nonzero(label_lesions(probability, point, voxel_mm3=2))
+    dropped = measure_dropped(probability, point, voxel_mm3=2)
+    volume = kept * 2 / 1000 + sum(rule["load_ml"] for rule in dropped.values())
+    assert volume == pytest.approx(np.count_nonzero(probability >= 0.5) * 2 / 1000)

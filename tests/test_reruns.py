@@ -136,7 +136,7 @@ def test_numbers_outlive_a_failure_to_draw_them(
     [row] = [line.split() for line in done.text.splitlines() if "│" in line]
     measured = stats(done.out, "sub-01")
     assert measured is not None
-    assert [row[1], row[3], row[5]] == ["sub-01", "FAILED", f"{measured['load_ml']:.2f}"]
+    assert [row[1], row[3], row[7]] == ["sub-01", "FAILED", f"{measured['load_ml']:.2f}"]
     page = (done.out / "sub-01.html").read_text()
     assert "This scan failed" in page and "no such luck" in page
     assert "The numbers below were written before the failure" in page

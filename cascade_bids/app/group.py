@@ -14,6 +14,7 @@ from cascade_bids.config import VERSION
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.files import write_text
 from cascade_bids.lesions.location import LOCATIONS
+from cascade_bids.quality.verdict import FAIL
 from cascade_bids.report.cohort import data_dictionary, write_cohort_report
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def run_group(output_dir: Path) -> Path:
     scans, damaged = _read_all(found, output_dir)
     if not scans:
         raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
-    problems = _without_result(output_dir, found) + _mixed(scans)
+    problems = [*_without_result(output_dir, found), *_flagged(scans), *_mixed(scans)]
     for problem in problems:
         logger.warning(problem)
     table = _table(scans)
@@ -122,6 +123,8 @@ def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any
     row["load_percent_icv"] = _number(stats["load_percent_icv"])
     for location in LOCATIONS:
         row[f"{location}_load_ml"] = _number(stats["by_location"][location]["load_ml"])
+    verdict = stats.get("quality", {}).get("verdict")
+    row |= {"quality": None if verdict is None else str(verdict)}
     return row | {"method": str(stats["method"]), "version": str(stats["version"])}
 
 
@@ -174,6 +177,21 @@ def _without_result(root: Path, found: list[tuple[dict[str, str], Path]]) -> lis
         "is not finished."
         for name in sorted(started - done)
         if Path(name).parent.as_posix() not in started - done
+    ]
+
+
+def _flagged(scans: list[dict[str, Any]]) -> list[str]:
+    """List the scans whose numbers are not to be trusted, by their verdict."""
+    names = [
+        "_".join(scan[column] for column in ENTITY_COLUMNS if scan[column])
+        for scan in scans
+        if scan["quality"] == FAIL
+    ]
+    if not names:
+        return []
+    return [
+        f"The verdict on the quality of {len(names)} of the {len(scans)} scans is {FAIL}: "
+        f"{', '.join(names)}. Their reports say why; do not use their numbers before you looked."
     ]
 
 

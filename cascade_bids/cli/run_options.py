@@ -208,19 +208,30 @@ def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("scan", "result", "load (ml)", "lesions", title=f"cascade_bids {VERSION}")
+    columns = ("scan", "result", "quality", "load (ml)", "lesions")
+    table = Table(*columns, title=f"cascade_bids {VERSION}")
     failed = [outcome for outcome in outcomes if outcome.problem is not None]
     for outcome in outcomes:
         result, stats = "FAILED" if outcome.problem else "complete", outcome.stats
-        numbers = ("", "") if stats is None else (f"{stats['load_ml']:.2f}", str(stats["count"]))
+        numbers = ("", "", "")
+        if stats is not None:
+            numbers = (_verdict(stats), f"{stats['load_ml']:.2f}", str(stats["count"]))
         table.add_row(outcome.scan.label, result, *numbers)
     console = Console()
     console.print(table)
+    for outcome in outcomes:
+        for reason in (outcome.stats or {}).get("quality", {}).get("reasons", []):
+            print(f"{outcome.scan.label}: {reason}")
     for outcome in failed:
         step = f" at {outcome.failed_step}" if outcome.failed_step else ""
         print(f"{outcome.scan.label} failed{step}: {outcome.problem}")
     print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
     return 1 if failed else 0
+
+
+def _verdict(stats: Mapping[str, Any]) -> str:
+    """Return the verdict on the quality of a scan, if it has one."""
+    return str(stats.get("quality", {}).get("verdict", "n/a"))
 
 
 def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:

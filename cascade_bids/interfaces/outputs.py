@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from cascade_bids.bids.outputs import image_uris, output_path, save, sidecar, write_json
+from cascade_bids.quality.verdict import judge
 
 
 class _SaveInput(BaseInterfaceInputSpec):
@@ -41,10 +42,6 @@ class Save(SimpleInterface):
         return runtime
 
 
-LARGEST_BRAIN_ML = 2000.0
-"""Brain masks of adults are smaller."""
-
-
 class _SaveScanInput(BaseInterfaceInputSpec):
     scan = traits.Any(mandatory=True, desc="bids.scan.Scan")
     config = traits.Any(mandatory=True, desc="config.ParticipantConfig")
@@ -56,6 +53,7 @@ class _SaveScanInput(BaseInterfaceInputSpec):
     lesion_table = File(exists=True, mandatory=True)
     brain_mask = File(exists=True, mandatory=True)
     summary = File(exists=True, mandatory=True)
+    measures = traits.Dict(mandatory=True, desc="of the quality, by name")
     preproc = InputMultiObject(File(exists=True), mandatory=True)
     contrasts = traits.List(traits.Str(), mandatory=True, desc="contrasts of preproc, FLAIR first")
     transforms = InputMultiObject(File(exists=True), desc="FLAIR to each other contrast")
@@ -102,11 +100,8 @@ class SaveScan(SimpleInterface):
         stats = {
             **summary,
             **facts,
-            "warnings": [
-                *facts["warnings"],
-                *(self.inputs.warnings or []),
-                *_warn_of_brain(summary["icv_ml"]),
-            ],
+            "quality": judge(self.inputs.measures).to_entry(self.inputs.measures),
+            "warnings": [*facts["warnings"], *(self.inputs.warnings or [])],
             "images": image_uris(scan, config.inputs),
             "choices": list(scan.choices),
         }
@@ -123,13 +118,3 @@ class SaveScan(SimpleInterface):
         named["MNI152NLin2009aSym", "FLAIR"] = self.inputs.flair_to_template
         for (source, target), path in named.items():
             save(Path(path), output_path(root, scan, "xfm", from_=source, to=target))
-
-
-def _warn_of_brain(icv_ml: float) -> list[str]:
-    """Return a warning of a brain mask that is larger than a brain."""
-    if icv_ml <= LARGEST_BRAIN_ML:
-        return []
-    return [
-        f"The brain mask holds {icv_ml:.0f} ml, which is more than a brain: check its outline, and "
-        "trust no number here if it holds air or skull."
-    ]

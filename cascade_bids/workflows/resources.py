@@ -42,6 +42,7 @@ NEEDS = {
     "resample": Need(0.1, 0.025, 0.8),
     "label": Need(0.03, 0.01, 0.3),
     "measure": Need(0.1, 0.01, 0.4),
+    "measure_quality": Need(0.2, 0.05, 0.8),
     "draw": Need(0.05, 0.01, 1.4),
     "save": Need(0.1, 0, 0.3),
     "merge": Need(0.01, 0, 0.1),

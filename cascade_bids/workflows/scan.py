@@ -15,10 +15,12 @@ from cascade_bids.interfaces.lesions import LabelLesions, MeasureLesions
 from cascade_bids.interfaces.models import FindLesions
 from cascade_bids.interfaces.outputs import Save, SaveScan
 from cascade_bids.interfaces.preprocess import ResampleProbability
+from cascade_bids.interfaces.quality import MeasureQuality
 from cascade_bids.models.card import Cards, MethodCard
 from cascade_bids.workflows.execution import workflow_name
 from cascade_bids.workflows.preprocess import (
     Gridded,
+    Prepared,
     Source,
     connect_anatomy,
     connect_grid,
@@ -103,6 +105,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         "transforms": prepared.transforms,
         "space_masks": merge_sources(wf, "space_masks", masks),
         "warnings": prepared.warnings,
+        "measures": _init_quality(wf, contrasts, prepared, prepare, measured),
     }
     for target, source in outputs.items():
         if source is not None:
@@ -203,6 +206,30 @@ def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> di
         "lesion_table": (measure, "table"),
         "summary": (measure, "summary"),
     }
+
+
+def _init_quality(
+    wf: Workflow,
+    contrasts: Sequence[str],
+    prepared: Prepared,
+    prepare: Node,
+    measured: Mapping[str, Source],
+) -> Source:
+    """Measure how far the numbers can be trusted."""
+    node = step(MeasureQuality(contrasts=list(contrasts)), "measure_quality")
+    inputs: dict[str, Source] = {
+        "in_files": (prepare, "out_files"),
+        "brain": (prepare, "brain"),
+        "rigid": (prepared.align, "rigid"),
+        "affine": (prepared.align, "affine"),
+        "flair": prepared.corrected["FLAIR"],
+        "flair_brain": prepared.brain,
+        "probability": measured["lesion_probseg"],
+        "summary": measured["summary"],
+    }
+    for target, source in inputs.items():
+        wf.connect(*source, node, target)
+    return node, "measures"
 
 
 def _init_output_spaces(

@@ -244,7 +244,7 @@ def test_damaged_weights_are_no_start(
     assert quick.total() == 0
 
 
-def test_a_brain_that_is_too_large_for_one_is_warned_of(
+def test_a_brain_that_is_too_large_for_one_gets_a_verdict(
     quick: Counter[str], tmp_path: Path
 ) -> None:
     one = make_dataset(tmp_path / "bids", "sub-01")
@@ -253,7 +253,9 @@ def test_a_brain_that_is_too_large_for_one_is_warned_of(
     (path,) = (tmp_path / "whole").rglob("*_stats.json")
     told = json.loads(path.read_text())
     assert told["icv_ml"] > 2000
-    assert "which is more than a brain" in told["warnings"][-1]
+    assert told["quality"]["verdict"] == "fail"
+    assert any("no usual size of a brain" in reason for reason in told["quality"]["reasons"])
+    assert "no usual size of a brain" in whole.text
     assert run(one, tmp_path / "brain").code == 0
     (path,) = (tmp_path / "brain").rglob("*_stats.json")
-    assert "more than a brain" not in path.read_text()
+    assert "no usual size" not in path.read_text()

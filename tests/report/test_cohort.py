@@ -121,6 +121,10 @@ def test_same_table_gives_the_same_bytes(tmp_path):
 
 def test_data_dictionary_explains_every_column():
     for about in data_dictionary().values():
-        assert {"LongName", "Description"} <= set(about) <= {"LongName", "Description", "Units"}
+        assert (
+            {"LongName", "Description"}
+            <= set(about)
+            <= {"LongName", "Description", "Levels", "Units"}
+        )
     with_units = {name for name, about in data_dictionary().items() if "Units" in about}
     assert with_units == {name for name in data_dictionary() if name.endswith(("_ml", "_icv"))}

@@ -37,6 +37,7 @@ FLAIR_ALONE = {
     "resample_probability",
     "label_lesions",
     "measure_lesions",
+    "measure_quality",
     "draw_brain",
     "draw_lesions",
     "save_figure_brain",

@@ -12,13 +12,14 @@ from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, MethodConfig, ParticipantConfig
-from cascade_bids.errors import StartError, UsageError
+from cascade_bids.errors import ScanError, StartError, UsageError
 from cascade_bids.files import write_text
 from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
 from cascade_bids.models.card import Cards, MethodCard, load_card, load_model_card
 from cascade_bids.models.device import prepare_device
 from cascade_bids.models.weights import check_weights
+from cascade_bids.preprocess.load import check_file
 from cascade_bids.report.subject import (
     FIGURES,
     ScanReport,
@@ -183,12 +184,12 @@ def _check_images(scan: Scan, card: MethodCard, config: ParticipantConfig) -> Sc
         )
     read = {"FLAIR", *card.contrasts, *config.preprocess.output_spaces, scan.brain_mask_space}
     paths = [*(path for c, path in scan.images.items() if c in read), scan.brain_mask]
-    absent = [path for path in paths if path is not None and not path.exists()]
-    if absent:
-        # git-annex and DataLad leave such links for files that were not fetched.
-        return replace(
-            scan, problem=f"{absent[0]} is a link to a file that does not exist; fetch it first"
-        )
+    try:
+        for path in paths:
+            if path is not None:
+                check_file(path)
+    except ScanError as error:
+        return replace(scan, problem=str(error))
     return scan
 
 

@@ -90,10 +90,12 @@ def patient_scan(flair: Path, others: Mapping[str, Path]) -> Scan:
     Raises
     ------
     UsageError
-        When an image does not exist.
+        When an image does not exist or is a folder.
     """
     images = {"FLAIR": flair, **others}
     for contrast, path in images.items():
+        if path.is_dir():
+            raise UsageError(f"the {contrast} image {path} is a folder; give an image")
         if not path.is_file():
             raise UsageError(f"the {contrast} image {path} does not exist")
     stem = re.sub(r"\.nii(\.gz)?$", "", flair.name).replace(".", "_")

@@ -1,8 +1,5 @@
 """Check raw images and convert them to the form that all later steps rely on."""
 
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import nibabel as nib
@@ -10,7 +7,14 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from cascade_bids.errors import ScanError
+from cascade_bids.preprocess.header import (
+    APART_MM,
+    is_affine_usable,
+    is_orientation_known,
+    measure_forms_apart,
+)
 from cascade_bids.preprocess.images import make_image
+from cascade_bids.preprocess.load import name_damage
 from cascade_bids.preprocess.masks import largest_component
 from cascade_bids.units import is_unit_wrong, stated_unit
 
@@ -58,6 +62,8 @@ class Conformed(NamedTuple):
     """(X, Y, Z) float32, RAS+, finite, sform and qform equal."""
     warnings: list[str]
     """What a reader of the results must know, in sentences without the name of the image."""
+    is_orientation_known: bool
+    """Whether the header tells where left, front and top are."""
 
 
 def conform(image: nib.Nifti1Image, name: str) -> Conformed:
@@ -87,24 +93,55 @@ def conform(image: nib.Nifti1Image, name: str) -> Conformed:
         no finite or no positive voxel, or has an affine that is singular or sheared.
     """
     shape = _check(image, name)
-    with _name_damage(name):
+    with name_damage(name), np.errstate(over="ignore"):  # what becomes infinite is told below
         data, wrapped = _read(image, shape)
-    if not np.isfinite(data).any():
+    finite = np.isfinite(data)
+    if not finite.any():
         raise ScanError(f"{name} holds no finite number; check the conversion from DICOM")
-    data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    data = np.where(finite, data, np.float32(0))
     if data.min() == data.max():
         raise ScanError(f"{name} is constant; check the conversion from DICOM")
     if data.max() <= 0:
         raise ScanError(f"{name} has no positive voxel; check the conversion from DICOM")
     data, shifted = shift_negative(data)
-    unit = None
+    told = (*_warn_of_header(image), _warn_of_gaps(finite), wrapped, shifted)
+    warnings = [text for text in told if text]
+    return Conformed(_orient(data, image.affine), warnings, is_orientation_known(image.header))
+
+
+def _warn_of_header(image: nib.Nifti1Image) -> list[str]:
+    """Return sentences about what the header states and cannot be, or does not tell."""
+    warnings = []
     if is_unit_wrong(image):
-        unit = (
+        warnings.append(
             f"Its header states the unit {stated_unit(image)}, but its voxels make sense in mm "
             "only: mm was used."
         )
-    warnings = [text for text in (unit, wrapped, shifted) if text]
-    return Conformed(_orient(data, image.affine), warnings)
+    if not is_orientation_known(image.header):
+        warnings.append(
+            "Its header does not tell the orientation (the codes of qform and sform are 0), so "
+            "that of nibabel was guessed: left and right, front and back, or the axes may be "
+            "swapped, and lesions may be missed. Convert it again from DICOM."
+        )
+    apart_mm = measure_forms_apart(image.header)
+    if apart_mm > APART_MM:
+        far = f"place it up to {apart_mm:.1f} mm apart" if np.isfinite(apart_mm) else "disagree"
+        warnings.append(
+            f"The qform and the sform of its header {far}. Transforms hold in the world of the "
+            "sform; programs that take the qform (ANTs, ITK-SNAP and 3D Slicer may) see it "
+            "elsewhere."
+        )
+    return warnings
+
+
+def _warn_of_gaps(finite: np.ndarray) -> str | None:
+    """Return a sentence about voxels that hold no number."""
+    if finite.all():
+        return None
+    return (
+        f"{finite.size - np.count_nonzero(finite)} of its {finite.size} voxels are NaN or "
+        "infinite: they were set to 0."
+    )
 
 
 def orient(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
@@ -116,7 +153,7 @@ def orient(image: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
         (X, Y, Z) float32.
     """
     shape = _check(image, name)
-    with _name_damage(name):
+    with name_damage(name):
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     return _orient(data, image.affine)
 
@@ -219,26 +256,21 @@ def _check(image: nib.Nifti1Image, name: str) -> tuple[int, ...]:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < MIN_VOXELS:
+        remedy = (
+            "extract one of its volumes" if len(shape) > 3 else "convert it again, or leave it out"
+        )
         raise ScanError(
             f"{name} has shape {tuple(image.shape)}; a 3D image of at least {MIN_VOXELS} voxels "
-            "along each axis is needed"
+            f"along each axis is needed: {remedy}"
         )
-    if image.get_data_dtype().kind not in "iuf":
-        raise ScanError(
-            f"{name} holds {image.get_data_dtype()}, no plain numbers; convert it again"
-        )
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        what = "colours" if dtype.names else "complex numbers"
+        raise ScanError(f"{name} holds {what}, no plain numbers; convert it again")
     directions = _directions(image.affine, name)
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
         raise ScanError(f"{name} has a sheared affine; resample it to an orthogonal grid first")
     return shape
-
-
-@contextmanager
-def _name_damage(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ScanError(f"{name} is damaged ({error}); copy or convert it again") from error
 
 
 def _orient(data: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
@@ -261,7 +293,6 @@ def _read(image: nib.Nifti1Image, shape: tuple[int, ...]) -> tuple[np.ndarray, s
 
 
 def _directions(affine: np.ndarray, name: str) -> np.ndarray:
-    spacing = nib.affines.voxel_sizes(affine)
-    if not np.isfinite(affine).all() or spacing.min() <= 0 or np.linalg.det(affine[:3, :3]) == 0:
+    if not is_affine_usable(affine):
         raise ScanError(f"{name} has no usable affine in its header; convert it again")
-    return affine[:3, :3] / spacing
+    return affine[:3, :3] / nib.affines.voxel_sizes(affine)

@@ -1,16 +1,17 @@
 """The workflow of labelled and unlabelled scans, from images to the arrays for training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nipype import Workflow
 
 from cascade_bids.config import CONTRASTS, PreprocessConfig, ResourceConfig
-from cascade_bids.errors import StartError
+from cascade_bids.errors import ScanError, StartError
 from cascade_bids.interfaces.cases import SaveCase
 from cascade_bids.models.card import ModelCard
 from cascade_bids.models.cases import Case
+from cascade_bids.preprocess.load import check_file
 from cascade_bids.workflows.execution import run_workflow, workflow_name
 from cascade_bids.workflows.preprocess import (
     Gridded,
@@ -57,6 +58,7 @@ def run_cases(cases: Sequence[Case], masks: Sequence[Path | None], settings: Cas
     StartError
         When a scan cannot be prepared; the message lists all of them.
     """
+    _refuse([text for case, mask in zip(cases, masks, strict=True) for text in _check(case, mask)])
     workflow = Workflow("cascade_bids")
     for case, mask in zip(cases, masks, strict=True):
         workflow.add_nodes([init_case_wf(case, mask, settings)])
@@ -64,10 +66,25 @@ def run_cases(cases: Sequence[Case], masks: Sequence[Path | None], settings: Cas
     failures: dict[str, tuple[str, str]] = {}
     resources = replace(settings.resources, work_dir=settings.work_dir)
     run_workflow(workflow, scans, resources, settings.work_dir / "logs", failures)
-    if failures:
-        labels = {workflow_name(scan): scan.label for scan in scans}
-        causes = [f"  {labels[name]} at {step}: {why}" for name, (step, why) in failures.items()]
-        raise StartError("some scans can't be learned from:\n" + "\n".join(causes))
+    labels = {workflow_name(scan): scan.label for scan in scans}
+    _refuse([f"{labels[name]} at {step}: {why}" for name, (step, why) in failures.items()])
+
+
+def _refuse(causes: Sequence[str]) -> None:
+    if causes:
+        lines = "".join(f"\n  {cause}" for cause in causes)
+        raise StartError(f"some scans can't be learned from:{lines}")
+
+
+def _check(case: Case, mask: Path | None) -> Iterator[str]:
+    """Check the files of a case, before Nipype stops at one that is none."""
+    images = [case.scan.images[contrast] for contrast in {"FLAIR", *case.contrasts}]
+    for path in (*images, mask):
+        try:
+            if path is not None:
+                check_file(path)
+        except ScanError as error:
+            yield f"{case.scan.label}: {error}"
 
 
 def init_case_wf(case: Case, mask: Path | None, settings: CaseSettings) -> Workflow:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LOCAL = ("Linear", "MultiProc", "LegacyMultiProc")
 """Plugins of Nipype that `WorkersPlugin` replaces."""
 
-STEPS = f"version-{VERSION}-steps-3"
+STEPS = f"version-{VERSION}-steps-4"
 """Folder of the steps in a work folder. Steps of another version, or of another wiring, are not
 reused. Increase the number when the steps change and the version does not."""
 
@@ -273,9 +273,10 @@ def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
 
 def _cause(text: str, kept: Path) -> str:
     """Find the error in a traceback: our own message, or any other with its crash file."""
-    ours = re.findall(r"^\s*cascade_bids\.errors\.\w+: (.+)$", text, re.MULTILINE)
+    # A message may go on for several lines; an empty one follows, or nothing.
+    ours = re.findall(r"^\s*cascade_bids\.errors\.\w+: (.+(?:\n.*\S.*)*)", text, re.MULTILINE)
     if ours:
-        return str(ours[-1])
+        return " ".join(str(ours[-1]).split())
     others = re.findall(r"^\s*([\w.]*(?:Error|Exception|Killed)\w*(?:: .+)?)$", text, re.MULTILINE)
     last = others[-1] if others else "unknown error"
     return f"{last} (this is unexpected; please report it with {kept})"

@@ -1,5 +1,7 @@
 """Batches of scans: failures that stay alone."""
 
+import gzip
+import io
 import json
 import shutil
 from collections import Counter
@@ -48,6 +50,17 @@ def spoil_header(path: Path) -> None:
     path.rename(path.with_suffix(""))
 
 
+def name_as_not_packed(path: Path) -> None:
+    path.rename(path.with_suffix(""))
+
+
+def claim_too_much(path: Path) -> None:
+    content = gzip.decompress(path.read_bytes())
+    header = nib.Nifti1Header.from_fileobj(io.BytesIO(content), check=False)
+    header["dim"][1:4] = 30_000
+    path.write_bytes(gzip.compress(header.binaryblock + content[348:]))
+
+
 class Damage(NamedTuple):
     contrast: str
     do: Callable[[Path], None]
@@ -91,13 +104,17 @@ DAMAGES = {
         "sub-11_T1w.nii.gz",
         "brain extraction",
     ),
+    "sub-14": Damage(
+        "FLAIR", claim_too_much, "conform FLAIR", "sub-14_FLAIR.nii.gz", "claims 30000 × 30000"
+    ),
+    "sub-15": Damage("T1w", name_as_not_packed, None, "sub-15_T1w.nii", "rename it to"),
 }
 GOOD = ("sub-01", "sub-12", "sub-13")
 
 
 @pytest.fixture(scope="module")
 def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten scans that fail in ten ways among three that are fine."""
+    """Twelve scans that fail in twelve ways among three that are fine."""
     root = make_dataset(tmp_path_factory.mktemp("damaged") / "bids", *DAMAGES, *GOOD)
     for label, damage in DAMAGES.items():
         damage.do(image_path(root, label, damage.contrast))
@@ -122,7 +139,7 @@ def damaged(bids: Path) -> Iterator[Run]:
 
 def test_the_exit_code_and_the_table_tell_failures(damaged: Run) -> None:
     assert damaged.code == 1
-    assert "3 complete, 10 failed" in damaged.text
+    assert "3 complete, 12 failed" in damaged.text
     results = {
         line.split()[1]: line.split()[3] for line in damaged.text.splitlines() if "│" in line
     }
@@ -229,6 +246,47 @@ def test_a_failed_scan_shows_its_choices(
     page = (tmp_path / "out" / "sub-01.html").read_text()
     assert (f"Brain mask: took {mask.name}" in page) == used
     assert (f"Brain mask: {mask.name} was not used" in page) == (not used)
+
+
+def test_a_file_that_may_not_be_read_fails_its_scan_alone(
+    quick: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01", "sub-02")
+    closed, open_ = image_path(bids, "sub-02", "T1w"), Path.open
+
+    def refuse(path: Path, *args: str, **options: str) -> object:  # nothing is refused to root
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    done = run(bids, tmp_path / "out")
+    assert done.code == 1
+    assert "1 complete, 1 failed" in done.text
+    assert f"sub-02 failed: {closed} may not be read by this user" in done.text
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (truncate, "is no whole NIfTI image"),
+        (claim_too_much, "is no whole NIfTI image (its header claims 30000 × 30000"),
+        (lambda path: (path.unlink(), path.mkdir()), "is a folder with the name of an image"),
+    ],
+    ids=["cut", "huge", "folder"],
+)
+def test_a_brain_mask_that_cannot_be_read_is_named(
+    quick: Counter[str], tmp_path: Path, damage: Callable[[Path], object], cause: str
+) -> None:
+    bids = make_dataset(tmp_path / "bids", "sub-01", "sub-02")
+    mask = image_path(tmp_path / "prep", "sub-01_space-FLAIR_desc-brain", "mask")
+    mask.parent.mkdir(parents=True)
+    shutil.copyfile(image_path(bids, "sub-01", "FLAIR"), mask)
+    damage(mask)
+    done = run(bids, tmp_path / "out", "--derivatives", f"prep={tmp_path / 'prep'}")
+    assert done.code == 1
+    assert "1 complete, 1 failed" in done.text
+    assert f"{mask} {cause}" in done.text
 
 
 def test_damaged_weights_are_no_start(

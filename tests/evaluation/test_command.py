@@ -1,7 +1,10 @@
 """What the command writes and tells."""
 
+import gzip
+import io
 import json
 
+import nibabel as nib
 import pytest
 
 from cascade_bids.cli.main import main
@@ -50,6 +53,20 @@ def test_methods_in_folders_of_one_name_are_called_by_their_paths(tmp_path, refe
     put(other, "sub-1_label-lesion_mask", make_mask(1))
     result = evaluate(prediction, reference, tmp_path / "out", other=other)
     assert list(result.cohort["predictions"]) == [str(prediction), str(other)]
+
+
+def test_a_mask_that_claims_too_much_is_named_and_the_others_are_scored(
+    tmp_path, reference, prediction, capsys
+):
+    path = put(prediction, "sub-10_label-lesion_mask", make_mask(10))
+    content = gzip.decompress(path.read_bytes())
+    header = nib.Nifti1Header.from_fileobj(io.BytesIO(content), check=False)
+    header["dim"][1:4] = 30_000
+    path.write_bytes(gzip.compress(header.binaryblock + content[348:]))
+    assert main(["evaluate", str(prediction), str(reference), "--out", str(tmp_path / "out")]) == 1
+    assert "2 scored, 1 failed" in capsys.readouterr().out
+    [failure] = json.loads((tmp_path / "out" / "cohort.json").read_text())["failures"]
+    assert f"{path} is no whole NIfTI image (its header claims 30000 × 30000 × 30000" in failure
 
 
 def test_rerun_gives_the_same_bytes(tmp_path, reference, prediction):

@@ -16,7 +16,8 @@ from .small_images import SHAPE, noise
 
 def test_conform_keeps_every_voxel_in_its_place(reorient):
     image = reorient(noise())
-    found, warnings = conform(image, "x.nii.gz")
+    found, warnings, known = conform(image, "x.nii.gz")
+    assert known
     assert warnings == []
     assert found.get_data_dtype() == np.float32
     assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
@@ -246,7 +247,7 @@ def test_a_file_of_wrapped_numbers_is_read_with_a_warning(tmp_path, head):
         header.set_data_dtype(np.int16)
         image = nib.Nifti1Image(unsigned.view(np.int16), np.eye(4), header)
         nib.save(image, tmp_path / "x.nii.gz")
-        found, warnings = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
+        found, warnings, _ = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
         np.testing.assert_array_equal(found.dataobj, unsigned)
         assert len(warnings) == 1
 
@@ -255,7 +256,7 @@ def test_the_lowest_number_in_many_voxels_stands_for_no_signal(tmp_path, head):
     signed = np.rint(head).astype(np.int16)
     signed[:6] = -(2**15)
     nib.save(nib.Nifti1Image(signed, np.eye(4)), tmp_path / "x.nii.gz")
-    found, warnings = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
+    found, warnings, _ = conform(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz"), "x")
     np.testing.assert_array_equal(np.asarray(found.dataobj)[6:], signed[6:])
     assert not np.asarray(found.dataobj)[:6].any()
     assert warnings == []

@@ -1,12 +1,18 @@
 """A raw file is read to its end, or refused by name."""
 
+import gzip
+import io
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cascade_bids.errors import ScanError
 from cascade_bids.preprocess.conform import conform
-from cascade_bids.preprocess.load import load_image, load_mask
+from cascade_bids.preprocess.load import check_file, load_image, load_mask, read_header
 from cascade_bids.units import is_unit_wrong
 
 from .small_images import noise
@@ -39,11 +45,129 @@ def test_truncated_file_is_refused(path, kept):
         load_image(path)
 
 
-def test_foreign_file_is_refused(tmp_path):
-    path = tmp_path / "notes.nii"
-    path.write_text("no image")
-    with pytest.raises(ScanError, match=r"notes\.nii"):
+NIFTI = gzip.compress(noise().to_bytes())
+
+
+def _header(**fields):
+    """The bytes of an image with other values in its header, which nibabel would not write."""
+    content = noise().to_bytes()
+    header = nib.Nifti1Header.from_fileobj(io.BytesIO(content), check=False)
+    for name, value in fields.items():
+        header[name] = value
+    return header.binaryblock + content[348:]
+
+
+def _row(**fields):
+    return _header(qform_code=0, sform_code=1, **fields)
+
+
+DAMAGED = {
+    "text": ("x.nii", b"no image at all " * 50, "is no NIfTI image, by its first bytes"),
+    "packed text": ("x.nii.gz", gzip.compress(b"no image"), "is no NIfTI image, by its first"),
+    "web page": ("x.nii.gz", b"<html>not found</html>", "is no NIfTI image, nor compressed"),
+    "empty": ("x.nii", b"", "is empty; copy or convert it again"),
+    "packed nothing": ("x.nii.gz", gzip.compress(b""), "is no NIfTI image"),
+    "packed, but not by name": ("x.nii", NIFTI, r"rename it to x\.nii\.gz$"),
+    "packed by name only": ("x.nii.gz", gzip.decompress(NIFTI), r"rename it to x\.nii$"),
+    "magic": ("x.nii", _header(magic=b"xxx"), "is no NIfTI image"),
+    "cut off": ("x.nii", noise().to_bytes()[:-9], "claims 12 × 14 × 10 voxels, .* copy it again"),
+    "header alone": ("x.nii", noise().to_bytes()[:348], "but it holds 348"),
+    "offset": ("x.nii", _header(vox_offset=1e7), "but it holds"),
+    "offset in the header": ("x.nii", _header(vox_offset=0), "invalid header .* convert it again"),
+    "type": ("x.nii", _header(datatype=9999), "invalid header .*9999.* convert it again"),
+    "intercept": ("x.nii", _header(scl_slope=1, scl_inter=np.nan), "invalid header"),
+    "quaternion": ("x.nii", _header(qform_code=1, sform_code=0, quatern_b=5), "invalid header"),
+    "NaN": ("x.nii", _row(srow_x=[np.nan, 0, 0, 0]), "no usable affine in its header; convert"),
+    "infinite": ("x.nii", _row(srow_x=[1, 0, 0, np.inf]), "no usable affine"),
+    "flat": ("x.nii", _row(srow_x=[0, 0, 0, 0]), "no usable affine"),
+}
+
+
+@pytest.mark.parametrize("read", [load_image, load_mask])
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_file_that_is_no_image_is_named_with_what_to_do(tmp_path, kind, read):
+    name, content, message = DAMAGED[kind]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ScanError, match=message) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path} ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0)])
+@pytest.mark.parametrize("size", [0, np.nan, np.inf])
+def test_a_voxel_size_that_is_missing_is_refused_where_it_counts(tmp_path, codes, size):
+    path = tmp_path / "x.nii"
+    sizes = [1, 1, 1.5, size, 1, 1, 1, 1]
+    path.write_bytes(_header(qform_code=codes[0], sform_code=codes[1], pixdim=sizes))
+    for read in (load_image, read_header):
+        with pytest.raises(ScanError, match=r"x\.nii has no usable affine in its header; convert"):
+            read(path)
+    if size == 0:  # nibabel mends it, and the sform holds the size too
+        path.write_bytes(_header(qform_code=0, sform_code=1, pixdim=sizes))
+        np.testing.assert_allclose(load_image(path).affine, noise().affine)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_header_that_claims_too_much_is_refused_before_there_is_room_made(tmp_path, name, kind):
+    content = kind.from_image(noise()).to_bytes()
+    header = kind.header_class.from_fileobj(io.BytesIO(content), check=False)
+    header["dim"][1:4] = 30_000
+    content = header.binaryblock + content[header.sizeof_hdr :]
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(ScanError, match=r"claims 30000 × 30000 × 30000 voxels, which take 54000"):
         load_image(path)
+
+
+def test_a_folder_and_a_link_to_nothing_are_named(tmp_path):
+    (tmp_path / "x.nii.gz").mkdir()
+    with pytest.raises(ScanError, match=r"x\.nii\.gz is a folder with the name of an image; put"):
+        check_file(tmp_path / "x.nii.gz")
+    (tmp_path / "y.nii.gz").symlink_to("gone")
+    with pytest.raises(ScanError, match=r"y\.nii\.gz is a link to .* does not exist; fetch it"):
+        check_file(tmp_path / "y.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "may not be read by this user"),
+        (OSError(5, "Input/output error"), r"can't be read \(Input/output error\); check the disk"),
+    ],
+)
+def test_a_file_that_may_or_can_not_be_read_is_named(path, monkeypatch, error, message):
+    def refuse(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for read in (check_file, load_image, load_mask, read_header):
+        with pytest.raises(ScanError, match=rf"sub-01_FLAIR\.nii\.gz {message}"):
+            read(path)
+
+
+CONTENT = noise().to_bytes()
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 347), st.integers(0, 255)), min_size=1, max_size=12))
+@example([(40, 200)])
+@example([(42, 255), (43, 127), (44, 255), (45, 127), (46, 255), (47, 127)])
+def test_whatever_a_header_holds_an_image_is_read_or_refused_by_name(tmp_path_factory, bytes_):
+    path = tmp_path_factory.mktemp("fuzz") / "x.nii"
+    content = bytearray(CONTENT)
+    for place, value in bytes_:
+        content[place] = value
+    path.write_bytes(bytes(content))
+    try:
+        found = conform(load_image(path), "x.nii").image
+    except ScanError as error:
+        assert "x.nii" in str(error)
+    else:
+        assert np.isfinite(np.asarray(found.dataobj)).all()
+        assert np.isfinite(found.affine).all()
 
 
 MASK = np.zeros((6, 7, 5), np.uint8)
@@ -87,7 +211,7 @@ def test_a_mask_that_breaks_off_is_refused(tmp_path):
     path = tmp_path / "mask.nii"
     nib.save(nib.Nifti1Image(MASK, np.eye(4)), path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ScanError, match=r"(?s)mask\.nii is damaged .*give a whole mask"):
+    with pytest.raises(ScanError, match=r"mask\.nii is no whole NIfTI image .*; copy it"):
         load_mask(path)
 
 

@@ -42,7 +42,7 @@ def refuse(folder: str) -> str:
     from cascade_bids.errors import ScanError
 
     (Path(folder) / "dead").touch()
-    raise ScanError("this image is empty")
+    raise ScanError("this image\n is empty")
 
 
 def finish(folder: str) -> str:

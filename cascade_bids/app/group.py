@@ -121,8 +121,11 @@ def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any
     row["lesion_count"] = _count(stats["count"])
     row["icv_ml"] = _number(stats["icv_ml"])
     row["load_percent_icv"] = _number(stats["load_percent_icv"])
+    # It is null where the header does not tell the orientation.
+    parts = stats["by_location"]
     for location in LOCATIONS:
-        row[f"{location}_load_ml"] = _number(stats["by_location"][location]["load_ml"])
+        load_ml = None if parts is None else parts[location]["load_ml"]
+        row[f"{location}_load_ml"] = _number(load_ml)
     verdict = stats.get("quality", {}).get("verdict")
     row |= {"quality": None if verdict is None else str(verdict)}
     return row | {"method": str(stats["method"]), "version": str(stats["version"])}

@@ -3,13 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
 
 
 class _MosaicInput(BaseInterfaceInputSpec):
     flair = File(exists=True, mandatory=True)
     lesions = File(exists=True)
     brain = File(exists=True)
+    orientation_known = traits.Bool(mandatory=True, desc="without it, no side is named")
 
 
 class _MosaicOutput(TraitedSpec):
@@ -31,6 +38,7 @@ class Mosaic(SimpleInterface):
             path,
             lesions=Path(self.inputs.lesions) if self.inputs.lesions else None,
             brain_mask=Path(self.inputs.brain) if self.inputs.brain else None,
+            orientation_known=self.inputs.orientation_known,
         )
         self._results["out_file"] = str(path)
         return runtime

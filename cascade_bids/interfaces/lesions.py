@@ -78,6 +78,7 @@ class _MeasureInput(_OperatingPointInput):
     probability = File(exists=True, mandatory=True)
     brain = File(exists=True, mandatory=True)
     template_to_flair = File(exists=True, mandatory=True, desc="affine, ITK")
+    orientation_known = traits.Bool(mandatory=True, desc="without it, no lesion has a location")
     load_factor = traits.Float(desc="factor of the interval of the load")
     confidence = traits.List(traits.Float(), desc="weights of the confidence of lesions")
 
@@ -108,10 +109,12 @@ class MeasureLesions(SimpleInterface):
             nib.Nifti1Image.from_filename(self.inputs.brain),
         )
         labels = np.asarray(image.dataobj)
-        to_template = np.linalg.inv(read_transform(Path(self.inputs.template_to_flair)))
-        locations = locate_lesions(
-            labels, image.affine, atlas=load_atlas(), world_to_atlas=to_template
-        )
+        to_template = locations = None
+        if self.inputs.orientation_known:
+            to_template = np.linalg.inv(read_transform(Path(self.inputs.template_to_flair)))
+            locations = locate_lesions(
+                labels, image.affine, atlas=load_atlas(), world_to_atlas=to_template
+            )
         probability = _read(self.inputs.probability)
         table = lesion_table(
             labels,
@@ -121,7 +124,12 @@ class MeasureLesions(SimpleInterface):
             world_to_mni=to_template,
             confidence=self.inputs.confidence or None,
         )
-        summary = summarise(table, brain_mask=np.asarray(brain.dataobj) > 0, affine=brain.affine)
+        summary = summarise(
+            table,
+            brain_mask=np.asarray(brain.dataobj) > 0,
+            affine=brain.affine,
+            located=locations is not None,
+        )
         voxel_mm3 = voxel_volume_mm3(image.affine)
         point = _operating_point(self.inputs)
         summary["dropped"] = measure_dropped(probability, point, voxel_mm3=voxel_mm3)

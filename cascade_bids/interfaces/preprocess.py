@@ -17,11 +17,13 @@ from nipype.interfaces.base import (
 )
 
 from cascade_bids.interfaces.images import ImageInput, ImageOutput, save_image
+from cascade_bids.preprocess.header import give_forms
 from cascade_bids.transforms import read_transform, write_transform
 
 
 class _ConformOutput(ImageOutput):
     warnings = traits.List(traits.Str(), desc="sentences")
+    orientation_known = traits.Bool(desc="whether the header tells the orientation")
 
 
 class Conform(SimpleInterface):
@@ -41,6 +43,7 @@ class Conform(SimpleInterface):
         conformed = conform(load_image(Path(path)), path)
         self._results["out_file"] = save_image(conformed.image, runtime.cwd, "conform.nii")
         self._results["warnings"] = [f"{Path(path).name}: {text}" for text in conformed.warnings]
+        self._results["orientation_known"] = conformed.is_orientation_known
         return runtime
 
 
@@ -114,10 +117,14 @@ class _AlignInput(BaseInterfaceInputSpec):
     seed = traits.Int(mandatory=True)
 
 
-class _AlignOutput(TraitedSpec):
+class _AlignmentOutput(TraitedSpec):
     rigid = File(exists=True, desc="template to image, the rigid part of affine")
     affine = File(exists=True, desc="template to image")
     inverse = File(exists=True, desc="image to template, the inverse of affine")
+
+
+class _AlignOutput(_AlignmentOutput):
+    warnings = traits.List(traits.Str(), desc="sentences")
 
 
 class AlignToTemplate(SimpleInterface):
@@ -130,7 +137,7 @@ class AlignToTemplate(SimpleInterface):
     output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.registration import align_to_template
+        from cascade_bids.preprocess.registration import align_to_template, warn_of_rotation
 
         affine = align_to_template(
             nib.Nifti1Image.from_filename(self.inputs.in_file),
@@ -138,6 +145,7 @@ class AlignToTemplate(SimpleInterface):
             seed=self.inputs.seed,
         )
         self._results.update(_save_alignment(affine, runtime.cwd))
+        self._results["warnings"] = warn_of_rotation(affine)
         return runtime
 
 
@@ -149,7 +157,7 @@ class ReadAlignment(SimpleInterface):
     """Read the alignment to the template of an earlier run, see `transforms.read_transform`."""
 
     input_spec = _ReadAlignmentInput
-    output_spec = _AlignOutput
+    output_spec = _AlignmentOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         affine = read_transform(Path(self.inputs.in_file))
@@ -181,14 +189,9 @@ class Prepare(SimpleInterface):
     output_spec = _PrepareOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.load import read_grid
         from cascade_bids.preprocess.normalise import prepare
-        from cascade_bids.preprocess.template import network_grid
 
-        if self.inputs.grid:
-            shape, affine = read_grid(Path(self.inputs.grid))
-        else:
-            shape, affine = network_grid()
+        shape, affine, raw = _read_raw_grid(self.inputs.grid)
         to_flair = read_transform(Path(self.inputs.rigid)) if self.inputs.rigid else np.eye(4)
         flair, *others = self.inputs.contrasts
         transforms = {flair: to_flair}
@@ -203,7 +206,10 @@ class Prepare(SimpleInterface):
             affine,
         )
         # Those on a given grid are outputs of the run.
-        ending = "nii.gz" if self.inputs.grid else "nii"
+        ending = "nii"
+        if raw is not None:
+            images, ending = {name: give_forms(one, raw) for name, one in images.items()}, "nii.gz"
+            brain = give_forms(brain, raw)
         self._results.update(_save_prepared(images, brain, runtime.cwd, ending))
         return runtime
 
@@ -289,20 +295,32 @@ class ResampleProbability(SimpleInterface):
     output_spec = ImageOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.load import read_grid
         from cascade_bids.preprocess.resample import resample
-        from cascade_bids.preprocess.template import network_grid
 
         flair_to_network = np.linalg.inv(read_transform(Path(self.inputs.rigid)))
         other = read_transform(Path(self.inputs.to_flair)) if self.inputs.to_flair else np.eye(4)
-        if self.inputs.grid:
-            (shape, affine), to_flair = read_grid(Path(self.inputs.grid)), np.linalg.inv(other)
-        else:
-            (shape, affine), to_flair = network_grid(), other
+        shape, affine, raw = _read_raw_grid(self.inputs.grid)
+        to_flair = other if raw is None else np.linalg.inv(other)
         image = nib.Nifti1Image.from_filename(self.inputs.in_file)
         found = resample(image, shape, affine, flair_to_network @ to_flair, order=1)
+        if raw is not None:
+            found = give_forms(found, raw)
         self._results["out_file"] = save_image(found, runtime.cwd, "probability.nii.gz")
         return runtime
+
+
+def _read_raw_grid(path: str) -> tuple[tuple[int, ...], np.ndarray, nib.Nifti1Header | None]:
+    """Return shape and affine of the network grid or, if there is one, of a raw image.
+
+    The header of the raw image comes with them, for `preprocess.header.give_forms`.
+    """
+    from cascade_bids.preprocess.load import read_header
+    from cascade_bids.preprocess.template import network_grid
+
+    if not path:
+        return *network_grid(), None
+    raw = read_header(Path(path))
+    return raw.shape[:3], raw.affine, raw.header
 
 
 def _load_contrasts(contrasts: Sequence[str], paths: Sequence[str]) -> dict[str, nib.Nifti1Image]:

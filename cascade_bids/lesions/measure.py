@@ -61,8 +61,8 @@ def lesion_table(
     probability: np.ndarray,
     affine: np.ndarray,
     *,
-    locations: Mapping[int, str],
-    world_to_mni: np.ndarray,
+    locations: Mapping[int, str] | None,
+    world_to_mni: np.ndarray | None,
     confidence: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """Build the lesion table, with one row per lesion.
@@ -76,10 +76,11 @@ def lesion_table(
     affine : (4, 4) array
         From voxels of that grid to world coordinates (RAS+, mm).
     locations : mapping of int to str
-        Lesion number to one of `cascade_bids.lesions.location.LOCATIONS`.
+        Lesion number to one of `cascade_bids.lesions.location.LOCATIONS`; None if nothing is known
+        of the orientation of the head, and all locations are None.
     world_to_mni : (4, 4) array
         From that world to MNI152NLin2009aSym, mm. It is used for the centroids only: volumes are
-        measured on the given grid.
+        measured on the given grid. None if it is not known, and the centroids are NaN.
     confidence : sequence of float
         Weights for `cascade_bids.lesions.uncertainty.lesion_confidence`; None for no confidence.
 
@@ -100,22 +101,25 @@ def lesion_table(
     index, lesion, counts = np.unique(
         labels[tuple(voxels.T)], return_inverse=True, return_counts=True
     )
-    unknown = [number for number in index.tolist() if locations.get(number) not in LOCATIONS]
-    if unknown:
+    numbers = index.tolist()
+    places = [None if locations is None else locations.get(number) for number in numbers]
+    unknown = [n for n, place in zip(numbers, places, strict=True) if place not in LOCATIONS]
+    if unknown and locations is not None:
         raise ValueError(f"no known location for the lesions {unknown}")
 
     def mean(per_voxel: np.ndarray) -> np.ndarray:
         return np.bincount(lesion, per_voxel, len(index)) / counts
 
     centre = np.stack([mean(axis) for axis in voxels.T], axis=1)
-    centroid = apply_affine(np.asarray(world_to_mni) @ np.asarray(affine), centre)
+    to_mni = np.full((4, 4), np.nan) if world_to_mni is None else np.asarray(world_to_mni)
+    centroid = apply_affine(to_mni @ np.asarray(affine), centre)
     peaks = find_peaks(values, lesion + 1, len(index))
     volumes = counts * voxel_volume_mm3(affine)
     columns = (
         index.astype(np.int64),
         [f"lesion-{number}" for number in index],
         volumes,
-        [locations[number] for number in index.tolist()],
+        places,
         *centroid.T,
         mean(values),
         peaks,
@@ -126,7 +130,9 @@ def lesion_table(
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def summarise(table: pd.DataFrame, *, brain_mask: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
+def summarise(
+    table: pd.DataFrame, *, brain_mask: np.ndarray, affine: np.ndarray, located: bool = True
+) -> dict[str, Any]:
     """Summarise a lesion table: load, number of lesions, locations and intracranial volume.
 
     The load is the total volume of the lesions; ``load_percent_icv = 100 * load_ml / icv_ml``.
@@ -139,12 +145,15 @@ def summarise(table: pd.DataFrame, *, brain_mask: np.ndarray, affine: np.ndarray
         The intracranial volume (ICV), on any grid of the same head.
     affine : (4, 4) array
         From voxels of the mask to world coordinates, mm.
+    located : bool
+        Whether the lesions have locations.
 
     Returns
     -------
     dict
         ``load_ml``, ``count``, ``by_location`` (each of `LOCATIONS` with its ``load_ml`` and
-        ``count``), ``icv_ml`` and ``load_percent_icv``, which is None when the mask is empty.
+        ``count``; None if they are not located), ``icv_ml`` and ``load_percent_icv``, which is None
+        when the mask is empty.
     """
     icv_ml = int(np.count_nonzero(brain_mask)) * voxel_volume_mm3(affine) / 1000
     total = _load_and_count(table)
@@ -153,7 +162,9 @@ def summarise(table: pd.DataFrame, *, brain_mask: np.ndarray, affine: np.ndarray
         "by_location": {
             location: _load_and_count(table[table["location"] == location])
             for location in LOCATIONS
-        },
+        }
+        if located
+        else None,
         "icv_ml": icv_ml,
         "load_percent_icv": 100 * total["load_ml"] / icv_ml if icv_ml else None,
     }

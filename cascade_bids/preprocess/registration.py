@@ -13,6 +13,7 @@ import numpy as np
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 from scipy.linalg import polar
+from scipy.spatial.transform import Rotation
 
 from cascade_bids.preprocess.ants_image import to_ants
 from cascade_bids.preprocess.images import make_mask
@@ -25,6 +26,9 @@ MARGIN_MM = 8.0
 
 FAR_MM = 25.0
 """If the headers place two brains further apart than this, their centres are aligned first."""
+
+MOST_DEGREES = 35.0
+"""By so much a head may be turned against the template, at the most."""
 
 FIXED_MM, MOVING_MM = 2.1, 1.6
 """Voxel size, about, at which a fixed and a moving image are compared. Finer voxels are averaged:
@@ -120,6 +124,44 @@ def rigid_part(affine: np.ndarray) -> np.ndarray:
     return nib.affines.from_matvec(
         rotation, nib.affines.apply_affine(affine, centre) - rotation @ centre
     )
+
+
+def measure_rotation(affine: np.ndarray) -> float:
+    """Measure by how much a head is turned against the template.
+
+    Parameters
+    ----------
+    affine
+        (4, 4) template to image, RAS+ mm.
+
+    Returns
+    -------
+    float
+        Angle of the rotation nearest to the affine (its polar decomposition), in degrees from 0 to
+        180; 180 if it mirrors.
+    """
+    rotation, _ = polar(affine[:3, :3])
+    if np.linalg.det(rotation) < 0:
+        return 180.0
+    return float(np.rad2deg(Rotation.from_matrix(rotation).magnitude()))
+
+
+def warn_of_rotation(affine: np.ndarray) -> list[str]:
+    """Return a sentence if a head is turned by more than `MOST_DEGREES`, else nothing.
+
+    Parameters
+    ----------
+    affine
+        (4, 4) template to image, RAS+ mm.
+    """
+    degrees = measure_rotation(affine)
+    if degrees <= MOST_DEGREES:
+        return []
+    return [
+        f"The head is turned by {degrees:.0f}° against the template, which is more than a head can "
+        "be in a scanner: its header tells a wrong orientation, or the alignment failed. Look at "
+        "the outlines, and trust neither the lesions nor their locations before."
+    ]
 
 
 def _register(

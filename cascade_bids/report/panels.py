@@ -49,7 +49,14 @@ class _Stack:
     """Extent of the brain (or of the head, without a mask) in the crop."""
 
 
-def lesion_mosaic(flair: Path, out: Path, *, lesions: Path | None, brain_mask: Path | None) -> None:
+def lesion_mosaic(
+    flair: Path,
+    out: Path,
+    *,
+    lesions: Path | None,
+    brain_mask: Path | None,
+    orientation_known: bool = True,
+) -> None:
     """Draw axial slices of the FLAIR with the lesions and the brain outlined, as SVG.
 
     The brain is divided into up to 24 axial slabs of equal height. From each slab, the slice with
@@ -66,6 +73,8 @@ def lesion_mosaic(flair: Path, out: Path, *, lesions: Path | None, brain_mask: P
         The ``.svg`` file to write.
     lesions, brain_mask
         Masks on the grid of the FLAIR, above 0 inside; None if there is none.
+    orientation_known
+        Whether the raw header told the orientation; without it, no side is named.
 
     Raises
     ------
@@ -86,7 +95,8 @@ def lesion_mosaic(flair: Path, out: Path, *, lesions: Path | None, brain_mask: P
         top += tiles[-1]["height_mm"] + GAP_MM
     legend = [(label, *STYLES[label]) for label in stack.masks]
     page = {"width": round(width, 2), "height": round(top + LEGEND_MM, 2)}
-    write_text(out, render("mosaic.svg.j2", tiles=tiles, legend=legend, **page))
+    page_text = render("mosaic.svg.j2", tiles=tiles, legend=legend, sides=orientation_known, **page)
+    write_text(out, page_text)
 
 
 def _stack(flair: Path, lesions: Path | None, brain_mask: Path | None) -> _Stack:

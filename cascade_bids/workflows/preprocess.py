@@ -42,6 +42,8 @@ class Prepared:
     """Brain mask of the scan, on the grid of the FLAIR."""
     warnings: Source
     """What readers of the results must know of the images."""
+    orientation_known: Source
+    """Whether the header of the FLAIR tells the orientation."""
     registrations: Mapping[str, Source]
     """Other contrast to the transform from the FLAIR to it."""
     images: Source
@@ -110,11 +112,13 @@ def connect_preparation(
     )
     wf.connect(*corrected["FLAIR"], align, "in_file")
     wf.connect(*brain, align, "brain")
+    warnings.append((align, "warnings"))
     return Prepared(
         corrected,
         {contrast: (node, "out_file") for contrast, node in conformed.items()},
         brain,
         _merge(wf, "warnings", warnings),
+        (conformed["FLAIR"], "orientation_known"),
         registrations,
         _merge(wf, "images", list(corrected.values())),
         merge_sources(wf, "transforms", list(registrations.values())),

@@ -90,7 +90,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
     anatomy = connect_anatomy(wf, gridded) if card.takes_anatomy else None
     find = _init_networks(wf, config, card, contrasts, prepare, anatomy)
     found = _Found(find, align, card, config.method.separate_lesions)
-    measured = _init_measures(wf, scan, found, preproc)
+    measured = _init_measures(wf, scan, found, preproc, prepared.orientation_known)
     masks = _init_output_spaces(wf, scan, spaces, found, registrations)
 
     facts = _facts(scan, config, card)
@@ -111,9 +111,17 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         if source is not None:
             wf.connect(*source, save, target)
 
-    _init_figure(wf, scan, config, "brain", prepared.corrected["FLAIR"], {"brain": prepared.brain})
-    outlines = {"lesions": measured["lesion_mask"], "brain": (preproc, "brain")}
-    _init_figure(wf, scan, config, "lesions", prepared.conformed["FLAIR"], outlines)
+    known = prepared.orientation_known
+    figures: dict[str, dict[str, Source]] = {
+        "brain": {"flair": prepared.corrected["FLAIR"], "brain": prepared.brain},
+        "lesions": {
+            "flair": prepared.conformed["FLAIR"],
+            "lesions": measured["lesion_mask"],
+            "brain": (preproc, "brain"),
+        },
+    }
+    for name, sources in figures.items():
+        _init_figure(wf, scan, config, name, {**sources, "orientation_known": known})
     return wf
 
 
@@ -185,7 +193,9 @@ def _init_labels(
     return probability, label
 
 
-def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> dict[str, Source]:
+def _init_measures(
+    wf: Workflow, scan: Scan, found: _Found, preproc: Node, orientation_known: Source
+) -> dict[str, Source]:
     """Label and measure the lesions on the grid of the raw FLAIR; return the outputs by name."""
     probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
     mvoxels = count_mvoxels([scan.images["FLAIR"]])
@@ -199,6 +209,7 @@ def _init_measures(wf: Workflow, scan: Scan, found: _Found, preproc: Node) -> di
     wf.connect(probability, "out_file", measure, "probability")
     wf.connect(preproc, "brain", measure, "brain")
     wf.connect(found.align, "affine", measure, "template_to_flair")
+    wf.connect(*orientation_known, measure, "orientation_known")
     return {
         "lesion_mask": (label, "mask"),
         "lesion_dseg": (label, "labels"),
@@ -256,14 +267,12 @@ def _init_figure(
     scan: Scan,
     config: ParticipantConfig,
     name: str,
-    flair: Source,
-    outlines: Mapping[str, Source],
+    sources: Mapping[str, Source],
 ) -> None:
-    """Draw the FLAIR with outlines, once these are available."""
+    """Draw the FLAIR with outlines, once these inputs of `Mosaic` are available."""
     mvoxels = count_mvoxels([scan.images["FLAIR"]])
     mosaic = step(Mosaic(), f"draw_{name}", mvoxels=mvoxels)
-    wf.connect(*flair, mosaic, "flair")
-    for target, source in outlines.items():
+    for target, source in sources.items():
         wf.connect(*source, mosaic, target)
     out_path = output_path(config.output_dir, scan, "figure", desc=name)
     save = step(Save(out_path=str(out_path)), f"save_figure_{name}")

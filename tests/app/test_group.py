@@ -75,6 +75,17 @@ def test_missing_values_are_na(tmp_path):
     assert _rows(tmp_path).loc[0, ["icv_ml", "load_percent_icv"]].tolist() == ["n/a", "n/a"]
 
 
+def test_a_scan_without_locations_has_the_rest(tmp_path):
+    _put(tmp_path, "sub-1", _stats(1.0, by_location=None))
+    _put(tmp_path, "sub-2", _stats(2.0))
+    run_group(tmp_path)
+    table = _rows(tmp_path)
+    assert table["load_ml"].tolist() == ["1.0", "2.0"]
+    for place in LOCATIONS:
+        assert table[f"{place}_load_ml"][0] == "n/a"
+        assert float(table[f"{place}_load_ml"][1]) > 0
+
+
 def test_clean_tree_has_no_warnings(tmp_path, caplog):
     _put(tmp_path, "sub-1_ses-1", _stats(1.0))
     (tmp_path / "sub-1" / "figures").mkdir()

@@ -124,6 +124,18 @@ def test_summary_adds_up_and_is_plain_json():
     assert summary["by_location"]["deep_white_matter"] == {"load_ml": 0.0, "count": 0}
 
 
+def test_lesions_of_a_head_of_unknown_orientation_have_no_place():
+    labels, probability = scan()
+    found = lesion_table(labels, probability, AFFINE, locations=None, world_to_mni=None)
+    expected = table(labels, probability, AFFINE)
+    placed = ["location", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]
+    assert found[placed].isna().to_numpy().all()
+    pd.testing.assert_frame_equal(found.drop(columns=placed), expected.drop(columns=placed))
+    brain = {"brain_mask": np.ones((10, 10, 10)), "affine": np.eye(4)}
+    summary = summarise(found, located=False, **brain)
+    assert summary == {**summarise(expected, **brain), "by_location": None}
+
+
 def test_without_a_brain_there_is_no_percentage():
     labels, probability = scan()
     summary = summarise(

@@ -3,6 +3,8 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy.spatial.transform import Rotation
@@ -10,7 +12,13 @@ from scipy.spatial.transform import Rotation
 from cascade_bids.phantom.anatomy import build_anatomy, render
 from cascade_bids.phantom.scanner import acquire, centred_grid
 from cascade_bids.preprocess.conform import conform
-from cascade_bids.preprocess.registration import align_to_template, register_rigid, rigid_part
+from cascade_bids.preprocess.registration import (
+    align_to_template,
+    measure_rotation,
+    register_rigid,
+    rigid_part,
+    warn_of_rotation,
+)
 from cascade_bids.preprocess.template import network_grid
 
 from .small_images import moved, rigid
@@ -112,3 +120,29 @@ def test_the_rigid_part_of_an_alignment():
     brain = load_mni152_brain_mask(1)
     middle = apply_affine(brain.affine, np.argwhere(np.asarray(brain.dataobj)).mean(axis=0))
     np.testing.assert_allclose(apply_affine(found, middle), apply_affine(affine, middle))
+
+
+axes = st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda axis: np.linalg.norm(axis) > 0.1)
+sizes = st.tuples(*[st.floats(0.8, 1.25)] * 3)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(axes, st.floats(0, 180), sizes, axes, st.tuples(*[st.floats(-200, 200)] * 3))
+def test_the_rotation_of_a_head_is_told_from_its_size_and_place(
+    axis, degrees, size, along, shift_mm
+):
+    turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.array(axis) / np.linalg.norm(axis))
+    # Other sizes along any three axes, as heads have.
+    frame = Rotation.from_rotvec(along).as_matrix()
+    stretch = frame @ np.diag(size) @ frame.T
+    affine = nib.affines.from_matvec(turn.as_matrix() @ stretch, shift_mm)
+    assert measure_rotation(affine) == pytest.approx(degrees, abs=1e-4)
+    assert bool(warn_of_rotation(affine)) == (measure_rotation(affine) > 35)
+
+
+def test_a_rotation_that_no_scanner_gives_is_warned_of():
+    assert warn_of_rotation(rigid((0, 0, 34.9)) @ np.diag([0.9, 1.1, 0.9, 1])) == []
+    [text] = warn_of_rotation(rigid((45, 0, 0)))
+    assert "turned by 45°" in text
+    [text] = warn_of_rotation(np.diag([-1.0, 1, 1, 1]))  # mirrored
+    assert "turned by 180°" in text

@@ -70,6 +70,20 @@ def test_lesion_is_drawn_on_its_side_in_every_orientation(tmp_path, reorient):
     assert float(tile.get("height")) - top_mm == pytest.approx((53 - 1) * 2, abs=0.3)
 
 
+def test_no_side_is_named_where_the_header_tells_none(tmp_path):
+    paths = _saved(tmp_path, _images())
+    texts = {}
+    for known in (True, False):
+        out = tmp_path / "x.svg"
+        masks = {"lesions": paths["lesions"], "brain_mask": paths["brain"]}
+        lesion_mosaic(paths["flair"], out, **masks, orientation_known=known)
+        texts[known] = {text.text for text in ElementTree.parse(out).iter(f"{SVG}text")}
+    assert {"L", "R", "A", "P"} <= texts[True]
+    assert not {"L", "R", "A", "P"} & texts[False]
+    assert not any("left" in text for text in texts[False])
+    assert any("does not tell the orientation" in text for text in texts[False])
+
+
 def test_tiles_have_the_size_of_the_head(tmp_path):
     root = _draw(tmp_path, _saved(tmp_path, _images()))
     tiles = root.findall(f"{SVG}svg")

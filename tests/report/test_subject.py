@@ -77,6 +77,13 @@ def _page(folder, *scans, boilerplate="# Methods\n\nText."):
     return _Page(path.read_text(encoding="utf-8"))
 
 
+def test_without_locations_there_is_no_table_of_them(tmp_path):
+    assert "By location" in _page(tmp_path, _report()).text
+    page = _page(tmp_path, _report(stats={**STATS, "by_location": None}))
+    assert "By location" not in page.text
+    assert "12.35" in page.text
+
+
 def test_numbers_choices_and_warnings_are_told(tmp_path):
     page = _page(tmp_path, _report())
     for words in (

@@ -117,14 +117,10 @@ class _AlignInput(BaseInterfaceInputSpec):
     seed = traits.Int(mandatory=True)
 
 
-class _AlignmentOutput(TraitedSpec):
+class _AlignOutput(TraitedSpec):
     rigid = File(exists=True, desc="template to image, the rigid part of affine")
     affine = File(exists=True, desc="template to image")
     inverse = File(exists=True, desc="image to template, the inverse of affine")
-
-
-class _AlignOutput(_AlignmentOutput):
-    warnings = traits.List(traits.Str(), desc="sentences")
 
 
 class AlignToTemplate(SimpleInterface):
@@ -137,7 +133,7 @@ class AlignToTemplate(SimpleInterface):
     output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from cascade_bids.preprocess.registration import align_to_template, warn_of_rotation
+        from cascade_bids.preprocess.registration import align_to_template
 
         affine = align_to_template(
             nib.Nifti1Image.from_filename(self.inputs.in_file),
@@ -145,7 +141,6 @@ class AlignToTemplate(SimpleInterface):
             seed=self.inputs.seed,
         )
         self._results.update(_save_alignment(affine, runtime.cwd))
-        self._results["warnings"] = warn_of_rotation(affine)
         return runtime
 
 
@@ -157,7 +152,7 @@ class ReadAlignment(SimpleInterface):
     """Read the alignment to the template of an earlier run, see `transforms.read_transform`."""
 
     input_spec = _ReadAlignmentInput
-    output_spec = _AlignmentOutput
+    output_spec = _AlignOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         affine = read_transform(Path(self.inputs.in_file))

@@ -27,9 +27,6 @@ MARGIN_MM = 8.0
 FAR_MM = 25.0
 """If the headers place two brains further apart than this, their centres are aligned first."""
 
-MOST_DEGREES = 35.0
-"""By so much a head may be turned against the template, at the most."""
-
 FIXED_MM, MOVING_MM = 2.1, 1.6
 """Voxel size, about, at which a fixed and a moving image are compared. Finer voxels are averaged:
 a transform of a whole brain is found to a small part of a voxel. Not round numbers, so that
@@ -144,24 +141,6 @@ def measure_rotation(affine: np.ndarray) -> float:
     if np.linalg.det(rotation) < 0:
         return 180.0
     return float(np.rad2deg(Rotation.from_matrix(rotation).magnitude()))
-
-
-def warn_of_rotation(affine: np.ndarray) -> list[str]:
-    """Return a sentence if a head is turned by more than `MOST_DEGREES`, else nothing.
-
-    Parameters
-    ----------
-    affine
-        (4, 4) template to image, RAS+ mm.
-    """
-    degrees = measure_rotation(affine)
-    if degrees <= MOST_DEGREES:
-        return []
-    return [
-        f"The head is turned by {degrees:.0f}° against the template, which is more than a head can "
-        "be in a scanner: its header tells a wrong orientation, or the alignment failed. Look at "
-        "the outlines, and trust neither the lesions nor their locations before."
-    ]
 
 
 def _register(

@@ -1,10 +1,10 @@
 """How well images match each other and the template."""
 
 import numpy as np
-from scipy.linalg import polar
 from skimage.metrics import normalized_mutual_information
 
 from cascade_bids.metrics.overlap import dice
+from cascade_bids.preprocess.registration import measure_rotation
 
 BINS = 32
 """Of the joint histogram."""
@@ -55,11 +55,9 @@ def measure_alignment(
         ``dice`` of the masks; ``rotation`` in degrees; ``stretch``, how much longer the axis is
         that was stretched most than the one that was stretched least.
     """
-    rotation, stretch = polar(affine[:3, :3])
-    lengths = np.linalg.eigvalsh(stretch)
-    cosine = np.clip((np.trace(rotation) - 1) / 2, -1, 1)
+    lengths = np.linalg.svd(affine[:3, :3], compute_uv=False)
     return {
         "dice": dice(brain, template_brain),
-        "rotation": float(np.degrees(np.arccos(cosine))),
+        "rotation": measure_rotation(affine),
         "stretch": float(lengths.max() / lengths.min()),
     }

@@ -105,7 +105,8 @@ LIMITS = (
     ),
     Limit(
         "template_rotation",
-        "The head is turned by {value:.0f}° against the template: check its orientation.",
+        "The head is turned by {value:.0f}° against the template, more than a head can be in a "
+        "scanner: its header tells a wrong orientation, or the alignment failed.",
         warn=_at_most(35.0),
     ),
     Limit(

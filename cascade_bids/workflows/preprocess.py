@@ -112,7 +112,6 @@ def connect_preparation(
     )
     wf.connect(*corrected["FLAIR"], align, "in_file")
     wf.connect(*brain, align, "brain")
-    warnings.append((align, "warnings"))
     return Prepared(
         corrected,
         {contrast: (node, "out_file") for contrast, node in conformed.items()},

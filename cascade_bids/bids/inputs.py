@@ -1,40 +1,29 @@
 """Find the scans of a BIDS dataset: their images, and why a scan cannot be processed."""
 
 import logging
-import math
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 from bids.utils import natural_sort
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
-from cascade_bids.bids.dataset import (
-    Image,
-    index_images,
-    known_entities,
-    parse_entities,
-    read_description,
-    read_json,
-)
+from cascade_bids.bids.choice import choose_image
+from cascade_bids.bids.contrast_agent import Sidecars
+from cascade_bids.bids.dataset import parse_entities, read_bidsignore, read_description
+from cascade_bids.bids.filters import matches
+from cascade_bids.bids.index import Image, PassedOver, index_images, why_no_label
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, InputConfig
 from cascade_bids.errors import StartError, UsageError
-from cascade_bids.units import mm_per_unit
 
 logger = logging.getLogger(__name__)
 
-_QUERIES = tuple(contrast.lower() for contrast in CONTRASTS)
+_IGNORED = ".bidsignore lists it"
 _MASK_SPACES = {"FLAIR": "FLAIR", "T1w": "T1w", None: "T1w"}
 """Space entity of a brain mask to the contrast it is aligned with; fMRIPrep omits T1w."""
-_UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
-"""Errors that nibabel may raise on a damaged header."""
 
 
 def find_scans(config: InputConfig) -> list[Scan]:
@@ -42,11 +31,11 @@ def find_scans(config: InputConfig) -> list[Scan]:
 
     A scan is a participant's session that has any of the four contrasts. FLAIR is required: a
     scan without it is returned with a ``problem``; so is a participant without any image, unless
-    the settings select sessions but no participants. Of several images of one contrast the one with
-    the smallest voxels is used, then the first by name. Images made with a contrast agent, phase
-    images and images with a magnetisation-transfer pulse are never used. Of several images, one
-    with an unreadable header is ignored; the only image of a contrast is not read here, so that
-    the scan fails later with the reader's message and the other scans are processed.
+    the settings select sessions but no participants. `cascade_bids.bids.choice.choose_image` tells
+    which of several images of one contrast is used. Of several images, one with an unreadable
+    header is ignored; the only image of a contrast is not read here, so that the scan fails later
+    with the reader's message and the other scans are processed. A participant of whom
+    ``.bidsignore`` lists all images is left out, with a warning, unless named.
 
     Parameters
     ----------
@@ -77,93 +66,105 @@ def find_scans(config: InputConfig) -> list[Scan]:
     sessions = _select("session", "ses-", config.session_labels, folders, where=root)
     _check_derivatives(config.derivatives)
 
-    images = index_images(
+    images, passed_over = index_images(
         root,
         subjects=subjects if config.participant_labels else None,
         # Only names of raw datasets can be validated.
         validate=config.validate and description.get("DatasetType", "raw") == "raw",
         database_dir=config.database_dir,
     )
-    session_filter = {k: v for k, v in config.filters.get("flair", {}).items() if k == "session"}
+    images, passed_over = _leave_out_ignored(root, images, passed_over)
+    sessions_wanted = _session_filter(config)
     order = {subject: number for number, subject in enumerate(subjects)}
-    groups: dict[tuple[str, str | None], list[Image]] = {}
-    for image in images:
-        subject, session = image.entities.get("subject"), image.entities.get("session")
-        if (
-            subject in order
-            and (not config.session_labels or session in sessions)
-            and _matches(image.entities, session_filter)  # a filter of sessions selects scans
-        ):
-            groups.setdefault((subject, session), []).append(image)
-    scans = [_make_scan(config, *key, found) for key, found in groups.items()]
+    sidecars = Sidecars(root)
+    scans = [
+        _make_scan(config, *key, found, others, sidecars)
+        for key, (found, others) in _group(images, passed_over).items()
+        if key[0] in order
+        and (not config.session_labels or key[1] in sessions)
+        and matches({"session": key[1]} if key[1] else {}, sessions_wanted)
+        and (found or any(map(_was_meant, others)))
+    ]
+    scans += _without_images(config, root, subjects, scans, passed_over)
+    return sorted(natural_sort(scans, field="label"), key=lambda scan: order[scan.subject])
 
+
+def _group(
+    images: Sequence[Image], passed_over: Sequence[PassedOver]
+) -> dict[tuple[str, str | None], tuple[list[Image], list[PassedOver]]]:
+    """Group files by participant and session."""
+    groups: dict[tuple[str, str | None], tuple[list[Image], list[PassedOver]]] = {}
+    for image in images:
+        key = image.entities["subject"], image.entities.get("session")
+        groups.setdefault(key, ([], []))[0].append(image)
+    for file in passed_over:
+        groups.setdefault((file.subject, file.session), ([], []))[1].append(file)
+    return groups
+
+
+def _without_images(
+    config: InputConfig,
+    root: Path,
+    subjects: Sequence[str],
+    scans: Sequence[Scan],
+    passed_over: Sequence[PassedOver],
+) -> list[Scan]:
+    """Return a scan with a problem for each participant who has none and should have one."""
+    hint = _hint_no_image(config)
     present = {scan.subject for scan in scans}
     absent = [subject for subject in subjects if subject not in present]
-    hint = _hint_no_image(config)
-    if not (scans or config.participant_labels):
-        raise StartError(f"No scan in {root} can be processed. {hint}")
-    if not config.participant_labels and (config.session_labels or session_filter):
-        # Participants need not have the selected sessions.
-        if absent:
-            logger.warning("No image is found for participant %s. %s", _shorten(absent), hint)
-        return scans
-    for subject in absent:
-        problem = f"No image is found. {hint}"
-        if not re.fullmatch(r"[0-9A-Za-z+]+", subject):
-            problem = (
-                f'"{subject}" is no label that BIDS knows: rename the folder sub-{subject} and its '
-                "files, with letters and digits only."
-            )
-        scans.append(Scan(subject, None, None, problem=problem))
-    return sorted(scans, key=lambda scan: order[scan.subject])
-
-
-def load_filters(path: Path) -> dict[str, dict[str, Any]]:
-    """Load a filter file in the format of fMRIPrep's ``--bids-filter-file``.
-
-    Each key is a contrast in lower case, each value maps BIDS entities (by their long names, as
-    in pybids) to the value that an image must have, or a list of allowed values. ``null`` means
-    that the entity must be absent, ``"*"`` that it must be present with any value.
-
-    Parameters
-    ----------
-    path
-        A JSON file such as ``{"flair": {"acquisition": "highres", "run": null}}``.
-
-    Returns
-    -------
-    dict
-        Contrast in lower case to entities to required values.
-
-    Raises
-    ------
-    UsageError
-        If the file is not JSON of that format, or names a query or entity that does not exist.
-    """
-    content = read_json(path, "filter file")
-    unknown = sorted(set(content) - set(_QUERIES))
-    if unknown:
-        raise UsageError(
-            f"Unknown query in the filter file {path}: {', '.join(unknown)}. "
-            f"Allowed are {', '.join(_QUERIES)}."
+    if not config.participant_labels:
+        ignored = {file.subject for file in passed_over if file.reason == _IGNORED}
+        if left_out := [subject for subject in absent if subject in ignored]:
+            logger.warning("Left out, as .bidsignore lists the images: %s.", _shorten(left_out))
+        absent = [subject for subject in absent if subject not in ignored]
+        if not scans:
+            raise StartError(f"No scan in {root} can be processed. {hint}")
+        if config.session_labels or _session_filter(config):
+            # Participants need not have the selected sessions.
+            if absent:
+                logger.warning("No image is found for participant %s. %s", _shorten(absent), hint)
+            return []
+    problems = {subject: why_no_label(subject, "sub") for subject in absent}
+    return [
+        Scan(
+            subject, None, None, problem=f"{problem}." if problem else f"No image is found. {hint}"
         )
-    names = sorted(entity.name for entity in known_entities())
-    for query, wanted in content.items():
-        if not isinstance(wanted, dict):
-            raise UsageError(f'"{query}" in the filter file {path} must be an object {{…}}.')
-        for name, value in wanted.items():
-            if name not in names:
-                raise UsageError(
-                    f'Unknown entity "{name}" under "{query}" in the filter file {path}. '
-                    f"Allowed are {', '.join(names)}."
-                )
-            options = value if isinstance(value, list) else [value]
-            if not all(option is None or isinstance(option, str | int) for option in options):
-                raise UsageError(
-                    f'"{query}": "{name}" in the filter file {path} must be text, a number, '
-                    "null (absent), * (any) or a list of these."
-                )
-    return content
+        for subject, problem in problems.items()
+    ]
+
+
+def _leave_out_ignored(
+    root: Path, images: Sequence[Image], passed_over: Sequence[PassedOver]
+) -> tuple[list[Image], list[PassedOver]]:
+    """Pass over what the ``.bidsignore`` of the dataset lists."""
+    spec = read_bidsignore(root)
+
+    def is_listed(path: Path) -> bool:
+        return bool(spec.match_file(path.relative_to(root)))
+
+    kept, others = [], []
+    for image in images:
+        if is_listed(image.path):
+            subject, session = image.entities["subject"], image.entities.get("session")
+            others.append(PassedOver(image.path, subject, session, _IGNORED))
+        else:
+            kept.append(image)
+    for file in passed_over:
+        others.append(replace(file, reason=_IGNORED) if is_listed(file.path) else file)
+    return kept, others
+
+
+def _session_filter(config: InputConfig) -> dict[str, Any]:
+    """Return the filter of sessions, which selects scans."""
+    return {k: v for k, v in config.filters.get("flair", {}).items() if k == "session"}
+
+
+def _was_meant(file: PassedOver) -> bool:
+    """Return whether a file that is passed over was probably meant as an image of a scan."""
+    contrasts = {contrast.lower() for contrast in CONTRASTS}
+    is_meant = file.suffix in contrasts or "flair" in file.name.lower()
+    return is_meant and file.reason != _IGNORED and why_no_label(file.subject, "sub") is None
 
 
 def _select(
@@ -212,14 +213,22 @@ def _hint_no_image(config: InputConfig) -> str:
 
 
 def _make_scan(
-    config: InputConfig, subject: str, session: str | None, images: Sequence[Image]
+    config: InputConfig,
+    subject: str,
+    session: str | None,
+    images: Sequence[Image],
+    passed_over: Sequence[PassedOver],
+    sidecars: Sidecars,
 ) -> Scan:
     """Choose the images of one session."""
     chosen: dict[str, Image] = {}
     choices: list[str] = []
     for contrast in CONTRASTS:
         candidates = [image for image in images if image.entities["suffix"] == contrast]
-        image, sentences = _choose(candidates, config.filters.get(contrast.lower(), {}))
+        filters = config.filters.get(contrast.lower(), {})
+        others = [file for file in passed_over if file.suffix == contrast.lower()]
+        image, sentences = choose_image(candidates, filters, sidecars)
+        sentences = [f"passed over {file.name}, {file.reason}." for file in others] + sentences
         choices += [f"{contrast}: {sentence}" for sentence in sentences]
         if image is not None:
             chosen[contrast] = image
@@ -232,10 +241,16 @@ def _make_scan(
 
     problem = None
     if "FLAIR" not in chosen:
-        reasons = " ".join(choice for choice in choices if choice.startswith("FLAIR: "))
+        reasons = [choice for choice in choices if "FLAIR" in choice]
+        reasons += [
+            f"Passed over {file.name}, {file.reason}."
+            for file in passed_over
+            if "flair" in file.name.lower() and not any(file.name in reason for reason in reasons)
+        ]
+        folder = (images[0] if images else passed_over[0]).path.parent
         problem = (
-            f"No FLAIR image can be used, and FLAIR is required. {reasons or 'There is none.'} "
-            f"Add one to {images[0].path.parent}, or leave this scan out."
+            "No FLAIR image can be used, and FLAIR is required. "
+            f"{' '.join(reasons) or 'There is none.'} Add one to {folder}, or leave this scan out."
         )
     scan = Scan(
         subject,
@@ -249,84 +264,10 @@ def _make_scan(
     )
     for choice in choices:
         logger.info("%s: %s", scan.label, choice)
+    for file in passed_over:
+        if file.is_misplaced and file.reason != _IGNORED:
+            logger.warning("%s is passed over: %s.", file.path, file.reason)
     return scan
-
-
-def _choose(images: Sequence[Image], filters: Mapping[str, Any]) -> tuple[Image | None, list[str]]:
-    """Choose among the images of one contrast; return it, and the reasons as sentences."""
-    sentences: list[str] = []
-    fitting: list[Image] = []
-    for image in images:
-        reason = _reason_against(image, filters)
-        if reason is None:
-            fitting.append(image)
-        else:
-            sentences.append(f"passed over {image.name}, {reason}.")
-    if len(fitting) < 2:
-        return (fitting[0] if fitting else None), sentences
-
-    sized: list[tuple[float, Image]] = []
-    for image in fitting:
-        try:
-            sized.append((_voxel_mm3(image.path), image))
-        except _UNREADABLE as error:
-            cause = str(error).replace(str(image.path), image.name)
-            sentences.append(f"passed over {image.name}, its header cannot be read ({cause}).")
-    if not sized:
-        return fitting[0], [*sentences, f"took {fitting[0].name} all the same, as the first."]
-
-    finest = min(volume for volume, _ in sized)
-    chosen, *equals = [image for volume, image in sized if volume == finest]
-    others = ", ".join(image.name for _, image in sized if image is not chosen)
-    if others:
-        rule = f"with the finest voxels ({finest:g} mm³)" + (" the first by name" if equals else "")
-        sentences.append(f"took {chosen.name} among {len(sized)} images, {rule}; not {others}.")
-    return chosen, sentences
-
-
-def _reason_against(image: Image, filters: Mapping[str, Any]) -> str | None:
-    """Return why an image is not a plain image of its contrast, or None."""
-    if "ceagent" in image.entities:
-        return "it was made with a contrast agent"
-    if image.entities.get("part", "mag") != "mag":
-        return f"it holds the {image.entities['part']} part and not the magnitude"
-    if image.entities.get("mt") == "on":
-        return "it was made with a magnetisation-transfer pulse"
-    if not _matches(image.entities, filters):
-        return "it does not match the filter file"
-    return None
-
-
-def _matches(entities: Mapping[str, str], filters: Mapping[str, Any]) -> bool:
-    """Return whether entities match a filter: None is absent, ``*`` any value, a list any of it."""
-
-    def fits(name: str, option: Any) -> bool:
-        value = entities.get(name)
-        if option is None or value is None:
-            return option is value
-        return option == "*" or _normal(name, str(option)) == _normal(name, value)
-
-    return all(
-        any(fits(name, option) for option in (wanted if isinstance(wanted, list) else [wanted]))
-        for name, wanted in filters.items()
-    )
-
-
-def _normal(name: str, value: str) -> str:
-    """Normalise a value as pybids compares it: runs by number, extensions with a dot."""
-    if name == "run":
-        return value.lstrip("0")
-    return f".{value.lstrip('.')}" if name == "extension" else value
-
-
-def _voxel_mm3(path: Path) -> float:
-    """Read the volume of a voxel, mm³, from the header, to 6 digits so that equal volumes tie."""
-    image = nib.Nifti1Image.from_image(nib.load(path))
-    sides = [abs(float(zoom)) * mm_per_unit(image) for zoom in image.header.get_zooms()[:3]]
-    volume = math.prod(sides)
-    if not (math.isfinite(volume) and volume > 0):
-        raise ValueError(f"the voxels have a volume of {volume} mm³")
-    return float(f"{volume:.6g}")
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def check_folders(options: argparse.Namespace) -> None:
 
 def read_inputs(options: argparse.Namespace) -> InputConfig:
     """Return which images of which dataset are read."""
-    from cascade_bids.bids.inputs import load_filters
+    from cascade_bids.bids.filters import load_filters
 
     return InputConfig(
         bids_dir=options.bids_dir.resolve(),

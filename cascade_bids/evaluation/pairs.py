@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
-from cascade_bids.bids.dataset import Image, index_images
+from cascade_bids.bids.index import Image, index_images
 from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.preprocess.load import load_image
@@ -78,7 +78,7 @@ def find_masks(root: Path) -> Masks:
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder. Give the root of a BIDS dataset.")
-    images = index_images(
+    images, _ = index_images(
         root.absolute(),
         subjects=None,
         validate=False,

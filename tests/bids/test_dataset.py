@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade_bids.bids.dataset import bids_uri, index_images, parse_entities
+from cascade_bids.bids.dataset import bids_uri, parse_entities
+from cascade_bids.bids.index import index_images
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.config import InputConfig
 
@@ -47,11 +48,11 @@ def test_images_are_those_of_the_index_of_pybids(tmp_path: Path, kind: str, vali
     (anat / "sub-1_acq-gone_T1w.nii.gz").symlink_to("gone.nii.gz")
     (anat / "sub-1_acq-loop_T1w.nii.gz").symlink_to("sub-1_acq-loop_T1w.nii.gz")
 
-    images, indexed = (
+    walked, indexed = (
         index_images(root, subjects=None, validate=validate, database_dir=database)
         for database in (None, tmp_path / "db")
     )
-    assert images == indexed and len(images) > 10
+    assert walked == indexed and len(walked[0]) > 10
 
     scans = find_scans(InputConfig(root, validate=validate))
     for subject in {scan.subject for scan in scans}:

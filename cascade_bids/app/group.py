@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cascade_bids.bids.outputs import find_stats, write_json
+from cascade_bids.bids.outputs import find_misplaced_stats, find_stats, write_json
 from cascade_bids.config import VERSION
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.files import write_text
@@ -68,15 +68,20 @@ def run_group(output_dir: Path) -> Path:
     UsageError
         If there are no lesion statistics.
     ScanError
-        If some of them cannot be read; the table and the report hold the others, if any.
+        If some of them cannot be read, or lie where their name does not belong; the table and the
+        report hold the others, if any.
     """
-    found = find_stats(output_dir)
-    if not found:
+    found, misplaced = find_stats(output_dir), find_misplaced_stats(output_dir)
+    if not (found or misplaced):
         raise UsageError(
             f"{output_dir} holds no lesion statistics (…_desc-lesions_stats.json); run the "
             "participant level with this output folder first."
         )
     scans, damaged = _read_all(found, output_dir)
+    damaged += [
+        f"{path.relative_to(output_dir)} is left out: {reason}."
+        for path, reason in misplaced.items()
+    ]
     if not scans:
         raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
     problems = [*_without_result(output_dir, found), *_flagged(scans), *_mixed(scans)]

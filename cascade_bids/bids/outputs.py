@@ -13,6 +13,7 @@ from bids.layout.writing import build_path
 from bids.utils import natural_sort
 
 from cascade_bids.bids.dataset import bids_uri, parse_entities, read_description, read_json
+from cascade_bids.bids.index import why_misplaced
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import UsageError
@@ -226,13 +227,42 @@ def find_stats(root: Path) -> list[tuple[dict[str, str], Path]]:
     -------
     list of (dict, Path)
         For each scan its ``subject`` and, if it has them, ``session`` and ``run``, and its
-        ``_desc-lesions_stats.json``; in natural order.
+        ``_desc-lesions_stats.json``; in natural order. Those of `find_misplaced_stats` are
+        left out.
     """
+    wrong = find_misplaced_stats(root)
+    found = [path for path in _all_stats(root) if path not in wrong]
+    return [(_scan_entities(path.relative_to(root)), path) for path in found]
+
+
+def find_misplaced_stats(root: Path) -> dict[Path, str]:
+    """Find lesion statistics that are of no scan, by their folders and names.
+
+    Parameters
+    ----------
+    root
+        Root of the derivatives.
+
+    Returns
+    -------
+    dict
+        Statistics in folders whose label BIDS does not know, and those with a name of another
+        participant or session than the folder, to the reason; in natural order.
+    """
+    wrong = {}
+    for path in _all_stats(root):
+        folders = [part[4:] for part in path.relative_to(root).parts[:-2]]
+        if reason := why_misplaced(folders[0], (*folders, None)[1], path.name):
+            wrong[path] = reason
+    return wrong
+
+
+def _all_stats(root: Path) -> list[Path]:
     # Only the folders that can hold statistics are searched.
     anyone = (Scan("*", None, None), Scan("*", "*", None))
     patterns = [output_path(Path(), scan, "stats").as_posix() for scan in anyone]
-    found = natural_sort(path for pattern in patterns for path in root.glob(pattern))
-    return [(_scan_entities(path.relative_to(root)), path) for path in found]
+    found: list[Path] = natural_sort(path for pattern in patterns for path in root.glob(pattern))
+    return found
 
 
 def _scan_entities(relative: Path) -> dict[str, str]:

@@ -187,3 +187,27 @@ def test_nothing_is_written_if_all_statistics_are_damaged(tmp_path):
     with pytest.raises(ScanError, match=r"sub-1_desc-lesions_stats\.json"):
         run_group(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["sub-1"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "sub-é1/anat/sub-é1",
+        "sub-<i>/anat/sub-<i>",
+        "sub-1/anat/sub-2",
+        "sub-3/ses-1/anat/sub-3_ses-2",
+        "sub-3/ses-a_b/anat/sub-3_ses-a_b",
+    ],
+)
+def test_statistics_in_a_place_that_is_not_theirs_are_named(tmp_path, place):
+    _put(tmp_path, "sub-1", _stats(1.0))
+    _put(tmp_path, "sub-3_ses-1", _stats(3.0))
+    path = tmp_path / f"{place}_desc-lesions_stats.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_stats(2.0)), encoding="utf-8")
+    with pytest.raises(ScanError) as caught:
+        run_group(tmp_path)
+    assert f"{path.relative_to(tmp_path)} is left out: " in str(caught.value)
+    assert _rows(tmp_path)["load_ml"].tolist() == ["1.0", "3.0"]
+    page = (tmp_path / "group.html").read_text(encoding="utf-8")
+    assert "is left out" in page and "sub-<i>" not in page

@@ -6,7 +6,11 @@ from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import output_path
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
+from cascade_bids.errors import StartError
 from cascade_bids.report.subject import FIGURES
+
+_TOLD = 20
+"""Most scans whose problems are printed."""
 
 
 def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
@@ -23,12 +27,14 @@ def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
     -------
     list of str
         Labels without ``sub-``, in natural order. Participants with scans that cannot be processed
-        are included, so that a run reports the reasons.
+        are included, so that a run reports the reasons, if others can or the settings name them.
 
     Raises
     ------
-    UsageError, StartError
+    UsageError
         As of `cascade_bids.bids.inputs.find_scans`.
+    StartError
+        As well, and if no scan of the whole dataset can be processed.
     """
 
     def is_complete(scan: Scan) -> bool:
@@ -40,4 +46,8 @@ def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
         return all(path.exists() for path in needed)
 
     scans = find_scans(inputs)
+    problems = [f"  {scan.label}: {scan.problem}" for scan in scans if scan.problem is not None]
+    if len(problems) == len(scans) and not inputs.participant_labels:
+        rest = f"\n  … and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
+        raise StartError("no scan can be processed:\n" + "\n".join(problems[:_TOLD]) + rest)
     return list(dict.fromkeys(scan.subject for scan in scans if not is_complete(scan)))

@@ -100,6 +100,22 @@ def test_a_plan_refuses_what_a_run_would_refuse(bids: Path, tmp_path: Path) -> N
     assert "none.yml can't be read" in done.text
 
 
+def test_a_plan_of_a_dataset_without_any_flair_cannot_start(tmp_path: Path) -> None:
+    labels = [f"sub-{number}" for number in range(1, 26)]
+    bids = make_dataset(tmp_path / "bids", *labels)
+    for label in labels:
+        image_path(bids, label, "FLAIR").rename(image_path(bids, label, "flair"))
+    done = call(tmp_path, "plan", bids, "--out", tmp_path / "list.txt")
+    assert done.code == 70
+    assert "no scan can be processed" in done.text and "sub-1_flair.nii.gz" in done.text
+    assert "sub-20: " in done.text and "sub-21: " not in done.text and "5 more" in done.text
+    assert not (tmp_path / "list.txt").exists()
+    # A task of an array runs for one participant, so that the report tells what is wrong.
+    assert call(tmp_path, "plan", bids, "--participant-label", "3").text.endswith("3\n")
+    image_path(bids, "sub-9", "flair").rename(image_path(bids, "sub-9", "FLAIR"))
+    assert call(tmp_path, "plan", bids).code == 0
+
+
 def test_a_plan_of_no_dataset_is_wrong_use(tmp_path: Path) -> None:
     assert call(tmp_path, "plan", tmp_path / "nowhere").code == 2
 

@@ -139,6 +139,8 @@ def _leave_out_ignored(
 ) -> tuple[list[Image], list[PassedOver]]:
     """Pass over what the ``.bidsignore`` of the dataset lists."""
     spec = read_bidsignore(root)
+    if not len(spec):
+        return list(images), list(passed_over)
 
     def is_listed(path: Path) -> bool:
         return bool(spec.match_file(path.relative_to(root)))

@@ -15,6 +15,7 @@ from bids.layout import BIDSLayout
 
 from cascade_bids.bids.inputs import Scan, find_scans
 from cascade_bids.bids.outputs import (
+    find_misplaced_stats,
     find_stats,
     output_path,
     save,
@@ -203,6 +204,20 @@ def test_group_level_finds_the_scans(tree: Path) -> None:
     assert read(find_stats(tree)[0][1])["load_ml"] == 1.25
     assert find_stats(tree)[2][1].name == "sub-02_ses-2_desc-lesions_stats.json"
     assert find_stats(tree / "logs") == []
+
+
+def test_statistics_in_a_folder_that_is_not_theirs_are_of_no_scan(tmp_path: Path) -> None:
+    places = ("sub-é1/anat/sub-é1", "sub-1/anat/sub-2", "sub-1/ses-1/anat/sub-1_ses-2")
+    for place in (*places, "sub-1/ses-1/anat/sub-1_ses-1_run-1"):
+        path = tmp_path / f"{place}_desc-lesions_stats.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    ((entities, _),) = find_stats(tmp_path)
+    assert entities == {"subject": "1", "session": "1", "run": "1"}
+    misplaced = find_misplaced_stats(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in misplaced} == {
+        f"{place}_desc-lesions_stats.json" for place in places
+    }
 
 
 def test_dataset_description(tmp_path: Path, inputs: InputConfig) -> None:

@@ -250,6 +250,11 @@ def _make_scan(
             if "flair" in file.name.lower() and not any(file.name in reason for reason in reasons)
         ]
         folder = (images[0] if images else passed_over[0]).path.parent
+        reasons += [
+            f"{path.name} is a folder with the name of an image: put the image in its place."
+            for path in sorted(folder.glob("*FLAIR.nii*"))
+            if path.is_dir()
+        ]
         problem = (
             "No FLAIR image can be used, and FLAIR is required. "
             f"{' '.join(reasons) or 'There is none.'} Add one to {folder}, or leave this scan out."

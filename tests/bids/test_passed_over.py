@@ -46,6 +46,15 @@ def test_scan_without_flair_names_what_looks_like_one(
     assert str(path_of(root, name).parent) in bad.problem
 
 
+def test_a_folder_with_the_name_of_an_image_is_named(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_T1w", "sub-2_FLAIR")
+    path_of(root, "sub-1_FLAIR.nii.gz").mkdir()
+    bad, good = find_scans(InputConfig(root))
+    assert good.problem is None
+    assert bad.problem is not None
+    assert "sub-1_FLAIR.nii.gz is a folder with the name of an image" in bad.problem
+
+
 def test_t1_flair_is_a_t1w_and_a_mask_on_a_flair_is_no_matter(dataset: MakeDataset) -> None:
     root = dataset("sub-1_FLAIR", "sub-1_acq-FLAIR_T1w", "sub-1_space-FLAIR_label-lesion_mask")
     (scan,) = find_scans(InputConfig(root))

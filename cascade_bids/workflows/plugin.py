@@ -12,7 +12,6 @@ import resource
 import signal
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,11 +24,13 @@ from nipype import Node
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
 from cascade_bids.errors import ScanError
+from cascade_bids.workflows.lifetime import die_with_run
 from cascade_bids.workflows.resources import find_need
 
 log = logging.getLogger(__name__)
 
 PRELOADED = (
+    "cascade_bids.workflows.server",
     "cascade_bids.workflows.plugin",
     "cascade_bids.interfaces.figures",
     "cascade_bids.interfaces.lesions",
@@ -247,15 +248,8 @@ def _keep_sockets_short() -> None:
 
 def _start_process(cwd: str) -> None:
     """Prepare the process of a step, which ends at the latest when the run does."""
+    die_with_run()
     process_initializer(cwd)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run_step(node: Node) -> tuple[str, list[str] | None, Usage]:

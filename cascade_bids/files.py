@@ -1,13 +1,23 @@
 """Write files completely, or not at all."""
 
 import contextlib
+import errno
+import fcntl
+import re
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cascade_bids.errors import CascadeBidsError
+
+PART_NAME = re.compile(r"\.[0-9a-f]{32}\..+")
+"""Name of a file that is being written."""
+
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of file systems without locks."""
 
 
 @contextlib.contextmanager
@@ -30,19 +40,104 @@ def appearing(target: Path) -> Iterator[Path]:
     CascadeBidsError
         If the file cannot be written; the target is unchanged.
     """
-    # The process id is not unique across containers that share a folder.
-    part = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _named(target), _part(target) as part:
         yield part
         part.replace(target)
+
+
+def replace_together(contents: Mapping[Path, Path | str], outdated: Iterable[Path]) -> None:
+    """Replace files by others that belong together, as one step as far as a file system allows.
+
+    First all of them are written beside their targets. Only then the outdated ones are removed, and
+    the new ones moved to their names.
+
+    Parameters
+    ----------
+    contents
+        Target to the file that is copied there, or to its text, in the order in which they appear.
+        So the last one says that all are there. Folders are created when missing.
+    outdated
+        Files that are removed, if they exist, in this order.
+
+    Raises
+    ------
+    CascadeBidsError
+        If a file cannot be written, removed or moved. After the former, all is as it was.
+    """
+    with contextlib.ExitStack() as stack:
+        parts = {}
+        for target, content in contents.items():
+            with _named(target):
+                parts[target] = stack.enter_context(_part(target))
+                if isinstance(content, str):
+                    parts[target].write_text(content, encoding="utf-8", newline="\n")
+                else:
+                    shutil.copyfile(content, parts[target])
+        for path in outdated:
+            with _named(path):
+                path.unlink(missing_ok=True)
+        for target, part in parts.items():
+            with _named(target):
+                part.replace(target)
+
+
+def clear_broken(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder, which need not exist. Files that another process is writing stay.
+    """
+    for part in folder.glob(".*"):
+        if PART_NAME.fullmatch(part.name):
+            with contextlib.suppress(OSError), part.open("r+b") as broken:
+                fcntl.flock(broken, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+
+
+def is_unfetched(path: Path) -> bool:
+    """Return whether a path is a link to nothing, as git-annex and DataLad leave for files.
+
+    Parameters
+    ----------
+    path
+        The path of a file.
+
+    Returns
+    -------
+    bool
+        True if it must be fetched first.
+    """
+    return path.is_symlink() and not path.exists()
+
+
+@contextlib.contextmanager
+def _part(target: Path) -> Iterator[Path]:
+    """Provide a new file beside a target, locked so that others see that it is being written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The process id is not unique across containers that share a folder.
+    part = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
+    with part.open("xb") as mine:
+        try:
+            with contextlib.suppress(OSError):  # no locks here; nothing is cleared then
+                fcntl.flock(mine, fcntl.LOCK_EX)
+            part.touch()  # it may have been cleared before it was locked
+            yield part
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Name the file that cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise CascadeBidsError(
             f"{target} can't be written ({error}); make room or the folder writable, and run again."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 @contextlib.contextmanager
@@ -53,7 +148,7 @@ def alone(lock: Path, *, wait: bool = True) -> Iterator[bool]:
     ----------
     lock
         The file that stands for it, in a folder that they share; it goes when the process ends,
-        however it ends.
+        however it ends. On a file system without locks nobody is kept out.
     wait
         Whether to wait for the other.
 
@@ -61,16 +156,24 @@ def alone(lock: Path, *, wait: bool = True) -> Iterator[bool]:
     ------
     bool
         False if another process is at it.
+
+    Raises
+    ------
+    CascadeBidsError
+        If the file cannot be written.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    holder = FileLock(lock)
+    holder, own = FileLock(lock), True
+    with _named(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            holder.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            own = False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
     try:
-        holder.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        yield own
     finally:
         holder.release()
 

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from cascade_bids.bids.outputs import find_misplaced_stats, find_stats, write_json
+from cascade_bids.bids.results import read_failure
+from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION
 from cascade_bids.errors import ScanError, UsageError
-from cascade_bids.files import write_text
+from cascade_bids.files import is_unfetched, write_text
 from cascade_bids.lesions.location import LOCATIONS
 from cascade_bids.quality.verdict import FAIL
 from cascade_bids.report.cohort import data_dictionary, write_cohort_report
@@ -40,6 +42,7 @@ SETTINGS = (
     "temperature",
     "separate_lesions",
     "tta",
+    "skull_strip",
 )
 """Settings that must be equal in all scans for their lesions to be comparable."""
 
@@ -84,7 +87,12 @@ def run_group(output_dir: Path) -> Path:
     ]
     if not scans:
         raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
-    problems = [*_without_result(output_dir, found), *_flagged(scans), *_mixed(scans)]
+    problems = [
+        *_without_result(output_dir, found),
+        *_earlier(output_dir, found),
+        *_flagged(scans),
+        *_mixed(scans),
+    ]
     for problem in problems:
         logger.warning(problem)
     table = _table(scans)
@@ -107,6 +115,12 @@ def _read_all(
             stats = json.loads(path.read_text(encoding="utf-8"))
             scans.append({**_row(entities, stats), "settings": _settings(stats)})
         except (OSError, ValueError, TypeError, KeyError) as error:
+            if is_unfetched(path):
+                problems.append(
+                    f"{path.relative_to(root)} is left out: it is a link to a file that does not "
+                    "exist; fetch it (datalad get, git annex get) and run the group level again."
+                )
+                continue
             cause = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             problems.append(
                 f"{path.relative_to(root)} is damaged and left out ({cause}); remove it and run "
@@ -181,11 +195,32 @@ def _without_result(root: Path, found: list[tuple[dict[str, str], Path]]) -> lis
     started |= {path.stem for path in root.glob("sub-*.html")}
     started |= {path.relative_to(root).as_posix() for path in root.glob("sub-*/ses-*")}
     return [
-        f"{name} has no lesion statistics, so it is not in the table: its processing failed or "
-        "is not finished."
+        f"{name} has no lesion statistics, so it is not in the table: its processing "
+        f"{_cause(root, name) or 'failed or is not finished'}."
         for name in sorted(started - done)
         if Path(name).parent.as_posix() not in started - done
     ]
+
+
+def _cause(root: Path, name: str) -> str | None:
+    """Return what is noted of the last run of a folder, such as ``sub-1/ses-2``."""
+    subject, _, session = name.removeprefix("sub-").partition("/ses-")
+    cause = read_failure(root, Scan(subject, session or None, None))
+    return cause and cause.rstrip(".")
+
+
+def _earlier(root: Path, found: list[tuple[dict[str, str], Path]]) -> list[str]:
+    """List the scans whose statistics are not of their last run."""
+    problems = []
+    for entities, _ in found:
+        scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
+        cause = read_failure(root, scan)
+        if cause is not None:
+            problems.append(
+                f"The numbers of {scan.label} are of an earlier run, since its last one "
+                f"{cause.rstrip('.')}."
+            )
+    return problems
 
 
 def _flagged(scans: list[dict[str, Any]]) -> list[str]:

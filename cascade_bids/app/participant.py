@@ -1,19 +1,28 @@
 """The participant level: process all scans, list failures, and write the reports."""
 
-import glob
+import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
+from cascade_bids.bids.results import (
+    DID_NOT_FINISH,
+    changing,
+    find_result,
+    note_failure,
+    read_failure,
+    start_result,
+)
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, MethodConfig, ParticipantConfig
-from cascade_bids.errors import ScanError, StartError, UsageError
-from cascade_bids.files import write_text
+from cascade_bids.errors import CascadeBidsError, ScanError, StartError, UsageError
+from cascade_bids.files import clear_broken, is_unfetched, write_text
 from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
 from cascade_bids.models.card import Cards, MethodCard, load_card, load_model_card
@@ -40,11 +49,18 @@ class Outcome:
     scan: Scan
     """The scan."""
     stats: Mapping[str, Any] | None = None
-    """Content of its stats file; None if it was not written."""
+    """Content of its stats file; None if there is none."""
     problem: str | None = None
     """Why it failed; after a failed figure, `stats` may still be complete."""
     failed_step: str | None = None
     """Step of the workflow that failed, if any."""
+    is_earlier: bool = False
+    """Whether `stats` are those of an earlier run, which stay when this one fails."""
+
+    @property
+    def cause(self) -> str:
+        """What the run did that failed: ``failed at align to template: …``."""
+        return f"failed{f' at {self.failed_step}' if self.failed_step else ''}: {self.problem}"
 
 
 def run_participants(config: ParticipantConfig) -> list[Outcome]:
@@ -90,7 +106,9 @@ def _run(scans: Sequence[Scan], config: ParticipantConfig, cards: Cards) -> list
     scans = [_check_images(scan, card, config) for scan in scans]
     ready = [scan for scan in scans if scan.problem is None]
     for scan in scans:
-        _remove_earlier(scan, config)
+        _remove_crashes(scan, config.output_dir)
+        start_result(config.output_dir, scan)
+    clear_broken(config.output_dir / "logs")
     failures: dict[str, tuple[str, str]] = {}
     outcomes = []
     try:
@@ -104,8 +122,8 @@ def _run(scans: Sequence[Scan], config: ParticipantConfig, cards: Cards) -> list
         run_workflow(workflow, ready, config.resources, logs, failures)
     finally:
         outcomes = [_outcome(scan, config, failures) for scan in scans]
-        _write_reports(outcomes, config, card)
-    return outcomes
+        unwritten = _write_reports(outcomes, config, card)
+    return [_with_page(outcome, unwritten) for outcome in outcomes]
 
 
 def _start(config: ParticipantConfig) -> Cards:
@@ -196,17 +214,39 @@ def _check_images(scan: Scan, card: MethodCard, config: ParticipantConfig) -> Sc
 def _outcome(
     scan: Scan, config: ParticipantConfig, failures: Mapping[str, tuple[str, str]]
 ) -> Outcome:
-    """Determine the result of a scan from its stats file and from failed steps."""
-    path = output_path(config.output_dir, scan, "stats")
-    stats = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """Determine the result of a scan, and note in the derivatives if it has none of this run."""
+    root = config.output_dir
     step, problem = failures.get(workflow_name(scan), (None, scan.problem))
-    if problem is None and stats is None:
+    unfinished = read_failure(root, scan) is not None
+    if problem is None and unfinished:
         problem = (
-            "did not finish; run again, and if both runs have the same --work-dir it goes on there"
+            f"{DID_NOT_FINISH}; run again, and if both runs have the same --work-dir it goes on "
+            "there"
         )
     if problem is not None:
         problem = _name_image(problem, step, scan)
-    return Outcome(scan, stats, problem, step)
+    stats = _read_stats(root, scan)
+    outcome = Outcome(scan, stats, problem, step, is_earlier=unfinished and stats is not None)
+    if problem is not None and unfinished:
+        with contextlib.suppress(CascadeBidsError):  # it still says that the run did not finish
+            note_failure(root, scan, outcome.cause)
+    return outcome
+
+
+def _read_stats(root: Path, scan: Scan) -> dict[str, Any] | None:
+    """Read the statistics of a scan, whichever run they are of; None if there are none to read."""
+    found = find_result(root, scan)
+    if found is None:
+        return None
+    try:
+        stats: dict[str, Any] = json.loads(found[1].read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if is_unfetched(found[1]):
+            log.warning("%s is a link to a file that does not exist; fetch it", found[1])
+        else:
+            log.warning("%s is damaged (%s); run %s again", found[1], error, scan.label)
+        return None
+    return stats
 
 
 def _name_image(problem: str, step: str | None, scan: Scan) -> str:
@@ -216,26 +256,12 @@ def _name_image(problem: str, step: str | None, scan: Scan) -> str:
     return problem if image is None or named else f"{image}: {problem}"
 
 
-def _remove_earlier(scan: Scan, config: ParticipantConfig) -> None:
-    """Remove what an earlier run reported on a session, so that reports never mix two runs.
-
-    The earlier run may have chosen a FLAIR with another ``run`` entity.
-    """
-    root = config.output_dir
-    stem = None if scan.stem is None else glob.escape(scan.stem)
-    for run in (None, "*") if stem is None else (None,):
-        any_scan = replace(scan, run=run, stem=stem)
-        outputs = [output_path(Path(), any_scan, "stats")]
-        outputs += [output_path(Path(), any_scan, "figure", desc=name) for name in FIGURES]
-        logs = "crash-" + workflow_name(replace(scan, run=None)) + ("_run_*" if run else "")
-        for pattern in (*outputs, Path("logs", f"{logs}-*.txt")):
-            for path in root.glob(str(pattern)):
-                path.unlink()
-    # The page is written again at the end; until then it would be outdated.
-    (root / f"{_page(scan)}.html").unlink(missing_ok=True)
-    if scan.stem is None:
-        # The folder shows the group level that the scan was started but has no result.
-        output_path(root, scan, "stats").parents[1].mkdir(parents=True, exist_ok=True)
+def _remove_crashes(scan: Scan, root: Path) -> None:
+    """Remove the crash files of earlier runs, which may have chosen a FLAIR of another run."""
+    name = workflow_name(replace(scan, run=None))
+    for pattern in (name, f"{name}_run_*") if scan.stem is None else (name,):
+        for path in (root / "logs").glob(f"crash-{pattern}-*.txt"):
+            path.unlink()
 
 
 def _page(scan: Scan) -> str:
@@ -245,53 +271,76 @@ def _page(scan: Scan) -> str:
 
 def _write_reports(
     outcomes: Sequence[Outcome], config: ParticipantConfig, card: MethodCard
-) -> None:
-    """Write a page for each participant of the run, including sessions of earlier runs."""
-    pages: dict[str, list[Outcome]] = {}
-    for outcome in [*outcomes, *_earlier_outcomes(outcomes, config.output_dir)]:
-        pages.setdefault(_page(outcome.scan), []).append(outcome)
-    for name, group in pages.items():
-        write_subject_report(
-            config.output_dir,
-            name,
-            [
-                _scan_report(outcome, config.output_dir)
-                for outcome in sorted(group, key=lambda outcome: outcome.scan.label)
-            ],
-            version=VERSION,
-            boilerplate=_boilerplate(config, card),
-        )
+) -> dict[str, str]:
+    """Write a page for each participant of the run, including sessions of earlier runs.
 
-
-def _earlier_outcomes(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
-    """Find the results of earlier runs for other sessions of the same participants."""
-    subjects = {outcome.scan.subject for outcome in outcomes if outcome.scan.stem is None}
-    sessions = {(outcome.scan.subject, outcome.scan.session) for outcome in outcomes}
-    earlier = []
-    for entities, path in find_stats(root):
-        scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
-        if scan.subject not in subjects or (scan.subject, scan.session) in sessions:
-            continue
+    Returns the name of each page that cannot be written, and why.
+    """
+    root, unwritten = config.output_dir, {}
+    names = {_page(outcome.scan): outcome.scan for outcome in outcomes}
+    for name, scan in names.items():
+        own = [outcome for outcome in outcomes if _page(outcome.scan) == name]
         try:
-            earlier.append(Outcome(scan, stats=json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            log.warning("%s is damaged (%s); run %s again", path, error, scan.label)
-    return earlier
+            with changing(root, scan):
+                # Read when nobody changes it: another run may have replaced a result.
+                group = [*map(partial(_reread, root), own), *_other_sessions(own, root)]
+                write_subject_report(
+                    root,
+                    name,
+                    [
+                        _scan_report(outcome, root)
+                        for outcome in sorted(group, key=lambda outcome: outcome.scan.label)
+                    ],
+                    version=VERSION,
+                    boilerplate=_boilerplate(config, card),
+                )
+        except CascadeBidsError as error:
+            unwritten[name] = str(error)
+    return unwritten
+
+
+def _reread(root: Path, outcome: Outcome) -> Outcome:
+    return replace(outcome, stats=_read_stats(root, outcome.scan))
+
+
+def _with_page(outcome: Outcome, unwritten: Mapping[str, str]) -> Outcome:
+    """Let a scan fail whose page could not be written."""
+    problem = unwritten.get(_page(outcome.scan))
+    if problem is None or outcome.problem is not None:
+        return outcome
+    return replace(outcome, problem=problem)
+
+
+def _other_sessions(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
+    """Find the results of earlier runs for other sessions of a participant."""
+    first = outcomes[0].scan
+    if first.stem is not None:
+        return []
+    sessions = {outcome.scan.session for outcome in outcomes}
+    others = []
+    for entities, _ in find_stats(root, first.subject):
+        scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
+        if scan.session not in sessions and (stats := _read_stats(root, scan)) is not None:
+            problem = read_failure(root, scan)
+            others.append(Outcome(scan, stats, problem, is_earlier=problem is not None))
+    return others
 
 
 def _scan_report(outcome: Outcome, root: Path) -> ScanReport:
-    scan = outcome.scan
+    found = find_result(root, outcome.scan)
+    named = outcome.scan if found is None else found[0]
     paths = {
-        caption: output_path(root, scan, "figure", desc=name) for name, caption in FIGURES.items()
+        caption: output_path(root, named, "figure", desc=name) for name, caption in FIGURES.items()
     }
     return ScanReport(
-        label=scan.label,
+        label=outcome.scan.label,
         stats=outcome.stats,
         figures={caption: path for caption, path in paths.items() if path.exists()},
-        lesions=output_path(root, scan, "lesion_table") if outcome.stats else None,
+        lesions=output_path(root, named, "lesion_table") if outcome.stats else None,
         problem=outcome.problem,
         failed_step=outcome.failed_step,
-        choices=scan.choices,
+        is_earlier=outcome.is_earlier,
+        choices=outcome.scan.choices,
     )
 
 

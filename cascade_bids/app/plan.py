@@ -4,9 +4,11 @@ from pathlib import Path
 
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import output_path
+from cascade_bids.bids.results import read_failure
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import StartError
+from cascade_bids.files import is_unfetched
 from cascade_bids.report.subject import FIGURES
 
 _TOLD = 20
@@ -14,7 +16,7 @@ _TOLD = 20
 
 
 def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
-    """List the participants with a scan without lesion statistics or figures, or without a report.
+    """List the participants with a scan whose last run was not complete, or without a report.
 
     Parameters
     ----------
@@ -43,7 +45,8 @@ def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
         # A task that was killed may have written only some of them.
         needed = [output_path(output_dir, scan, "figure", desc=name) for name in FIGURES]
         needed += [output_path(output_dir, scan, "stats"), output_dir / f"sub-{scan.subject}.html"]
-        return all(path.exists() for path in needed)
+        done = all(path.exists() or is_unfetched(path) for path in needed)
+        return done and read_failure(output_dir, scan) is None
 
     scans = find_scans(inputs)
     problems = [f"  {scan.label}: {scan.problem}" for scan in scans if scan.problem is not None]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -17,7 +16,7 @@ from cascade_bids.bids.index import why_misplaced
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import UsageError
-from cascade_bids.files import appearing
+from cascade_bids.files import appearing, write_text
 
 CODE_URL = "https://github.com/cascade-bids/cascade_bids"
 BIDS_VERSION = "1.10.0"
@@ -170,29 +169,43 @@ def write_dataset_description(
         part.write_bytes((files("cascade_bids") / "data" / "bidsignore").read_bytes())
 
 
-def save(work_file: Path, target: Path, metadata: Mapping[str, Any] | None = None) -> Path:
-    """Copy a finished file to its final path, completely or not at all.
+def with_sidecar(
+    work_file: Path, target: Path, metadata: Mapping[str, Any]
+) -> dict[Path, Path | str]:
+    """Return what belongs at the paths of an output and of its sidecar.
 
     Parameters
     ----------
     work_file
-        The finished file; it is kept.
+        The finished file.
     target
-        The final path, from `output_path`; its folder is created when missing.
+        The final path, from `output_path`.
     metadata
-        Content of the JSON sidecar, from `sidecar`; written first, so that no image is ever
-        without it.
+        Content of the JSON sidecar, from `sidecar`.
 
     Returns
     -------
-    Path
-        The final path.
+    dict
+        Target to the file or its text, as in `cascade_bids.files.replace_together`; the sidecar
+        first, so that no image is ever without it.
     """
-    if metadata is not None:
-        write_json(target.with_name(target.name.split(".")[0] + ".json"), metadata)
-    with appearing(target) as part:
-        shutil.copyfile(work_file, part)
-    return target
+    return {sidecar_path(target): json_text(metadata), target: work_file}
+
+
+def sidecar_path(target: Path) -> Path:
+    """Return the path of the sidecar of an output."""
+    return target.with_name(target.name.split(".")[0] + ".json")
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return the text of a JSON file, with keys in the given order.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, which JSON cannot hold.
+    """
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(target: Path, content: Mapping[str, Any]) -> None:
@@ -210,18 +223,18 @@ def write_json(target: Path, content: Mapping[str, Any]) -> None:
     ValueError
         If a number is NaN or infinite, which JSON cannot hold.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with appearing(target) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(target, json_text(content))
 
 
-def find_stats(root: Path) -> list[tuple[dict[str, str], Path]]:
+def find_stats(root: Path, subject: str = "*") -> list[tuple[dict[str, str], Path]]:
     """Find the lesion statistics of all scans in a derivatives tree.
 
     Parameters
     ----------
     root
         Root of the derivatives.
+    subject
+        Label of the participant, without ``sub-``; all of them by default.
 
     Returns
     -------
@@ -259,7 +272,7 @@ def find_misplaced_stats(root: Path) -> dict[Path, str]:
 
 def _all_stats(root: Path) -> list[Path]:
     # Only the folders that can hold statistics are searched.
-    anyone = (Scan("*", None, None), Scan("*", "*", None))
+    anyone = (Scan(subject, None, None), Scan(subject, "*", None))
     patterns = [output_path(Path(), scan, "stats").as_posix() for scan in anyone]
     found: list[Path] = natural_sort(path for pattern in patterns for path in root.glob(pattern))
     return found

@@ -214,7 +214,7 @@ def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
     for outcome in outcomes:
         result, stats = "FAILED" if outcome.problem else "complete", outcome.stats
         numbers = ("", "", "")
-        if stats is not None:
+        if stats is not None and not outcome.is_earlier:
             numbers = (_verdict(stats), f"{stats['load_ml']:.2f}", str(stats["count"]))
         table.add_row(outcome.scan.label, result, *numbers)
     console = Console()
@@ -223,8 +223,9 @@ def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
         for reason in (outcome.stats or {}).get("quality", {}).get("reasons", []):
             print(f"{outcome.scan.label}: {reason}")
     for outcome in failed:
-        step = f" at {outcome.failed_step}" if outcome.failed_step else ""
-        print(f"{outcome.scan.label} failed{step}: {outcome.problem}")
+        print(f"{outcome.scan.label} {outcome.cause}")
+        if outcome.is_earlier:
+            print(f"{outcome.scan.label}: the result of an earlier run stays in place")
     print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
     return 1 if failed else 0
 

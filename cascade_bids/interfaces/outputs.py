@@ -1,4 +1,4 @@
-"""Nipype interfaces that copy finished files to their final paths; they run every time.
+"""Nipype interfaces that put results at their final paths; they run every time.
 
 Running every time costs a copy, and restores files that were deleted from the output folder.
 """
@@ -13,32 +13,54 @@ from nipype.interfaces.base import (
     InputMultiObject,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 
-from cascade_bids.bids.outputs import image_uris, output_path, save, sidecar, write_json
+from cascade_bids.bids.outputs import (
+    image_uris,
+    json_text,
+    output_path,
+    sidecar,
+    with_sidecar,
+)
+from cascade_bids.bids.results import changing, find_result, replace_result
+from cascade_bids.config import TEMPLATE_SPACE
+from cascade_bids.files import replace_together
 from cascade_bids.quality.verdict import judge
 
 
-class _SaveInput(BaseInterfaceInputSpec):
+class _SaveFigureInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
     out_path = traits.Str(mandatory=True)
+    scan = traits.Any(mandatory=True, desc="bids.scan.Scan")
+    root = traits.Str(mandatory=True, desc="of the derivatives")
+    stats = File(exists=True, desc="the statistics that the figure belongs to, if there are some")
 
 
-class _SaveOutput(TraitedSpec):
-    out_file = File(exists=True)
+class _SaveFigureOutput(TraitedSpec):
+    out_file = traits.Str()
 
 
-class Save(SimpleInterface):
-    """Save one file without a sidecar, see `bids.outputs.save`."""
+class SaveFigure(SimpleInterface):
+    """Save a figure, unless it would lie beside the statistics of another run."""
 
-    input_spec = _SaveInput
-    output_spec = _SaveOutput
+    input_spec = _SaveFigureInput
+    output_spec = _SaveFigureOutput
     _always_run = True
 
     def _run_interface(self, runtime: Any) -> Any:
-        saved = save(Path(self.inputs.in_file), Path(self.inputs.out_path))
-        self._results["out_file"] = str(saved)
+        root, target = Path(self.inputs.root), Path(self.inputs.out_path)
+        with changing(root, self.inputs.scan):
+            found = find_result(root, self.inputs.scan)
+            if isdefined(self.inputs.stats):
+                own = Path(self.inputs.stats).read_bytes()
+                fits = found is not None and found[1].read_bytes() == own
+            else:
+                fits = found is None
+            if fits:
+                replace_together({target: Path(self.inputs.in_file)}, [])
+        self._results["out_file"] = str(target)
         return runtime
 
 
@@ -64,11 +86,11 @@ class _SaveScanInput(BaseInterfaceInputSpec):
 
 
 class _SaveScanOutput(TraitedSpec):
-    stats = File(exists=True)
+    stats = File(exists=True, desc="the same content as in the derivatives")
 
 
 class SaveScan(SimpleInterface):
-    """Save all derivatives of a scan; the stats come last and mark the scan as complete."""
+    """Replace the result of a scan; the stats come last and mark the scan as complete."""
 
     input_spec = _SaveScanInput
     output_spec = _SaveScanOutput
@@ -77,44 +99,54 @@ class SaveScan(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         scan, config = self.inputs.scan, self.inputs.config
         root = config.output_dir
+        contents: dict[Path, Path | str] = {}
         for name in ("lesion_mask", "lesion_probseg", "lesion_dseg", "lesion_table", "brain_mask"):
-            save(
+            contents |= with_sidecar(
                 Path(getattr(self.inputs, name)),
                 output_path(root, scan, name),
                 sidecar(name, scan, config.inputs),
             )
         for contrast, path in zip(self.inputs.contrasts, self.inputs.preproc, strict=True):
-            save(
+            contents |= with_sidecar(
                 Path(path),
                 output_path(root, scan, "preproc", contrast=contrast),
                 sidecar("preproc", scan, config.inputs, contrast=contrast),
             )
         for space, path in zip(self.inputs.spaces, self.inputs.space_masks or [], strict=True):
-            save(
+            contents |= with_sidecar(
                 Path(path),
                 output_path(root, scan, "lesion_mask", space=space),
                 sidecar("lesion_mask", scan, config.inputs, space=space),
             )
-        self._save_transforms(root, scan)
+        stats = json_text(self._stats())
+        contents |= self._transforms()
+        contents[output_path(root, scan, "stats")] = stats
+        replace_result(root, scan, contents)
+        own = Path(runtime.cwd) / "stats.json"
+        own.write_text(stats, encoding="utf-8")
+        self._results["stats"] = str(own)
+        return runtime
+
+    def _stats(self) -> dict[str, Any]:
+        """Return the content of the stats file."""
         facts, summary = self.inputs.facts, json.loads(Path(self.inputs.summary).read_text())
-        stats = {
+        return {
             **summary,
             **facts,
             "quality": judge(self.inputs.measures).to_entry(self.inputs.measures),
             "warnings": [*facts["warnings"], *(self.inputs.warnings or [])],
-            "images": image_uris(scan, config.inputs),
-            "choices": list(scan.choices),
+            "images": image_uris(self.inputs.scan, self.inputs.config.inputs),
+            "choices": list(self.inputs.scan.choices),
         }
-        target = output_path(root, scan, "stats")
-        write_json(target, stats)
-        self._results["stats"] = str(target)
-        return runtime
 
-    def _save_transforms(self, root: Path, scan: Any) -> None:
-        """Save each transform; its name is by the images that it resamples, moving to fixed."""
+    def _transforms(self) -> dict[Path, Path]:
+        """Return the path of each transform, by the images that it resamples, and its file."""
         others = zip(self.inputs.contrasts[1:], self.inputs.transforms or [], strict=True)
         named = {(contrast, "FLAIR"): path for contrast, path in others}
-        named["FLAIR", "MNI152NLin2009aSym"] = self.inputs.template_to_flair
-        named["MNI152NLin2009aSym", "FLAIR"] = self.inputs.flair_to_template
-        for (source, target), path in named.items():
-            save(Path(path), output_path(root, scan, "xfm", from_=source, to=target))
+        named["FLAIR", TEMPLATE_SPACE] = self.inputs.template_to_flair
+        named[TEMPLATE_SPACE, "FLAIR"] = self.inputs.flair_to_template
+        root, scan = self.inputs.config.output_dir, self.inputs.scan
+        return {
+            output_path(root, scan, "xfm", from_=source, to=target): Path(path)
+            for (source, target), path in named.items()
+        }

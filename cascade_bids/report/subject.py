@@ -47,6 +47,8 @@ class ScanReport:
     """Error message of a failed scan; None after success."""
     failed_step: str | None
     """Step that failed, if known."""
+    is_earlier: bool = False
+    """Whether all that is shown besides the failure is of an earlier run."""
     choices: Sequence[str] = ()
     """Which images were chosen and why; used only without `stats`, which contain it."""
 
@@ -175,6 +177,7 @@ def _section(out_dir: Path, scan: ScanReport) -> dict[str, Any]:
         "stats": scan.stats or {},
         "problem": scan.problem,
         "failed_step": scan.failed_step,
+        "is_earlier": scan.is_earlier,
         "choices": (scan.stats or {}).get("choices", scan.choices),
         "figures": figures,
         "lesions": lesions,

@@ -18,7 +18,7 @@ from nipype.pipeline.plugins.base import GraphPluginBase
 
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import CascadeBidsError, UsageError
 from cascade_bids.files import write_text
 from cascade_bids.machine import usable_memory
 from cascade_bids.workflows.plugin import WorkersPlugin
@@ -264,9 +264,11 @@ def _read_crashes(crash_dir: Path, log_dir: Path) -> dict[str, tuple[str, str]]:
         if node is None:
             continue
         name, step = node.groups()
-        log_dir.mkdir(parents=True, exist_ok=True)
         kept = log_dir / f"crash-{name}-{step}.txt"
-        write_text(kept, text)
+        try:
+            write_text(kept, text)
+        except CascadeBidsError as error:  # the cause matters more
+            log.warning(error)
         failures.setdefault(name, (step.replace("_", " "), _cause(text, kept)))
     return failures
 

@@ -58,7 +58,7 @@ COPIED_GB = 0.1
 LIBRARIES_GB = 0.8
 """Memory of the process that starts the steps, and of the preloaded libraries."""
 
-HERE = ("merge", "save_figure", "save_scan")
+HERE = ("merge", "save")
 """Kinds of steps that only merge or copy, for which a process of their own would cost more."""
 
 

@@ -13,7 +13,7 @@ from cascade_bids.config import CONTRASTS, VERSION, ParticipantConfig
 from cascade_bids.interfaces.figures import Mosaic
 from cascade_bids.interfaces.lesions import LabelLesions, MeasureLesions
 from cascade_bids.interfaces.models import FindLesions
-from cascade_bids.interfaces.outputs import Save, SaveScan
+from cascade_bids.interfaces.outputs import SaveFigure, SaveScan
 from cascade_bids.interfaces.preprocess import ResampleProbability
 from cascade_bids.interfaces.quality import MeasureQuality
 from cascade_bids.models.card import Cards, MethodCard
@@ -121,7 +121,8 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         },
     }
     for name, sources in figures.items():
-        _init_figure(wf, scan, config, name, {**sources, "orientation_known": known})
+        figure = _init_figure(wf, scan, config, name, {**sources, "orientation_known": known})
+        wf.connect(save, "stats", figure, "stats")
     return wf
 
 
@@ -268,15 +269,25 @@ def _init_figure(
     config: ParticipantConfig,
     name: str,
     sources: Mapping[str, Source],
-) -> None:
-    """Draw the FLAIR with outlines, once these inputs of `Mosaic` are available."""
+) -> Node:
+    """Draw the FLAIR with outlines, once these inputs of `Mosaic` are available.
+
+    Returns the node that saves it.
+    """
     mvoxels = count_mvoxels([scan.images["FLAIR"]])
     mosaic = step(Mosaic(), f"draw_{name}", mvoxels=mvoxels)
     for target, source in sources.items():
         wf.connect(*source, mosaic, target)
-    out_path = output_path(config.output_dir, scan, "figure", desc=name)
-    save = step(Save(out_path=str(out_path)), f"save_figure_{name}")
-    wf.connect(mosaic, "out_file", save, "in_file")
+
+    def save(kind: str) -> Node:
+        out_path = output_path(config.output_dir, scan, "figure", desc=name)
+        interface = SaveFigure(scan=scan, root=str(config.output_dir), out_path=str(out_path))
+        node = step(interface, f"{kind}_{name}")
+        wf.connect(mosaic, "out_file", node, "in_file")
+        return node
+
+    save("save_early_figure")  # shows how far a scan came that fails later and had no result
+    return save("save_figure")
 
 
 def _facts(scan: Scan, config: ParticipantConfig, card: MethodCard) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from cascade_bids.app.group import run_group
+from cascade_bids.bids.results import note_failure
+from cascade_bids.bids.scan import Scan
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.lesions.location import LOCATIONS
 
@@ -28,6 +30,7 @@ def _stats(load_ml, **changes):
         "threshold": 0.5,
         "min_lesion_mm3": 10.0,
         "separate_lesions": False,
+        "skull_strip": "auto",
     }
     return {**stats, **changes}
 
@@ -128,6 +131,21 @@ def test_damaged_statistics_are_named_and_the_others_go_on(tmp_path, content):
     assert name in (tmp_path / "group.html").read_text(encoding="utf-8")
 
 
+def test_statistics_that_were_not_fetched_are_to_be_fetched(tmp_path):
+    path = _put(tmp_path, "sub-1", "")
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/none")
+    _put(tmp_path, "sub-2", _stats(2.0))
+    with pytest.raises(ScanError, match=r"sub-1_desc-lesions_stats\.json.*fetch it") as caught:
+        run_group(tmp_path)
+    assert "participant level again" not in str(caught.value)
+    assert _rows(tmp_path)["participant_id"].tolist() == ["sub-2"]
+    path.unlink()
+    path.symlink_to(_put(tmp_path / "annex", "sub-1", _stats(1.0)))
+    run_group(tmp_path)
+    assert len(_rows(tmp_path)) == 2
+
+
 def test_bytes_that_are_no_text_are_damage(tmp_path):
     _put(tmp_path, "sub-1", "").write_bytes(b"\xff\xfe\x00")
     _put(tmp_path, "sub-2", _stats(2.0))
@@ -147,6 +165,22 @@ def test_participants_and_sessions_without_statistics_are_named(tmp_path, caplog
     assert named == ["sub-1/ses-2", "sub-3", "sub-4"]
 
 
+def test_what_a_run_without_result_did_is_told(tmp_path):
+    scan = Scan("1", "1", "2")
+    _put(tmp_path, scan.label, _stats(1.0))
+    (tmp_path / "sub-1" / "ses-2").mkdir()
+    note_failure(tmp_path, Scan("1", "2", None), "failed: <b> is no FLAIR.")
+    page = run_group(tmp_path).read_text(encoding="utf-8")
+    assert "its processing failed: &lt;b&gt; is no FLAIR." in page
+    assert "earlier run" not in page
+    note_failure(tmp_path, scan, "did not finish")
+    page = run_group(tmp_path).read_text(encoding="utf-8")
+    assert (
+        "The numbers of sub-1_ses-1_run-2 are of an earlier run, since its last one did not finish."
+        in page
+    )
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -155,6 +189,7 @@ def test_participants_and_sessions_without_statistics_are_named(tmp_path, caplog
         ("threshold", 0.4),
         ("weights_sha256", "cd" * 32),
         ("separate_lesions", True),
+        ("skull_strip", "skip"),
         ("contrasts", "FLAIR"),
     ],
 )

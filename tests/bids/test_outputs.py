@@ -17,14 +17,16 @@ from cascade_bids.bids.inputs import Scan, find_scans
 from cascade_bids.bids.outputs import (
     find_misplaced_stats,
     find_stats,
+    json_text,
     output_path,
-    save,
     sidecar,
+    with_sidecar,
     write_dataset_description,
     write_json,
 )
 from cascade_bids.config import InputConfig
-from cascade_bids.errors import CascadeBidsError, UsageError
+from cascade_bids.errors import UsageError
+from cascade_bids.files import replace_together
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 COLUMNS = [
@@ -64,23 +66,27 @@ def inputs(tmp_path: Path) -> InputConfig:
 def write_outputs(root: Path, scan: Scan, inputs: InputConfig, work: Path) -> None:
     """Write every output that a scan can have, the images all copies of its FLAIR."""
     image = scan.images["FLAIR"]
+    contents: dict[Path, Path | str] = {}
     for name in ("lesion_mask", "lesion_probseg", "lesion_dseg", "brain_mask"):
-        save(image, output_path(root, scan, name), sidecar(name, scan, inputs))
+        target = output_path(root, scan, name)
+        contents |= with_sidecar(image, target, sidecar(name, scan, inputs))
     for contrast in scan.images:
         metadata = sidecar("preproc", scan, inputs, contrast=contrast)
-        save(image, output_path(root, scan, "preproc", contrast=contrast), metadata)
+        target = output_path(root, scan, "preproc", contrast=contrast)
+        contents |= with_sidecar(image, target, metadata)
     for space in {"T1w"} & scan.images.keys() | {"MNI152NLin2009aSym"}:
         for name in ("lesion_mask", "lesion_probseg"):
             metadata = sidecar(name, scan, inputs, space=space)
-            save(image, output_path(root, scan, name, space=space), metadata)
+            contents |= with_sidecar(image, output_path(root, scan, name, space=space), metadata)
     row = ["1", "lesion-1", "12.5", "juxtacortical", "1.5", "-2", "n/a", "0.5", "0.75"]
     work.write_text("\t".join(COLUMNS) + "\n" + "\t".join(row) + "\n")
     metadata = sidecar("lesion_table", scan, inputs)
-    save(work, output_path(root, scan, "lesion_table"), metadata)
-    write_json(output_path(root, scan, "stats"), {"load_ml": 1.25, "count": 1})
-    save(work, output_path(root, scan, "xfm", from_="FLAIR", to="MNI152NLin2009aSym"))
-    save(work, output_path(root, scan, "figure", desc="lesions"))
-    save(work, output_path(root, scan, "report"))
+    contents |= with_sidecar(work, output_path(root, scan, "lesion_table"), metadata)
+    contents[output_path(root, scan, "stats")] = json_text({"load_ml": 1.25, "count": 1})
+    contents[output_path(root, scan, "xfm", from_="FLAIR", to="MNI152NLin2009aSym")] = work
+    contents[output_path(root, scan, "figure", desc="lesions")] = work
+    contents[output_path(root, scan, "report")] = work
+    replace_together(contents, [])
 
 
 @pytest.fixture
@@ -278,24 +284,12 @@ def test_tasks_that_race_for_the_description(tmp_path: Path, inputs: InputConfig
     assert sorted(p.name for p in root.iterdir()) == [".bidsignore", "dataset_description.json"]
 
 
-def test_save_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sidecar_comes_before_its_image(tmp_path: Path) -> None:
     work, target = tmp_path / "work.nii.gz", tmp_path / "out" / "sub-1_mask.nii.gz"
-    work.write_bytes(b"first")
-    assert save(work, target, {"Type": "Lesion"}) == target
-    assert (target.parent / "sub-1_mask.json").read_text() == '{\n  "Type": "Lesion"\n}\n'
-    assert target.stat().st_mode == work.stat().st_mode
-
-    def fill_the_disk(source: Path, part: Path) -> None:
-        part.write_bytes(b"sec")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("shutil.copyfile", fill_the_disk)
-    with pytest.raises(CascadeBidsError, match="No space"):
-        save(work, target)
-    assert target.read_bytes() == b"first"
-    assert sorted(p.name for p in target.parent.iterdir()) == [
-        "sub-1_mask.json",
-        "sub-1_mask.nii.gz",
+    contents = with_sidecar(work, target, {"Type": "Lesion"})
+    assert list(contents.items()) == [
+        (tmp_path / "out" / "sub-1_mask.json", '{\n  "Type": "Lesion"\n}\n'),
+        (target, work),
     ]
 
 

@@ -40,6 +40,8 @@ FLAIR_ALONE = {
     "measure_quality",
     "draw_brain",
     "draw_lesions",
+    "save_early_figure_brain",
+    "save_early_figure_lesions",
     "save_figure_brain",
     "save_figure_lesions",
     "save_scan",

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import re
 import shutil
 import uuid
@@ -176,6 +177,47 @@ def alone(lock: Path, *, wait: bool = True) -> Iterator[bool]:
         yield own
     finally:
         holder.release()
+
+
+@contextlib.contextmanager
+def claim(lock: Path, names: Iterable[str]) -> Iterator[set[str]]:
+    """Claim things that one process at a time may work on, as long as this lasts.
+
+    Parameters
+    ----------
+    lock
+        The file that stands for all of them, in a folder that the processes share. On a file system
+        without locks everything can be claimed.
+    names
+        Names of the things. One file stands for any number, since open files are limited.
+
+    Yields
+    ------
+    set of str
+        Those that no other process has claimed. The claims go when the process ends, however it
+        ends.
+
+    Raises
+    ------
+    CascadeBidsError
+        If the file cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        own = set()
+        with _named(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lock.open("ab"))
+            for name in names:
+                place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                except OSError as error:
+                    if error.errno in (errno.EACCES, errno.EAGAIN):
+                        continue
+                    if error.errno not in NO_LOCKS:
+                        raise
+                own.add(name)
+        yield own
 
 
 def write_text(path: Path, text: str) -> Path:

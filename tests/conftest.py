@@ -31,17 +31,9 @@ OBLIQUE[:3, :3] = Rotation.from_rotvec(np.deg2rad(12) * np.array([1, 2, 2]) / 3)
 @pytest.fixture(autouse=True, scope="session")
 def steps_run_here() -> Iterator[None]:
     """Run steps in the process of the test, where stand-ins are, unless it asks for several."""
-    from nipype.pipeline.plugins import LinearPlugin
+    from .tiny_heads import steps_here
 
-    from cascade_bids.workflows import execution
-
-    workers = execution.WorkersPlugin
-
-    def choose(plugin_args: dict) -> object:
-        return (workers if plugin_args["n_procs"] > 1 else LinearPlugin)(plugin_args=plugin_args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "WorkersPlugin", choose)
+    with steps_here():
         yield
 
 

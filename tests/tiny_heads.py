@@ -19,11 +19,13 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
+from nipype.pipeline.plugins import LinearPlugin
 
 from cascade_bids.cli.main import main
 from cascade_bids.models import brain_extraction, predict
 from cascade_bids.models.network import LesionMaps
 from cascade_bids.preprocess import bias, registration, template
+from cascade_bids.workflows import execution
 
 SHAPE = (24, 28, 20)
 AFFINE = nib.affines.from_matvec(np.diag([8.0, 8.0, 8.0]), [-92, -126, -71])
@@ -115,6 +117,19 @@ class Run(NamedTuple):
     code: int
     text: str
     out: Path
+
+
+@contextlib.contextmanager
+def steps_here() -> Iterator[None]:
+    """Run steps in this process, where stand-ins are, unless there are several cores."""
+    workers = execution.WorkersPlugin
+
+    def choose(plugin_args: dict) -> object:
+        return (workers if plugin_args["n_procs"] > 1 else LinearPlugin)(plugin_args=plugin_args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "WorkersPlugin", choose)
+        yield
 
 
 METHOD = ("--method", "valverde2017")

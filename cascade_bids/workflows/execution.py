@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from nipype.pipeline.plugins.base import GraphPluginBase
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, ResourceConfig
 from cascade_bids.errors import CascadeBidsError, UsageError
-from cascade_bids.files import write_text
+from cascade_bids.files import claim, write_text
 from cascade_bids.machine import usable_memory
 from cascade_bids.workflows.plugin import WorkersPlugin
 from cascade_bids.workflows.resources import COPIED_GB, LIBRARIES_GB, NEEDS
@@ -32,6 +32,9 @@ LOCAL = ("Linear", "MultiProc", "LegacyMultiProc")
 STEPS = f"version-{VERSION}-steps-4"
 """Folder of the steps in a work folder. Steps of another version, or of another wiring, are not
 reused. Increase the number when the steps change and the version does not."""
+
+CLAIMS = "claims.lock"
+"""File in the folder of the steps that says which scans are being processed there."""
 
 MEMORY_PART = 0.9
 """Fraction of the usable memory that a run may use."""
@@ -61,11 +64,15 @@ def run_workflow(
         with the failures until then.
     """
     with (
-        _work_dir(resources, scans) as work_dir,
+        _work_dir(resources) as work_dir,
         _keep_caches(work_dir),
         _private_folder(work_dir, "crash-") as crash_dir,
         _hash_once(),
+        claim(work_dir / STEPS / CLAIMS, map(workflow_name, scans)) as own,
     ):
+        _leave_to_others(workflow, scans, own, failures)
+        if not own:
+            return
         workflow.base_dir = str(work_dir / STEPS)
         # A workflow keeps the settings from the time of its creation.
         workflow.config["execution"].update(
@@ -83,6 +90,25 @@ def run_workflow(
             log.debug("workflow ended with %s", error)
         finally:
             failures.update(_read_crashes(crash_dir, log_dir))
+        if resources.clean_work_dir:
+            _clean(work_dir, own)
+
+
+def _leave_to_others(
+    workflow: Workflow,
+    scans: Sequence[Scan],
+    own: Collection[str],
+    failures: dict[str, tuple[str, str]],
+) -> None:
+    """Take scans out of the workflow that another run is processing in the same work folder."""
+    for scan in scans:
+        if workflow_name(scan) not in own:
+            workflow.remove_nodes([workflow.get_node(workflow_name(scan))])
+            failures[workflow_name(scan)] = (
+                "",
+                f"another run is at work on {scan.label} in the same work folder; wait for it, or "
+                "give another --work-dir",
+            )
 
 
 def read_plugin(path: Path) -> dict[str, Any]:
@@ -172,24 +198,25 @@ def workflow_name(scan: Scan) -> str:
 
 
 @contextmanager
-def _work_dir(resources: ResourceConfig, scans: Sequence[Scan]) -> Iterator[Path]:
-    """Provide the work folder, a temporary one if none is set.
-
-    Other runs may use the same work folder, so only the folders of these scans are removed from it.
-    """
+def _work_dir(resources: ResourceConfig) -> Iterator[Path]:
+    """Provide the work folder, a temporary one if none is set."""
     if resources.work_dir is None:
         with tempfile.TemporaryDirectory(prefix="cascade_bids-") as folder:
             yield Path(folder)
         return
     resources.work_dir.mkdir(parents=True, exist_ok=True)
     yield resources.work_dir
-    if resources.clean_work_dir:
-        workflows = resources.work_dir / STEPS / "cascade_bids"
-        for scan in scans:
-            shutil.rmtree(workflows / workflow_name(scan), ignore_errors=True)
-        with suppress(OSError):  # not empty: another run uses it
-            workflows.rmdir()
-            workflows.parent.rmdir()
+
+
+def _clean(work_dir: Path, names: Collection[str]) -> None:
+    """Remove the folders of scans from the work folder; other runs may use it."""
+    workflows = work_dir / STEPS / "cascade_bids"
+    for name in names:
+        shutil.rmtree(workflows / name, ignore_errors=True)
+    with suppress(OSError):  # not empty: another run uses it
+        workflows.rmdir()
+        (workflows.parent / CLAIMS).unlink()
+        workflows.parent.rmdir()
 
 
 @contextmanager

@@ -243,8 +243,7 @@ def find_stats(root: Path, subject: str = "*") -> list[tuple[dict[str, str], Pat
         ``_desc-lesions_stats.json``; in natural order. Those of `find_misplaced_stats` are
         left out.
     """
-    wrong = find_misplaced_stats(root)
-    found = [path for path in _all_stats(root) if path not in wrong]
+    found = [path for path in _all_stats(root, subject) if not _why_misplaced(root, path)]
     return [(_scan_entities(path.relative_to(root)), path) for path in found]
 
 
@@ -262,15 +261,16 @@ def find_misplaced_stats(root: Path) -> dict[Path, str]:
         Statistics in folders whose label BIDS does not know, and those with a name of another
         participant or session than the folder, to the reason; in natural order.
     """
-    wrong = {}
-    for path in _all_stats(root):
-        folders = [part[4:] for part in path.relative_to(root).parts[:-2]]
-        if reason := why_misplaced(folders[0], (*folders, None)[1], path.name):
-            wrong[path] = reason
-    return wrong
+    reasons = {path: _why_misplaced(root, path) for path in _all_stats(root)}
+    return {path: reason for path, reason in reasons.items() if reason is not None}
 
 
-def _all_stats(root: Path) -> list[Path]:
+def _why_misplaced(root: Path, path: Path) -> str | None:
+    folders = [part[4:] for part in path.relative_to(root).parts[:-2]]
+    return why_misplaced(folders[0], (*folders, None)[1], path.name)
+
+
+def _all_stats(root: Path, subject: str = "*") -> list[Path]:
     # Only the folders that can hold statistics are searched.
     anyone = (Scan(subject, None, None), Scan(subject, "*", None))
     patterns = [output_path(Path(), scan, "stats").as_posix() for scan in anyone]

@@ -137,7 +137,8 @@ def _named(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CascadeBidsError(
-            f"{target} can't be written ({error}); make room or the folder writable, and run again."
+            f"{target} can't be written ({error.strerror or error}); make room or the folder "
+            "writable, and run again."
         ) from error
 
 

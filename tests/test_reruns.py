@@ -201,6 +201,7 @@ def test_a_full_disk_keeps_the_earlier_result(
     assert "No space left on device" in done.text and name in done.text
     assert_earlier(out, "sub-01", before, "No space left on device")
     assert_tidy(out)
+    assert not list(out.rglob("*.lock"))
 
 
 def test_a_result_that_is_half_replaced_does_not_count(

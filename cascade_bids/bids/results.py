@@ -114,8 +114,10 @@ def changing(root: Path, scan: Scan) -> Iterator[None]:
     """
     lock = root / "logs" / f"{output_path(root, scan, 'report').stem}.lock"
     with alone(lock):
-        yield
-        lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def note_failure(root: Path, scan: Scan, cause: str) -> None:

@@ -133,6 +133,7 @@ def test_lesions_are_measured_on_the_raw_flair_grid(tmp_path: Path) -> None:
         "probability": "resample_probability",
         "brain": "prepare_flair_grid",
         "template_to_flair": "align_to_template",
+        "orientation_known": "conform_FLAIR",
     }
     saved = sources(workflow, "save_scan")
     assert saved["lesion_mask"] == saved["lesion_dseg"] == "label_lesions"

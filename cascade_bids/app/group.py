@@ -114,7 +114,7 @@ def _read_all(
         try:
             stats = json.loads(path.read_text(encoding="utf-8"))
             scans.append({**_row(entities, stats), "settings": _settings(stats)})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             if is_unfetched(path):
                 problems.append(
                     f"{path.relative_to(root)} is left out: it is a link to a file that does not "
@@ -145,8 +145,7 @@ def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any
     for location in LOCATIONS:
         load_ml = None if parts is None else parts[location]["load_ml"]
         row[f"{location}_load_ml"] = _number(load_ml)
-    verdict = stats.get("quality", {}).get("verdict")
-    row |= {"quality": None if verdict is None else str(verdict)}
+    row["quality"] = stats["quality"]["verdict"] if "quality" in stats else None
     return row | {"method": str(stats["method"]), "version": str(stats["version"])}
 
 
@@ -157,11 +156,15 @@ def _number(value: object) -> float:
     ------
     TypeError
         If the value is anything else.
+    ValueError
+        If it is negative or not finite, which no volume or count is.
     """
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r} stands where a number belongs")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{value} stands where a number from 0 belongs")
     return float(value)
 
 

@@ -102,7 +102,6 @@ ROWS = [
             ("load_ml", float("nan")),
             ("load_ml", float("inf")),
             ("load_ml", -1.0),
-            ("load_ml", None),
             ("count", 1.5),
             ("by_location", {}),
             ("load_interval_ml", [1]),

@@ -1,10 +1,11 @@
-# make env, make demo, make test, make test-slow, make lint: each needs only Python 3.11 and this file.
+# make env, make demo, make test, make test-slow, make faults, make lint: each needs only Python 3.11 and this
+# file.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: env demo test test-slow test-container test-apptainer test-slurm test-package bench lint clean
+.PHONY: env demo test test-slow test-container test-apptainer test-slurm test-package faults bench lint clean
 
 env: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt version
@@ -45,6 +46,11 @@ test-slow: $(VENV)/.test
 # ONLY takes options of pytest, such as -k.
 test-container test-apptainer test-slurm test-package: test-%: $(VENV)/.test
 	$(BIN)/python -m pytest -rs $(ONLY) tests/system/test_$*.py
+
+# Hours: odd inputs of full size with the default method, and an hour of random damage. tests/faults has the
+# table, which make test runs on tiny heads. ONLY takes options of pytest, such as ONLY="-k oblique".
+faults: $(VENV)/.test
+	$(BIN)/python -m pytest -rs --durations 10 $(ONLY) tests/system/test_faults.py
 
 # Hours: a table of speed against bars, in .bench. ARGS takes options, such as ARGS="--only session".
 bench: $(VENV)/.test

@@ -139,6 +139,10 @@ class Case:
         (self.bids / name).write_text(json.dumps(content))
 
 
+MakeCase = Callable[[Path, tuple[str, ...], tuple[str, ...]], Case]
+"""Writes a dataset into a folder, for labels and contrasts."""
+
+
 def make_tiny(folder: Path, labels: tuple[str, ...], contrasts: tuple[str, ...]) -> Case:
     """Write a dataset of tiny heads."""
     case = Case(folder)
@@ -151,7 +155,7 @@ def make_tiny(folder: Path, labels: tuple[str, ...], contrasts: tuple[str, ...])
     return case
 
 
-def make_phantoms(phantom: Path) -> Callable[[Path, tuple[str, ...], tuple[str, ...]], Case]:
+def make_phantoms(phantom: Path) -> MakeCase:
     """Return a function as `make_tiny`, which copies the first head of a dataset of phantoms."""
 
     def make(folder: Path, labels: tuple[str, ...], contrasts: tuple[str, ...]) -> Case:

@@ -103,7 +103,7 @@ def make_noise(case: Case) -> None:
 
 def add_noise(case: Case) -> None:
     data, _ = case.load()
-    noise = np.random.default_rng(0).normal(0, 0.35 * np.median(data[data > 150]), data.shape)
+    noise = np.random.default_rng(0).normal(0, 0.3 * np.percentile(data, 99), data.shape)
     case.save(np.maximum(data + noise, 0).astype(np.int16))
 
 

@@ -177,6 +177,13 @@ def _select(
     for folder in folders:
         _, names, _ = next(os.walk(folder), ("", [], []))
         known |= {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        if "" in known:
+            logger.warning(
+                "%s is passed over: it has no label; rename it to %s<label>.",
+                folder / prefix,
+                prefix,
+            )
+            known.remove("")
     wanted = list(dict.fromkeys(label.removeprefix(prefix) for label in labels))
     unknown = [label for label in wanted if label not in known]
     if unknown:
@@ -204,7 +211,10 @@ def _check_derivatives(derivatives: Mapping[str, Path]) -> None:
 
 def _hint_no_image(config: InputConfig) -> str:
     """Return advice for a participant or a dataset without images."""
-    hint = f"A scan needs an anat/ folder with {', '.join(CONTRASTS)} images, FLAIR at least."
+    hint = (
+        f"A scan needs an anat/ folder with {', '.join(CONTRASTS)} images, FLAIR at least, in "
+        ".nii or .nii.gz files."
+    )
     if config.session_labels or config.filters:
         hint += " The session labels and the filter file narrow what is taken."
     if config.validate:

@@ -4,6 +4,7 @@ The table is spread over the files ``test_*.py`` of this folder, by theme; each 
 """
 
 import contextlib
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -202,9 +203,10 @@ def judge(row: Row, case: Case, method: tuple[object, ...], undisturbed: Undistu
     """Spoil a sound dataset, run the program, and check what came of it."""
     row.spoil(case)
     before = contents(case.bids) if case.bids.is_dir() else {}
-    with row.during(case):
+    with row.during(case), _logged() as logged:
         options = () if row.run is run_group else method
         done = row.run(case, (*options, *row.options(case)))
+    done = done._replace(text="\n".join([done.text, *logged]))
     assert not NEVER.search(done.text), done.text
     for page in _pages(case.out):
         assert not NEVER.search(page)
@@ -213,6 +215,19 @@ def judge(row: Row, case: Case, method: tuple[object, ...], undisturbed: Undistu
     assert before == (contents(case.bids) if case.bids.is_dir() else {}), "the input was written to"
     if (case.out / ".bidsignore").exists():
         assert_tidy(case.out)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[list[str]]:
+    """Collect the warnings that the command line prints."""
+    handler, messages = logging.Handler(logging.WARNING), []
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("cascade_bids")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
 
 
 def told(case: Case, label: str) -> frozenset[str]:

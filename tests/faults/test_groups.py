@@ -64,7 +64,14 @@ def a_folder(case: Case) -> None:
 
 def in_folder(label: str) -> Callable[[Case], object]:
     """Put statistics into a folder whose name is no label."""
-    return lambda case: (put(case, label, STATS), put(case, GOOD, STATS))
+
+    def spoil(case: Case) -> None:
+        damaged(STATS)(case)
+        folder = (case.out / "sub-01").rename(case.out / label) / "anat"
+        path = folder / "sub-01_desc-lesions_stats.json"
+        path.rename(folder / f"{label}_desc-lesions_stats.json")
+
+    return spoil
 
 
 def marked_up(case: Case) -> None:

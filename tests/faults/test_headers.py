@@ -1,6 +1,7 @@
 """Odd and damaged headers of NIfTI files."""
 
 import gzip
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def state_unit(case: Case, unit: str) -> None:
 
 
 def scale(case: Case, slope: float, inter: float) -> None:
-    """Let the header scale what is stored, so that the values are a third, and 20 more."""
+    """Let the header scale what is stored, so that the values are a third, and 2 more."""
     data, affine = case.load()
     image = nib.Nifti1Image(data, affine)
     image.header.set_slope_inter(slope, inter)
@@ -208,7 +209,7 @@ ROWS = [
     Row("slope NaN", edit(scl_slope=NAN, scl_inter=NAN), Right(), full=True),
     Row("slope infinite", edit(scl_slope=INF), Right()),
     Row("intercept NaN", edit(scl_slope=1, scl_inter=NAN), broken("copy|convert")),
-    Row("slope a third", partial(scale, slope=1 / 3, inter=20), Right()),
+    Row("slope a third", partial(scale, slope=1 / 3, inter=2), Right()),
     Row("slope negative", edit(scl_slope=-1, scl_inter=0), Told(("was added", "FLAIR"))),
     Row("big-endian", store_big_endian, Right()),
     Row("NIfTI-2", store_nifti_2, Right(), full=True),
@@ -237,7 +238,12 @@ ROWS = [
         waits="q-headers",
     ),
     Row("odd extension", partial(extend, size=32), Right()),
-    Row("extension of size 7", partial(extend, size=7), broken("copy|convert"), waits="q-headers"),
+    Row(
+        "extension of size 7",
+        partial(extend, size=7),
+        broken("copy|convert"),
+        during=lambda case: warnings.catch_warnings(action="ignore"),
+    ),
     Row(
         "markup in the header",
         edit(descrip=b"<script>x</script>", intent_name=b"<b>", aux_file=b"<img src=x>"),

@@ -152,7 +152,7 @@ ROWS = [
     *(
         Row(f"name {name}", rename(name), Named(("No image|No FLAIR", word)), waits=waits)
         for name, word, waits in (
-            ("sub-01_FLAIR.NII.GZ", "NII.GZ", "q-inputs"),
+            ("sub-01_FLAIR.NII.GZ", r"\.nii\.gz", None),
             ("sub-01_flair.nii.gz", "sub-01_flair", "q-inputs"),
             ("sub-01_Flair.nii.gz", "sub-01_Flair", "q-inputs"),
             ("sub-01_space-T1w_FLAIR.nii.gz", "space-T1w", "q-inputs"),
@@ -255,9 +255,14 @@ ROWS = [
     sound_beside("sub-é1"),
     sound_beside("sub-<i>x<i>"),
     sound_beside("sub-a b"),
-    sound_beside("sub-", waits="q-inputs"),
     sound_beside("sub-1.5"),
     sound_beside("sub-[0-9]"),
+    Row(
+        "a folder sub- without a label",
+        rename_participant("sub-"),
+        Right(label="sub-02", labels=("sub-01", "sub-02")),
+        also=lambda case, done: named(case, done, "sub- is passed over"),
+    ),
     Row(
         "labels that differ in their case",
         lambda case: (rename_participant("sub-A")(case), shutil.copytree(

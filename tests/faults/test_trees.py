@@ -185,7 +185,7 @@ ROWS = [
     ),
     Row("description with a byte order mark",
         write("dataset_description.json", b"\xef\xbb\xbf" + b'{"Name":"x","BIDSVersion":"1.10.0"}'),
-        Right(), waits="q-inputs"),
+        Refused(2, ("JSON|json",))),
     Row("description without BIDSVersion", describe(BIDSVersion=None),
         Refused(2, ("not a valid BIDS dataset", "BIDSVersion"))),
     Row("description of numbers", describe(Name=3, BIDSVersion=1.1, DatasetDOI=[1]), Right()),

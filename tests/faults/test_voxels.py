@@ -54,7 +54,7 @@ def refine(case: Case, axes: tuple[int, ...]) -> None:
 
 def coarsen(case: Case) -> None:
     image = nib.Nifti1Image.from_filename(case.flair)
-    coarse = resample_to_output(image, (6, 6, 6), order=1)
+    coarse = resample_to_output(image, (6, 6, 6), order=0)
     case.save(np.asarray(coarse.dataobj).astype(np.int16), coarse.affine)
 
 
@@ -205,10 +205,12 @@ ROWS = [
     ),
     Row("RGB", colour, broken("plain numbers", "convert")),
     Row("complex", as_type(np.complex64), broken("plain numbers", "convert")),
+    # A tiny brain has too few neighbours that differ by a wrap-around.
     Row(
         "unsigned stored as signed",
         partial(Case.change, function=store_as_signed),
         Right(("stored as signed",)),
+        tiny=False,
         full=True,
     ),
     Row(

@@ -187,33 +187,30 @@ ROWS = [
     Row("DICOM", write(gzip.compress(bytes(128) + b"DICM" + bytes(999))), broken(AGAIN)),
     Row("MGH", store_mgh, broken(AGAIN)),
     Row("header alone", rewrite(lambda raw: gzip.compress(gzip.decompress(raw)[:352])),
-        broken(AGAIN), waits="q-headers"),
+        broken(AGAIN)),
     Row("not compressed", lambda case: plain(case), Right(), full=True),
     Row(
         "truncated without compression",
         lambda case: truncate(plain(case)),
         broken(AGAIN),
-        waits="q-headers",
     ),
     Row(
         "gzip named .nii",
         lambda case: case.flair.rename(case.flair.with_suffix("")),
         broken("rename"),
-        waits="q-headers",
     ),
     Row(
         "plain file named .nii.gz",
         lambda case: plain(case).rename(case.flair),
         broken("rename"),
-        waits="q-headers",
     ),
-    Row("a folder named like an image", make_folder, broken("folder"), waits="q-headers"),
+    Row("a folder named like an image", make_folder, broken("folder")),
     Row("a pipe named like an image", make_pipe, broken("pipe", "image file")),
     Row("a socket named like an image", make_socket, broken("socket", "image file")),
     Row("a link to a file", link_to_store, Right(), full=True),
     Row("a link to nothing", partial(link, target="../.git/annex/nothing"), broken("fetch")),
     Row("a link to itself", partial(link, target="sub-01_FLAIR.nii.gz"), broken("link|fetch")),
-    Row("a link to a folder", partial(link, target=".."), broken("folder"), waits="q-headers"),
+    Row("a link to a folder", partial(link, target=".."), broken("folder")),
     Row("a link to the dataset", link_dataset, Right()),
     Row("a link to a participant", link_folder, Right()),
     Row(
@@ -250,7 +247,7 @@ ROWS = [
 ]  # fmt: skip
 
 FORBIDDEN = [
-    Row("a file that may not be read", forbid, broken("may not be read"), waits="q-headers"),
+    Row("a file that may not be read", forbid, broken("may not be read")),
     Row(
         "output that can't be written",
         lambda case: case.out.mkdir(),

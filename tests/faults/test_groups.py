@@ -121,7 +121,6 @@ ROWS = [
         unfetched,
         Summed(1, (GOOD,), ("sub-01_desc-lesions_stats.json", "fetch")),
         run=run_group,
-        waits="q-lifecycle",
     ),
     Row("a folder named like statistics", a_folder, LEFT_OUT, run=run_group),
     *(
@@ -130,7 +129,6 @@ ROWS = [
             in_folder(label),
             Summed(1, (GOOD,), ("left out",)),
             run=run_group,
-            waits="q-inputs",
         )
         for label in ("sub-é1", "sub-<i>x<i>", "sub-01_y")
     ),
@@ -140,7 +138,6 @@ ROWS = [
         changed(skull_strip="skip"),
         Summed(0, BOTH, ("skull",)),
         run=run_group,
-        waits="q-lifecycle",
     ),
     Row("other method", changed(method="x"), Summed(0, BOTH, ("same method",)), run=run_group),
     Row(

@@ -138,51 +138,50 @@ def with_t1w(spoil: Callable[[Case], object], name: str, ends: Right, **more: ob
     return Row(name, spoil, ends, contrasts=("FLAIR", "T1w"), **more)  # type: ignore[arg-type]
 
 
-def sound_beside(label: str, waits: str | None = None) -> Row:
+def sound_beside(label: str) -> Row:
     return Row(
         f"participant {label}",
         rename_participant(label),
         Named(("label|rename",), label=label),
         options=lambda case: ANY_NAME,
-        waits=waits,
     )
 
 
 ROWS = [
     *(
-        Row(f"name {name}", rename(name), Named(("No image|No FLAIR", word)), waits=waits)
-        for name, word, waits in (
-            ("sub-01_FLAIR.NII.GZ", r"\.nii\.gz", None),
-            ("sub-01_flair.nii.gz", "sub-01_flair", "q-inputs"),
-            ("sub-01_Flair.nii.gz", "sub-01_Flair", "q-inputs"),
-            ("sub-01_space-T1w_FLAIR.nii.gz", "space-T1w", "q-inputs"),
-            ("sub-01_acq-FLAIR_T2w.nii.gz", "acq-FLAIR_T2w", "q-inputs"),
-            ("sub-01_acq-3d.v2_FLAIR.nii.gz", "3d.v2", "q-inputs"),
-            ("sub-01_acq-3d_FLAIR..nii.gz", "FLAIR", None),
-            ("sub-01 _FLAIR.nii.gz", "FLAIR", None),
-            ("sub-01_acq-a b_FLAIR.nii.gz", "FLAIR", None),
-            ("FLAIR.nii.gz", "FLAIR", None),
-            ("sub-01_FLAIR (1).nii.gz", "FLAIR", None),
-            ("sub-01_FLAIR.img", "FLAIR", None),
-            ("sub-01_inv-2_FLAIR.nii.gz", "inv-2", "q-inputs"),
-            ("sub-02_FLAIR.nii.gz", "sub-02_FLAIR", "q-inputs"),
+        Row(f"name {name}", rename(name), Named(("No image|No FLAIR", word)))
+        for name, word in (
+            ("sub-01_FLAIR.NII.GZ", r"\.nii\.gz"),
+            ("sub-01_flair.nii.gz", "sub-01_flair"),
+            ("sub-01_Flair.nii.gz", "sub-01_Flair"),
+            ("sub-01_space-T1w_FLAIR.nii.gz", "space-T1w"),
+            ("sub-01_acq-FLAIR_T2w.nii.gz", "acq-FLAIR_T2w"),
+            ("sub-01_acq-3d.v2_FLAIR.nii.gz", "3d.v2"),
+            ("sub-01_acq-3d_FLAIR..nii.gz", "FLAIR"),
+            ("sub-01 _FLAIR.nii.gz", "FLAIR"),
+            ("sub-01_acq-a b_FLAIR.nii.gz", "FLAIR"),
+            ("FLAIR.nii.gz", "FLAIR"),
+            ("sub-01_FLAIR (1).nii.gz", "FLAIR"),
+            ("sub-01_FLAIR.img", "FLAIR"),
+            ("sub-01_inv-2_FLAIR.nii.gz", "inv-2"),
+            ("sub-02_FLAIR.nii.gz", "sub-02_FLAIR"),
         )
     ),
     *(
-        Row(f"beside {name}", beside(name), Right(), options=lambda case: ANY_NAME, waits=waits)
-        for name, waits in (
-            ("._sub-01_FLAIR.nii.gz", None),
-            (".sub-01_acq-hidden_FLAIR.nii.gz", None),
-            ("sub-01_FLAIR.nii.gz.bak", None),
-            ("sub-01_FLAIR.nii.gz~", None),
-            ("sub-01_ce-gadolinium_FLAIR.nii.gz", None),
-            ("sub-01_mt-on_FLAIR.nii.gz", None),
-            ("sub-01_part-phase_FLAIR.nii.gz", None),
-            ("sub-01_part-imag_FLAIR.nii.gz", None),
-            ("sub-01_FLAIRmap.nii.gz", None),
-            ("sub-01_desc-brain_mask.nii.gz", None),
-            ("sub-01_acq-gd_FLAIR.nii.gz", "q-inputs"),
-            ("sub-01_chunk-1_FLAIR.nii.gz", "q-inputs"),
+        Row(f"beside {name}", beside(name), Right(), options=lambda case: ANY_NAME)
+        for name in (
+            "._sub-01_FLAIR.nii.gz",
+            ".sub-01_acq-hidden_FLAIR.nii.gz",
+            "sub-01_FLAIR.nii.gz.bak",
+            "sub-01_FLAIR.nii.gz~",
+            "sub-01_ce-gadolinium_FLAIR.nii.gz",
+            "sub-01_mt-on_FLAIR.nii.gz",
+            "sub-01_part-phase_FLAIR.nii.gz",
+            "sub-01_part-imag_FLAIR.nii.gz",
+            "sub-01_FLAIRmap.nii.gz",
+            "sub-01_desc-brain_mask.nii.gz",
+            "sub-01_acq-gd_FLAIR.nii.gz",
+            "sub-01_chunk-1_FLAIR.nii.gz",
         )
     ),
     *(
@@ -204,13 +203,12 @@ ROWS = [
         "only parts of a FLAIR",
         both(rename("sub-01_chunk-1_FLAIR.nii.gz"), "sub-01_chunk-2_FLAIR.nii.gz"),
         Named(("chunk", "Add one")),
-        waits="q-inputs",
     ),
     Row("several runs", two_runs, Right(label="sub-01_run-1")),
     with_t1w(
-        beside("sub-01_acq-gd_T1w.nii.gz"), "acq-gd beside a T1w", Right(), waits="q-inputs"
+        beside("sub-01_acq-gd_T1w.nii.gz"), "acq-gd beside a T1w", Right()
     ),
-    with_t1w(tell_agent, "agent in the sidecar", Right(), waits="q-inputs"),
+    with_t1w(tell_agent, "agent in the sidecar", Right()),
     Row(
         "no T1w, which the method needs",
         lambda case: case.image("T1w").unlink(),
@@ -225,8 +223,7 @@ ROWS = [
         contrasts=("FLAIR", "T1w"),
     ),
     Row("not in anat/", not_in_anat, Named(("anat/ folder",))),
-    Row("FLAIR of another session", other_session, Named(("ses-2",), label="sub-01_ses-1"),
-        waits="q-inputs"),
+    Row("FLAIR of another session", other_session, Named(("ses-2",), label="sub-01_ses-1")),
     Row("sessions of some participants", into_session, Right(labels=("sub-01", "sub-02")),
         also=all_sessions),
     Row(
@@ -241,7 +238,6 @@ ROWS = [
         Right(),
         options=lambda case: ANY_NAME,
         also=lambda case, done: named(case, done, "sub-02_FLAIR.nii.gz"),
-        waits="q-inputs",
     ),
     Row(
         "a label that goes on behind another",
@@ -249,9 +245,8 @@ ROWS = [
         Named(("label",), label="sub-01_y", labels=("sub-01", "sub-02")),
         options=lambda case: ANY_NAME,
         also=lambda case, done: assert_load(case, "sub-01", measure_tiny(("FLAIR",)), 0.05),
-        waits="q-inputs",
     ),
-    Row("files listed in .bidsignore", list_in_bidsignore, Right(), waits="q-inputs"),
+    Row("files listed in .bidsignore", list_in_bidsignore, Right()),
     sound_beside("sub-é1"),
     sound_beside("sub-<i>x<i>"),
     sound_beside("sub-a b"),

@@ -183,14 +183,12 @@ ROWS = [
         "some NaN",
         partial(Case.change, function=partial(puncture, np.nan)),
         Right(("NaN|infinite",)),
-        waits="q-headers",
         full=True,
     ),
     Row(
         "some infinite",
         partial(Case.change, function=partial(puncture, np.inf)),
         Right(("NaN|infinite",)),
-        waits="q-headers",
     ),
     *(
         Row(np.dtype(kind).name, as_type(kind), Right())

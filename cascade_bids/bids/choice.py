@@ -108,6 +108,8 @@ def _voxel_size(path: Path) -> tuple[float, float]:
 
     Both have 6 digits, so that equal ones tie.
     """
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError("it is no file")
     image = nib.Nifti1Image.from_image(nib.load(path))
     edges = [abs(float(zoom)) * mm_per_unit(image) for zoom in image.header.get_zooms()[:3]]
     volume = math.prod(edges)

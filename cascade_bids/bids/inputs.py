@@ -128,7 +128,12 @@ def _without_images(
     problems = {subject: why_no_label(subject, "sub") for subject in absent}
     return [
         Scan(
-            subject, None, None, problem=f"{problem}." if problem else f"No image is found. {hint}"
+            subject,
+            None,
+            None,
+            problem=f"{problem}."
+            if problem
+            else f"No image is found. {_tell_folders(root / f'sub-{subject}')}{hint}",
         )
         for subject, problem in problems.items()
     ]
@@ -209,6 +214,15 @@ def _check_derivatives(derivatives: Mapping[str, Path]) -> None:
             raise UsageError(f"The derivatives folder {path} (--derivatives {name}) is missing.")
 
 
+def _tell_folders(place: Path) -> str:
+    """Return sentences on folders below a place that have the name of an image."""
+    return "".join(
+        f"{path} is a folder with the name of an image; put the image in its place. "
+        for path in sorted(place.rglob("*.nii*"))
+        if path.is_dir()
+    )
+
+
 def _hint_no_image(config: InputConfig) -> str:
     """Return advice for a participant or a dataset without images."""
     hint = (
@@ -260,14 +274,10 @@ def _make_scan(
             if "flair" in file.name.lower() and not any(file.name in reason for reason in reasons)
         ]
         folder = (images[0] if images else passed_over[0]).path.parent
-        reasons += [
-            f"{path.name} is a folder with the name of an image: put the image in its place."
-            for path in sorted(folder.glob("*FLAIR.nii*"))
-            if path.is_dir()
-        ]
         problem = (
             "No FLAIR image can be used, and FLAIR is required. "
-            f"{' '.join(reasons) or 'There is none.'} Add one to {folder}, or leave this scan out."
+            f"{' '.join(reasons) or 'There is none.'} {_tell_folders(folder)}Add one to {folder}, "
+            "or leave this scan out."
         )
     scan = Scan(
         subject,

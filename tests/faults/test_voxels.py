@@ -277,7 +277,7 @@ ROWS = [
     Row(
         "FLAIR and T1w swapped",
         swap,
-        Told(("on a T1w", "on the T1w")),
+        Told(("on a T1w",)),
         contrasts=("FLAIR", "T1w"),
         full=True,
     ),

@@ -65,7 +65,7 @@ def test_a_plan_does_not_take_an_earlier_page_for_that_of_a_run_that_was_killed(
     assert run(bids, out, "--participant-label", "3").code == 0
     page = (out / "sub-3.html").read_text()
     # As kill -9 does after the last step: nothing is written any more.
-    monkeypatch.setattr(participant, "_write_reports", lambda *_: None)
+    monkeypatch.setattr(participant, "_write_reports", lambda *_: {})
     assert run(bids, out, "--participant-label", "3").code == 0
     assert stats(out, "sub-3") is not None
     assert call(out, "plan", bids, out, "--participant-label", "3").text == "3\n"

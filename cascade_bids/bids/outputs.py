@@ -1,5 +1,6 @@
 """Paths and sidecars of derivatives, and how they are written."""
 
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -226,7 +227,7 @@ def write_json(target: Path, content: Mapping[str, Any]) -> None:
     write_text(target, json_text(content))
 
 
-def find_stats(root: Path, subject: str = "*") -> list[tuple[dict[str, str], Path]]:
+def find_stats(root: Path, subject: str | None = None) -> list[tuple[dict[str, str], Path]]:
     """Find the lesion statistics of all scans in a derivatives tree.
 
     Parameters
@@ -234,7 +235,7 @@ def find_stats(root: Path, subject: str = "*") -> list[tuple[dict[str, str], Pat
     root
         Root of the derivatives.
     subject
-        Label of the participant, without ``sub-``; all of them by default.
+        Label of the participant, without ``sub-``; None for all.
 
     Returns
     -------
@@ -270,9 +271,10 @@ def _why_misplaced(root: Path, path: Path) -> str | None:
     return why_misplaced(folders[0], (*folders, None)[1], path.name)
 
 
-def _all_stats(root: Path, subject: str = "*") -> list[Path]:
+def _all_stats(root: Path, subject: str | None = None) -> list[Path]:
+    label = "*" if subject is None else glob.escape(subject)
     # Only the folders that can hold statistics are searched.
-    anyone = (Scan(subject, None, None), Scan(subject, "*", None))
+    anyone = (Scan(label, None, None), Scan(label, "*", None))
     patterns = [output_path(Path(), scan, "stats").as_posix() for scan in anyone]
     found: list[Path] = natural_sort(path for pattern in patterns for path in root.glob(pattern))
     return found

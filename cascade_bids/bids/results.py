@@ -150,10 +150,13 @@ def read_failure(root: Path, scan: Scan) -> str | None:
     str or None
         What the run did, from `note_failure`. Statistics are then those of an earlier run.
     """
+    note = _note(root, scan)
     try:
-        return _note(root, scan).read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
+        return note.read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        return f"left a note, {note}, that can't be read ({error.strerror})"
 
 
 def _note(root: Path, scan: Scan) -> Path:
@@ -164,7 +167,10 @@ def _any_run(scan: Scan) -> list[Scan]:
     """Return scans whose outputs are patterns that match those of a session of any run."""
     if scan.stem is not None:
         return [replace(scan, stem=glob.escape(scan.stem))]
-    return [replace(scan, run=None), replace(scan, run="*")]
+    # A folder may have a name such as sub-*, which must not match those of others.
+    session = scan.session and glob.escape(scan.session)
+    own = replace(scan, subject=glob.escape(scan.subject), session=session)
+    return [replace(own, run=None), replace(own, run="*")]
 
 
 def _glob(root: Path, scan: Scan, name: str, **entities: str) -> list[Path]:

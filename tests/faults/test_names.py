@@ -252,6 +252,7 @@ ROWS = [
     sound_beside("sub-a b"),
     sound_beside("sub-1.5"),
     sound_beside("sub-[0-9]"),
+    sound_beside("sub-*"),
     Row(
         "a folder sub- without a label",
         rename_participant("sub-"),

@@ -27,6 +27,7 @@ class _QualityInput(BaseInterfaceInputSpec):
     flair_brain = File(exists=True, mandatory=True, desc="brain mask on that grid")
     probability = File(exists=True, mandatory=True, desc="on the grid of the raw FLAIR")
     summary = File(exists=True, mandatory=True, desc="of the lesions, with their load")
+    orientation_known = traits.Bool(mandatory=True, desc="without it, no side is named")
 
 
 class _QualityOutput(TraitedSpec):
@@ -47,6 +48,7 @@ class MeasureQuality(SimpleInterface):
             images={contrast: nib.Nifti1Image.from_filename(path) for contrast, path in images},
             rigid=read_transform(Path(self.inputs.rigid)),
             affine=read_transform(Path(self.inputs.affine)),
+            orientation_known=self.inputs.orientation_known,
             load_ml=json.loads(Path(self.inputs.summary).read_text())["load_ml"],
             **{
                 name: nib.Nifti1Image.from_filename(getattr(self.inputs, name))

@@ -13,7 +13,7 @@ RANGE_Z = 4.0
 """Values beyond are taken as this, so that a vessel does not stretch the bins."""
 
 
-def measure_match(one: np.ndarray, other: np.ndarray, brain: np.ndarray) -> float:
+def measure_match(one: np.ndarray, other: np.ndarray, brain: np.ndarray) -> float | None:
     """Compute the normalised mutual information of two images inside the brain [1]_.
 
     Parameters
@@ -25,15 +25,18 @@ def measure_match(one: np.ndarray, other: np.ndarray, brain: np.ndarray) -> floa
 
     Returns
     -------
-    float
-        (H(one) + H(other)) / H(one, other): 1 where neither tells about the other, at most 2.
+    float or None
+        (H(one) + H(other)) / H(one, other): 1 where neither tells about the other, at most 2; None
+        if there is nothing to compare, since one is constant.
 
     References
     ----------
     .. [1] Studholme, Hill, Hawkes. An overlap invariant entropy measure of 3D medical image
        alignment. Pattern Recognition 1999;32:71-86. doi 10.1016/S0031-3203(98)00091-0
     """
-    values = (np.clip(image[brain], -RANGE_Z, RANGE_Z) for image in (one, other))
+    values = [np.clip(image[brain], -RANGE_Z, RANGE_Z) for image in (one, other)]
+    if not all(part.size and np.ptp(part) for part in values):
+        return None
     return float(normalized_mutual_information(*values, bins=BINS))
 
 

@@ -32,7 +32,7 @@ class Limit:
     fail: Range = ANY
     """Beyond it, its numbers are not to be trusted."""
     needs: str = ""
-    """Another measure; if that is beyond its limits, this one means nothing."""
+    """Another measure; if that fails, this one means nothing."""
 
     def tell(self, value: float) -> str:
         """Return the sentence on a value."""
@@ -41,14 +41,16 @@ class Limit:
 
 _MISSING = tuple(
     Limit(
-        f"missing_{side}",
-        f"About {{value:.0%}} of the brain lies beyond the {side} border of the FLAIR: lesions "
-        "there are missing.",
+        name,
+        f"About {{value:.0%}} of the brain lies beyond {border} border of the FLAIR: lesions there "
+        "are missing.",
         warn=_at_most(0.025),
         fail=_at_most(0.1),
     )
-    for axis in SIDES
-    for side in axis
+    for name, border in (
+        *((f"missing_{side}", f"the {side}") for axis in SIDES for side in axis),
+        ("missing", "a"),
+    )
 )
 
 _MATCHES = tuple(
@@ -67,12 +69,14 @@ LIMITS = (
         "The ventricles are not dark on the FLAIR (z {value:+.1f} beside white matter): it shows "
         "another contrast, or no brain.",
         fail=_at_most(-0.5),
+        needs="template_dice",
     ),
     Limit(
         "flair_cortex",
         "The cortex is darker than white matter on the FLAIR (z {value:+.1f}), as it is on a T1w: "
         "check that it is a FLAIR.",
         fail=_at_least(-0.4),
+        needs="template_dice",
     ),
     Limit(
         "t1w_fluid",

@@ -48,6 +48,8 @@ class PreparedScan:
     """Lesion probability on the grid of the raw FLAIR."""
     load_ml: float
     """Lesion load."""
+    orientation_known: bool
+    """Whether the header of the FLAIR tells it."""
 
 
 def measure_quality(scan: PreparedScan) -> Measures:
@@ -61,9 +63,9 @@ def measure_quality(scan: PreparedScan) -> Measures:
     Returns
     -------
     dict
-        The measures that `cascade_bids.quality.limits.LIMITS` judges, by name.
+        By name; those that have a limit in `cascade_bids.quality.limits.LIMITS` are judged.
     """
-    return {
+    measures: Measures = {
         **_measure_images(scan),
         **_measure_brain(scan),
         **_measure_flair(scan),
@@ -71,6 +73,10 @@ def measure_quality(scan: PreparedScan) -> Measures:
             np.asarray(scan.probability.dataobj), voxel_volume_mm3(scan.probability.affine)
         )
         / max(scan.load_ml, SMALL_ML),
+    }
+    return {
+        name: value if value is not None and np.isfinite(value) else None
+        for name, value in measures.items()
     }
 
 
@@ -104,10 +110,14 @@ def _measure_brain(scan: PreparedScan) -> Measures:
     points = np.argwhere(np.asarray(atlas.dataobj)[::SPREAD, ::SPREAD, ::SPREAD]) * SPREAD
     template_brain = nib.affines.apply_affine(scan.affine @ atlas.affine, points)
     missing = measure_missing(template_brain, scan.flair.affine, scan.flair.shape)
+    if scan.orientation_known:
+        missing = {f"missing_{side}": part for side, part in missing.items()}
+    else:
+        missing = {"missing": max(missing.values())}
     return {
         "brain_ml": int(np.count_nonzero(flair_brain)) * voxel_ml,
         "brain_asymmetry": measure_asymmetry(np.asarray(scan.brain.dataobj) > 0),
-        **{f"missing_{side}": part for side, part in missing.items()},
+        **missing,
     }
 
 

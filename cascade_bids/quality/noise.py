@@ -32,7 +32,7 @@ def measure_snr(image: np.ndarray, brain: np.ndarray, slices: int) -> float | No
     -------
     float or None
         Median of the signal, over the standard deviation of the noise, from the median difference
-        of neighbours, which edges hardly change; None without a brain or without any noise.
+        of neighbours, which edges hardly change; None without a brain, signal or noise.
 
     References
     ----------
@@ -44,7 +44,8 @@ def measure_snr(image: np.ndarray, brain: np.ndarray, slices: int) -> float | No
         return None
     differences = ndimage.convolve(image.astype(np.float32), np.expand_dims(_SECOND, slices))
     noise = float(np.median(abs(differences[inside]))) * _TO_SIGMA
-    return float(np.median(image[inside])) / noise if noise > 0 else None
+    signal = float(np.median(image[inside]))
+    return signal / noise if noise > 0 and signal > 0 else None
 
 
 def measure_ghost(image: np.ndarray, brain: np.ndarray, slices: int) -> float | None:
@@ -70,6 +71,8 @@ def measure_ghost(image: np.ndarray, brain: np.ndarray, slices: int) -> float | 
     if not brain.any():
         return None
     signal = float(np.median(image[brain]))
+    if signal <= 0:
+        return None
     head = ndimage.binary_closing(image > DARK * signal, iterations=CLOSED)
     wide = ndimage.binary_dilation(head, iterations=AROUND)
     ratios = []

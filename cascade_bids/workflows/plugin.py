@@ -37,6 +37,7 @@ PRELOADED = (
     "cascade_bids.interfaces.masks",
     "cascade_bids.interfaces.models",
     "cascade_bids.interfaces.preprocess",
+    "cascade_bids.interfaces.quality",
     "cascade_bids.lesions.label",
     "cascade_bids.lesions.location",
     "cascade_bids.lesions.measure",
@@ -47,6 +48,7 @@ PRELOADED = (
     "cascade_bids.preprocess.bias",
     "cascade_bids.preprocess.normalise",
     "cascade_bids.preprocess.registration",
+    "cascade_bids.quality.measures",
     "cascade_bids.report.panels",
 )
 """Modules that the server of the processes imports once, with their libraries. None may start a

@@ -105,7 +105,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         "transforms": prepared.transforms,
         "space_masks": merge_sources(wf, "space_masks", masks),
         "warnings": prepared.warnings,
-        "measures": _init_quality(wf, contrasts, prepared, prepare, measured),
+        "measures": _init_quality(wf, scan, contrasts, prepared, prepare, measured),
     }
     for target, source in outputs.items():
         if source is not None:
@@ -222,13 +222,15 @@ def _init_measures(
 
 def _init_quality(
     wf: Workflow,
+    scan: Scan,
     contrasts: Sequence[str],
     prepared: Prepared,
     prepare: Node,
     measured: Mapping[str, Source],
 ) -> Source:
     """Measure how far the numbers can be trusted."""
-    node = step(MeasureQuality(contrasts=list(contrasts)), "measure_quality")
+    mvoxels = count_mvoxels([scan.images["FLAIR"]])
+    node = step(MeasureQuality(contrasts=list(contrasts)), "measure_quality", mvoxels=mvoxels)
     inputs: dict[str, Source] = {
         "in_files": (prepare, "out_files"),
         "brain": (prepare, "brain"),
@@ -238,6 +240,7 @@ def _init_quality(
         "flair_brain": prepared.brain,
         "probability": measured["lesion_probseg"],
         "summary": measured["summary"],
+        "orientation_known": prepared.orientation_known,
     }
     for target, source in inputs.items():
         wf.connect(*source, node, target)

@@ -26,7 +26,8 @@ def test_every_limit_flags_what_is_beyond_it_and_tells_the_value(limit):
             if abs(beyond) == float("inf"):
                 continue
             found = judge({limit.measure: beyond})
-            assert found.verdict in (verdict, "fail")
+            also_fails = not limit.fail[0] <= beyond <= limit.fail[1]
+            assert found.verdict == ("fail" if also_fails else verdict)
             assert len(found.reasons) == 1
             assert "{" not in found.reasons[0]
 
@@ -43,3 +44,9 @@ def test_the_contrast_of_an_image_that_does_not_match_is_not_judged():
     assert found.verdict == "fail"
     assert ["does not match" in reason for reason in found.reasons] == [True]
     assert len(judge({**apart, "t1w_match": 1.1}).reasons) == 2
+
+
+def test_the_contrast_of_the_flair_is_judged_unless_the_brain_lies_elsewhere():
+    wrong = {"flair_fluid": 3.0}
+    for dice, told in ((0.9, 1), (0.8, 2), (0.5, 1)):
+        assert len(judge({**wrong, "template_dice": dice}).reasons) == told

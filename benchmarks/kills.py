@@ -65,7 +65,7 @@ def find_mixture(out: Path, whole: Sequence[dict[str, bytes]]) -> list[str]:
         own = next(one for one in whole if json.loads(one[name])["random_seed"] == seed)
         scan = name.rsplit("_desc-", 1)[0].rsplit("/", 1)[-1]
         mixed += [
-            f for f in left if f.rsplit("/", 1)[-1].startswith(f"{scan}_") and left[f] != own[f]
+            f for f in left if f.rsplit("/", 1)[-1].startswith(f"{scan}_") and left[f] != own.get(f)
         ]
     return mixed
 

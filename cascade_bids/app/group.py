@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def run_group(output_dir: Path) -> Path:
     if not scans:
         raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
     problems = [
-        *_without_result(output_dir, found),
+        *_without_result(output_dir, found, misplaced),
         *_earlier(output_dir, found),
         *_flagged(scans),
         *_mixed(scans),
@@ -186,7 +186,9 @@ def _table(scans: list[dict[str, Any]]) -> pd.DataFrame:
     return table.drop(columns=unused)
 
 
-def _without_result(root: Path, found: list[tuple[dict[str, str], Path]]) -> list[str]:
+def _without_result(
+    root: Path, found: list[tuple[dict[str, str], Path]], misplaced: Iterable[Path]
+) -> list[str]:
     """List the participants and sessions that have a folder or a page but no statistics."""
     done = {f"sub-{entities['subject']}" for entities, _ in found}
     done |= {
@@ -194,6 +196,9 @@ def _without_result(root: Path, found: list[tuple[dict[str, str], Path]]) -> lis
         for entities, _ in found
         if "session" in entities
     }
+    # What is misplaced is told already.
+    folders = (folder for path in misplaced for folder in path.parents[1:3])
+    done |= {folder.relative_to(root).as_posix() for folder in folders}
     started = {path.name for path in root.glob("sub-*") if path.is_dir()}
     started |= {path.stem for path in root.glob("sub-*.html")}
     started |= {path.relative_to(root).as_posix() for path in root.glob("sub-*/ses-*")}

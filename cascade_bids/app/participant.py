@@ -200,13 +200,6 @@ def _check_images(scan: Scan, card: MethodCard, config: ParticipantConfig) -> Sc
             problem=f"no {' or '.join(missing)} image, which the method needs; add it, or choose "
             "a --method that does without",
         )
-    # Reading a pipe would wait for ever.
-    given = [path for path in (*scan.images.values(), scan.brain_mask) if path is not None]
-    odd = [path for path in given if path.exists() and not (path.is_file() or path.is_dir())]
-    if odd:
-        return replace(
-            scan, problem=f"{odd[0]} is a pipe, socket or device; put an image file in its place"
-        )
     read = {"FLAIR", *card.contrasts, *config.preprocess.output_spaces, scan.brain_mask_space}
     paths = [*(path for c, path in scan.images.items() if c in read), scan.brain_mask]
     try:
@@ -307,7 +300,9 @@ def _write_reports(
 
 
 def _reread(root: Path, outcome: Outcome) -> Outcome:
-    return replace(outcome, stats=_read_stats(root, outcome.scan))
+    stats = _read_stats(root, outcome.scan)
+    is_earlier = stats is not None and read_failure(root, outcome.scan) is not None
+    return replace(outcome, stats=stats, is_earlier=is_earlier)
 
 
 def _with_page(outcome: Outcome, unwritten: Mapping[str, str]) -> Outcome:

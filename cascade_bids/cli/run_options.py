@@ -220,7 +220,8 @@ def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
     console = Console()
     console.print(table)
     for outcome in outcomes:
-        for reason in (outcome.stats or {}).get("quality", {}).get("reasons", []):
+        stats = None if outcome.is_earlier else outcome.stats
+        for reason in (stats or {}).get("quality", {}).get("reasons", []):
             print(f"{outcome.scan.label}: {reason}")
     for outcome in failed:
         print(f"{outcome.scan.label} {outcome.cause}")

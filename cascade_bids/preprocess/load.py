@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,9 @@ def check_file(path: Path) -> None:
         whether it is compressed.
     """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe would wait for ever
+            raise ScanError(f"{path} is a pipe, socket or device; put an image file in its place")
         with path.open("rb") as stream:
             start = stream.read(4)
     except FileNotFoundError as error:

@@ -50,7 +50,7 @@ NEEDS = {
 """Kind of step, the start of its name, to what it needs; the longest start counts.
 
 Measured by ``benchmarks/schedule.py measure``, `find_lesions` with the method ``ensemble``;
-`measure_anatomy` and `trim` are estimates."""
+`measure_anatomy`, `measure_quality` and `trim` are estimates."""
 
 COPIED_GB = 0.1
 """Memory of the preloaded libraries that a process copies since it writes to it."""
@@ -58,7 +58,7 @@ COPIED_GB = 0.1
 LIBRARIES_GB = 0.8
 """Memory of the process that starts the steps, and of the preloaded libraries."""
 
-HERE = ("merge", "save")
+HERE = ("merge", "save_scan", "save_figure", "save_early_figure")
 """Kinds of steps that only merge or copy, for which a process of their own would cost more."""
 
 

@@ -246,3 +246,4 @@ def test_statistics_in_a_place_that_is_not_theirs_are_named(tmp_path, place):
     assert _rows(tmp_path)["load_ml"].tolist() == ["1.0", "3.0"]
     page = (tmp_path / "group.html").read_text(encoding="utf-8")
     assert "is left out" in page and "sub-<i>" not in page
+    assert "has no lesion statistics" not in page

@@ -10,6 +10,7 @@ from .models.toy_method import save_toy
 from .tiny_heads import make_dataset
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,7 @@ def load_scan(data: Path, name: str) -> Images:
 def next_person(half: str, name: str) -> str:
     """Return a scan of the next participant of a half, of the same source if it has one."""
     person = name.split("/")[1]
+    # Of sub-03 there is no T1w to take.
     others = [one for one in SOUND[half] if one.split("/")[1] != person and "/03" not in one]
     same = [one for one in others if one.split("/")[0] == name.split("/")[0]]
     return next((one for one in same or others if one > name), (same or others)[0])

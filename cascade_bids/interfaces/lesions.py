@@ -86,6 +86,7 @@ class _MeasureInput(_OperatingPointInput):
 class _MeasureOutput(TraitedSpec):
     table = File(exists=True)
     summary = File(exists=True)
+    expected_error_ml = traits.Float(desc="see lesions.uncertainty.expected_error_ml")
 
 
 class MeasureLesions(SimpleInterface):
@@ -134,8 +135,8 @@ class MeasureLesions(SimpleInterface):
         point = _operating_point(self.inputs)
         summary["dropped"] = measure_dropped(probability, point, voxel_mm3=voxel_mm3)
         summary["load_interval_ml"] = None
+        error = expected_error_ml(probability, voxel_mm3)
         if isdefined(self.inputs.load_factor):
-            error = expected_error_ml(probability, voxel_mm3)
             ends = load_interval_ml(summary["load_ml"], error, self.inputs.load_factor)
             summary["load_interval_ml"] = [round(end, 4) for end in ends]
         path = Path(runtime.cwd)
@@ -144,6 +145,7 @@ class MeasureLesions(SimpleInterface):
         self._results |= {
             "table": str(path / "lesions.tsv"),
             "summary": str(path / "summary.json"),
+            "expected_error_ml": error,
         }
         return runtime
 

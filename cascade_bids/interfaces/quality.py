@@ -25,8 +25,8 @@ class _QualityInput(BaseInterfaceInputSpec):
     affine = File(exists=True, mandatory=True, desc="template to FLAIR")
     flair = File(exists=True, mandatory=True, desc="bias-corrected, on its own grid")
     flair_brain = File(exists=True, mandatory=True, desc="brain mask on that grid")
-    probability = File(exists=True, mandatory=True, desc="on the grid of the raw FLAIR")
     summary = File(exists=True, mandatory=True, desc="of the lesions, with their load")
+    expected_error_ml = traits.Float(mandatory=True, desc="of the lesion probabilities")
     orientation_known = traits.Bool(mandatory=True, desc="without it, no side is named")
 
 
@@ -50,9 +50,10 @@ class MeasureQuality(SimpleInterface):
             affine=read_transform(Path(self.inputs.affine)),
             orientation_known=self.inputs.orientation_known,
             load_ml=json.loads(Path(self.inputs.summary).read_text())["load_ml"],
+            expected_error_ml=self.inputs.expected_error_ml,
             **{
                 name: nib.Nifti1Image.from_filename(getattr(self.inputs, name))
-                for name in ("brain", "flair", "flair_brain", "probability")
+                for name in ("brain", "flair", "flair_brain")
             },
         )
         self._results["measures"] = measure_quality(scan)

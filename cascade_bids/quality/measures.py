@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from cascade_bids.lesions.location import load_atlas
 from cascade_bids.lesions.measure import voxel_volume_mm3
-from cascade_bids.lesions.uncertainty import expected_error_ml
 from cascade_bids.quality.alignment import measure_alignment, measure_match
 from cascade_bids.quality.brain import measure_asymmetry, measure_missing
 from cascade_bids.quality.contrast import measure_contrast
@@ -44,10 +43,10 @@ class PreparedScan:
     """The bias-corrected FLAIR on its own grid, RAS+."""
     flair_brain: nib.Nifti1Image
     """Brain mask on that grid."""
-    probability: nib.Nifti1Image
-    """Lesion probability on the grid of the raw FLAIR."""
     load_ml: float
     """Lesion load."""
+    expected_error_ml: float
+    """See `cascade_bids.lesions.uncertainty.expected_error_ml`."""
     orientation_known: bool
     """Whether the header of the FLAIR tells it."""
 
@@ -69,10 +68,7 @@ def measure_quality(scan: PreparedScan) -> Measures:
         **_measure_images(scan),
         **_measure_brain(scan),
         **_measure_flair(scan),
-        "uncertainty": expected_error_ml(
-            np.asarray(scan.probability.dataobj), voxel_volume_mm3(scan.probability.affine)
-        )
-        / max(scan.load_ml, SMALL_ML),
+        "uncertainty": scan.expected_error_ml / max(scan.load_ml, SMALL_ML),
     }
     return {
         name: value if value is not None and np.isfinite(value) else None

@@ -90,7 +90,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
     anatomy = connect_anatomy(wf, gridded) if card.takes_anatomy else None
     find = _init_networks(wf, config, card, contrasts, prepare, anatomy)
     found = _Found(find, align, card, config.method.separate_lesions)
-    measured = _init_measures(wf, scan, found, preproc, prepared.orientation_known)
+    measured, measure_lesions = _init_measures(wf, scan, found, preproc, prepared.orientation_known)
     masks = _init_output_spaces(wf, scan, spaces, found, registrations)
 
     facts = _facts(scan, config, card)
@@ -105,7 +105,7 @@ def init_scan_wf(scan: Scan, config: ParticipantConfig, cards: Cards) -> Workflo
         "transforms": prepared.transforms,
         "space_masks": merge_sources(wf, "space_masks", masks),
         "warnings": prepared.warnings,
-        "measures": _init_quality(wf, scan, contrasts, prepared, prepare, measured),
+        "measures": _init_quality(wf, scan, contrasts, prepared, prepare, measure_lesions),
     }
     for target, source in outputs.items():
         if source is not None:
@@ -196,8 +196,11 @@ def _init_labels(
 
 def _init_measures(
     wf: Workflow, scan: Scan, found: _Found, preproc: Node, orientation_known: Source
-) -> dict[str, Source]:
-    """Label and measure the lesions on the grid of the raw FLAIR; return the outputs by name."""
+) -> tuple[dict[str, Source], Node]:
+    """Label and measure the lesions on the grid of the raw FLAIR.
+
+    Returns the outputs by name, and the node that measures.
+    """
     probability, label = _init_labels(wf, found, grid=scan.images["FLAIR"])
     mvoxels = count_mvoxels([scan.images["FLAIR"]])
     point = vars(found.card.operating_point)
@@ -211,13 +214,14 @@ def _init_measures(
     wf.connect(preproc, "brain", measure, "brain")
     wf.connect(found.align, "affine", measure, "template_to_flair")
     wf.connect(*orientation_known, measure, "orientation_known")
-    return {
+    outputs: dict[str, Source] = {
         "lesion_mask": (label, "mask"),
         "lesion_dseg": (label, "labels"),
         "lesion_probseg": (probability, "out_file"),
         "lesion_table": (measure, "table"),
         "summary": (measure, "summary"),
     }
+    return outputs, measure
 
 
 def _init_quality(
@@ -226,7 +230,7 @@ def _init_quality(
     contrasts: Sequence[str],
     prepared: Prepared,
     prepare: Node,
-    measured: Mapping[str, Source],
+    measure_lesions: Node,
 ) -> Source:
     """Measure how far the numbers can be trusted."""
     mvoxels = count_mvoxels([scan.images["FLAIR"]])
@@ -238,8 +242,8 @@ def _init_quality(
         "affine": (prepared.align, "affine"),
         "flair": prepared.corrected["FLAIR"],
         "flair_brain": prepared.brain,
-        "probability": measured["lesion_probseg"],
-        "summary": measured["summary"],
+        "summary": (measure_lesions, "summary"),
+        "expected_error_ml": (measure_lesions, "expected_error_ml"),
         "orientation_known": prepared.orientation_known,
     }
     for target, source in inputs.items():

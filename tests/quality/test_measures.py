@@ -27,8 +27,8 @@ def make(image, brain=BRAIN, *, orientation_known=True, cut=0):
         affine=np.eye(4),
         flair=flair,
         flair_brain=on_grid(brain[:, :, kept].astype(np.uint8)),
-        probability=on_grid(np.zeros(flair.shape, np.float32)),
         load_ml=0.0,
+        expected_error_ml=0.0,
         orientation_known=orientation_known,
     )
 

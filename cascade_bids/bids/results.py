@@ -73,12 +73,10 @@ def start_result(root: Path, scan: Scan) -> None:
 def replace_result(root: Path, scan: Scan, contents: Mapping[Path, Path | str]) -> None:
     """Replace the result of a session as one step, so that no two are ever mixed.
 
+    `root` and `scan` are as of `start_result`.
+
     Parameters
     ----------
-    root
-        Root of the derivatives.
-    scan
-        The scan.
     contents
         Target of each output to the file that is copied there or its text, the statistics last.
 
@@ -123,12 +121,10 @@ def changing(root: Path, scan: Scan) -> Iterator[None]:
 def note_failure(root: Path, scan: Scan, cause: str) -> None:
     """Note that the last run of a scan has no result, and why.
 
+    `root` and `scan` are as of `start_result`.
+
     Parameters
     ----------
-    root
-        Root of the derivatives.
-    scan
-        The scan.
     cause
         What the run did: ``did not finish``, ``failed: …``.
     """

@@ -122,22 +122,9 @@ def load_image(path: Path) -> nib.Nifti1Image:
 
 
 def read_header(path: Path) -> nib.Nifti1Image:
-    """Open an image of which only the header is needed; whether it is complete is not checked.
+    """Open an image for its header alone; parameters, result and errors as of `load_image`.
 
-    Parameters
-    ----------
-    path
-        ``.nii`` or ``.nii.gz``.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-        The image, with both forms in mm; its voxels are not read.
-
-    Raises
-    ------
-    ScanError
-        When the header cannot be read, or has no usable affine.
+    Whether the file is complete is not checked.
     """
     return _convert(path, _open(path))
 

@@ -217,7 +217,8 @@ def _outcome(
     """Determine the result of a scan, and note in the derivatives if it has none of this run."""
     root = config.output_dir
     step, problem = failures.get(workflow_name(scan), (None, scan.problem))
-    unfinished = read_failure(root, scan) is not None
+    found = _read_result(root, scan)
+    unfinished = found.problem is not None
     if problem is None and unfinished:
         problem = (
             f"{DID_NOT_FINISH}; run again, and if both runs have the same --work-dir it goes on "
@@ -225,12 +226,19 @@ def _outcome(
         )
     if problem is not None:
         problem = _name_image(problem, step, scan)
-    stats = _read_stats(root, scan)
-    outcome = Outcome(scan, stats, problem, step, is_earlier=unfinished and stats is not None)
+    outcome = replace(found, problem=problem, failed_step=step)
     if problem is not None and unfinished:
         with contextlib.suppress(CascadeBidsError):  # it still says that the run did not finish
             note_failure(root, scan, outcome.cause)
     return outcome
+
+
+def _read_result(root: Path, scan: Scan) -> Outcome:
+    """Read what the derivatives tell of a scan: its statistics, and why its last run failed."""
+    failure = read_failure(root, scan)
+    stats = _read_stats(root, scan)
+    is_earlier = stats is not None and failure is not None
+    return Outcome(scan, stats, failure, is_earlier=is_earlier)
 
 
 def _read_stats(root: Path, scan: Scan) -> dict[str, Any] | None:
@@ -300,9 +308,8 @@ def _write_reports(
 
 
 def _reread(root: Path, outcome: Outcome) -> Outcome:
-    stats = _read_stats(root, outcome.scan)
-    is_earlier = stats is not None and read_failure(root, outcome.scan) is not None
-    return replace(outcome, stats=stats, is_earlier=is_earlier)
+    found = _read_result(root, outcome.scan)
+    return replace(outcome, stats=found.stats, is_earlier=found.is_earlier)
 
 
 def _with_page(outcome: Outcome, unwritten: Mapping[str, str]) -> Outcome:
@@ -322,9 +329,8 @@ def _other_sessions(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
     others = []
     for entities, _ in find_stats(root, first.subject):
         scan = Scan(entities["subject"], entities.get("session"), entities.get("run"))
-        if scan.session not in sessions and (stats := _read_stats(root, scan)) is not None:
-            problem = read_failure(root, scan)
-            others.append(Outcome(scan, stats, problem, is_earlier=problem is not None))
+        if scan.session not in sessions and (found := _read_result(root, scan)).stats is not None:
+            others.append(found)
     return others
 
 

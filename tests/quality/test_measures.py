@@ -1,15 +1,20 @@
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from cascade_bids.config import CONTRASTS
 from cascade_bids.lesions.location import load_atlas
+from cascade_bids.quality.limits import LIMITS
 from cascade_bids.quality.measures import PreparedScan, measure_quality
 from cascade_bids.quality.verdict import judge
 
 ATLAS = load_atlas()
 BRAIN = np.asarray(ATLAS.dataobj) > 0
+
+NOT_JUDGED = {"t2w_cortex", "pdw_fluid", "pdw_cortex"}
 
 
 def make(image, brain=BRAIN, *, orientation_known=True, cut=0):
@@ -48,6 +53,17 @@ def test_a_sound_head_on_the_template():
     assert found["flair_cortex"] == pytest.approx(0.4, abs=0.05)
     assert found["t1w_cortex"] == pytest.approx(-0.4, abs=0.05)
     assert found["missing_superior"] == 0
+
+
+def test_every_measure_has_a_limit_unless_it_is_only_told_and_every_limit_a_measure():
+    scan = make(draw())
+    images = dict.fromkeys(CONTRASTS, scan.images["FLAIR"])
+    names: set[str] = set()
+    for known in (True, False):
+        names |= measure_quality(replace(scan, images=images, orientation_known=known)).keys()
+    judged = [limit.measure for limit in LIMITS]
+    assert sorted([*judged, *NOT_JUDGED]) == sorted(names)
+    assert {limit.needs for limit in LIMITS if limit.needs} <= set(judged)
 
 
 @pytest.mark.parametrize("known", [True, False])

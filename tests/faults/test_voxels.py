@@ -59,8 +59,9 @@ def coarsen(case: Case) -> None:
 
 
 def cut(case: Case, axis: int, start: float, stop: float) -> None:
-    """Keep a part of the image along an axis, from and to a fraction of it."""
-    data, affine = case.load()
+    """Keep a part of the image along an axis of RAS+, from and to a fraction of it."""
+    image = nib.as_closest_canonical(nib.Nifti1Image(*case.load()))
+    data, affine = np.asarray(image.dataobj), image.affine
     first, last = (round(part * data.shape[axis]) for part in (start, stop))
     kept = data.take(range(first, last), axis=axis)
     offset = np.zeros(3)

@@ -85,14 +85,27 @@ def cut_half(images: Images, _: Images) -> Images:
     return {"FLAIR": image.slicer[half:]}
 
 
-def cut_top(images: Images, _: Images) -> Images:
-    """Cut the top off the head on the FLAIR, alone."""
-    image = nib.as_closest_canonical(images["FLAIR"])
+def _find_cut(image: nib.Nifti1Image) -> int:
+    """Find the first slice that is left out, of an image in RAS+."""
     data = _voxels(image)
     bright = data > 0.3 * _signal(data)
     top = int(np.flatnonzero(bright.mean(axis=(0, 1)) > 0.05).max())
     thick = nib.affines.voxel_sizes(image.affine)[2]
-    return {"FLAIR": image.slicer[:, :, : top + 1 - round(TOP_MM / thick)]}
+    return top + 1 - round(TOP_MM / thick)
+
+
+def cut_top(images: Images, _: Images) -> Images:
+    """Cut the top off the head on the FLAIR, alone."""
+    image = nib.as_closest_canonical(images["FLAIR"])
+    return {"FLAIR": image.slicer[:, :, : _find_cut(image)]}
+
+
+def zero_top(images: Images, _: Images) -> Images:
+    """Set the top of the head to 0 on the FLAIR, alone."""
+    image = nib.as_closest_canonical(images["FLAIR"])
+    data = _voxels(image)
+    data[:, :, _find_cut(image) :] = 0
+    return {"FLAIR": _like(data, image)}
 
 
 def give_noise(images: Images, _: Images) -> Images:
@@ -125,6 +138,7 @@ BREAKAGES: Mapping[str, Callable[[Images, Images], Images]] = {
     "turned": turn,
     "half": cut_half,
     "top": cut_top,
+    "topzero": zero_top,
     "noise": give_noise,
     "noisy": add_noise,
     "ghost": add_ghost,
@@ -149,6 +163,7 @@ BROKEN = {
         "turned": ("openms/01/1", "ms3seg/13"),
         "half": ("openms/01/1", "ms3seg/09"),
         "top": ("openms/01/2", "ms3seg/02"),
+        "topzero": ("openms/01/1", "ms3seg/04"),
         "noise": ("openms/01/1",),
         "noisy": ("openms/01/1", "ms3seg/04"),
         "ghost": ("openms/01/2",),
@@ -161,6 +176,7 @@ BROKEN = {
         "turned": ("openms/04/1", "ms3seg/08", "ms3seg/14"),
         "half": ("openms/04/1", "ms3seg/12"),
         "top": ("openms/20/2", "ms3seg/06"),
+        "topzero": ("openms/04/1", "ms3seg/08"),
         "noise": ("openms/20/2",),
         "noisy": ("openms/20/2", "ms3seg/08"),
     },

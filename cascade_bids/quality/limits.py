@@ -42,8 +42,8 @@ class Limit:
 _MISSING = tuple(
     Limit(
         name,
-        f"About {{value:.0%}} of the brain lies beyond {border} border of the FLAIR: lesions there "
-        "are missing.",
+        f"About {{value:.0%}} of the brain lies beyond {border} border of what the FLAIR shows: "
+        "lesions there are missing.",
         warn=_at_most(0.025),
         fail=_at_most(0.1),
     )

@@ -10,7 +10,7 @@ from scipy import ndimage
 from cascade_bids.lesions.location import load_atlas
 from cascade_bids.lesions.measure import voxel_volume_mm3
 from cascade_bids.quality.alignment import measure_alignment, measure_match
-from cascade_bids.quality.brain import measure_asymmetry, measure_missing
+from cascade_bids.quality.brain import find_box, measure_asymmetry, measure_missing
 from cascade_bids.quality.contrast import measure_contrast
 from cascade_bids.quality.noise import measure_ghost, measure_snr
 
@@ -105,7 +105,8 @@ def _measure_brain(scan: PreparedScan) -> Measures:
     atlas = load_atlas()
     points = np.argwhere(np.asarray(atlas.dataobj)[::SPREAD, ::SPREAD, ::SPREAD]) * SPREAD
     template_brain = nib.affines.apply_affine(scan.affine @ atlas.affine, points)
-    missing = measure_missing(template_brain, scan.flair.affine, scan.flair.shape)
+    box = find_box(np.asarray(scan.flair.dataobj), flair_brain)
+    missing = measure_missing(template_brain, scan.flair.affine, box)
     if scan.orientation_known:
         missing = {f"missing_{side}": part for side, part in missing.items()}
     else:

@@ -3,8 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-DARK = 0.3
-"""Part of the median signal of the brain above which a voxel belongs to the head."""
+from cascade_bids.quality.brain import DARK
 
 CLOSED, AROUND = 2, 3
 """Voxels by which holes of the head are closed, and by which it is widened."""

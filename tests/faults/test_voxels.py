@@ -120,6 +120,12 @@ def empty_half(data: np.ndarray) -> np.ndarray:
     return data
 
 
+def empty_top(data: np.ndarray) -> np.ndarray:
+    data = data.copy()
+    data[:, :, data.shape[2] * 3 // 4 :] = 0
+    return data
+
+
 def swap(case: Case) -> None:
     (flair, flair_affine), (t1w, t1w_affine) = case.load(), case.load("T1w")
     case.save(t1w, t1w_affine)
@@ -259,6 +265,7 @@ ROWS = [
     Row("half a head, set to 0", partial(Case.change, function=empty_half), Told(("One half",))),
     Row("half a head", partial(cut, axis=0, start=0, stop=0.5), Told(("right border",)), full=True),
     Row("no top", partial(cut, axis=2, start=0, stop=0.75), Told(("superior border",)), full=True),
+    Row("top set to 0", partial(Case.change, function=empty_top), Told(("superior border",))),
     Row(
         "no lower part",
         partial(cut, axis=2, start=0.45, stop=1),

@@ -68,7 +68,7 @@ LIMITS = (
         "flair_fluid",
         "The ventricles are not dark on the FLAIR (z {value:+.1f} beside white matter): it shows "
         "another contrast, or no brain.",
-        fail=_at_most(-0.5),
+        fail=_at_most(-1.2),
         needs="template_dice",
     ),
     Limit(
@@ -82,7 +82,7 @@ LIMITS = (
         "t1w_fluid",
         "The ventricles are not dark on the T1w (z {value:+.1f} beside white matter): it shows "
         "another contrast.",
-        fail=_at_most(-0.5),
+        fail=_at_most(-1.2),
         needs="t1w_match",
     ),
     Limit(
@@ -96,7 +96,7 @@ LIMITS = (
         "t2w_fluid",
         "The ventricles are not bright on the T2w (z {value:+.1f} beside white matter): it shows "
         "another contrast.",
-        fail=_at_least(0.5),
+        fail=_at_least(1.2),
         needs="t2w_match",
     ),
     *_MATCHES,

@@ -90,7 +90,7 @@ def _measure_images(scan: PreparedScan) -> Measures:
     )
     measures: Measures = {}
     for name, image in images.items():
-        contrast = measure_contrast(image, brain, regions)
+        contrast = measure_contrast(image, brain, regions, name)
         measures |= {f"{name.lower()}_{part}": value for part, value in contrast.items()}
         if name != "FLAIR":
             measures[f"{name.lower()}_match"] = measure_match(images["FLAIR"], image, brain)

@@ -17,6 +17,12 @@ from cascade_bids.errors import CascadeBidsError
 PART_NAME = re.compile(r"\.[0-9a-f]{32}\..+")
 """Name of a file that is being written."""
 
+_POINTER = re.compile(rb"version https://git-lfs\.|[^\n\0]*/annex/objects/")
+"""Start of the text that git-lfs and git-annex keep in the place of a file. The latter is a path,
+relative where a file system has no links."""
+
+_POINTER_BYTES = 512
+
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems without locks."""
 
@@ -97,20 +103,34 @@ def clear_broken(folder: Path) -> None:
                 part.unlink()
 
 
-def is_unfetched(path: Path) -> bool:
-    """Return whether a path is a link to nothing, as git-annex and DataLad leave for files.
+def why_unfetched(path: Path) -> str | None:
+    """Return why a file must be fetched first, as git-annex, DataLad and git-lfs leave files.
 
     Parameters
     ----------
     path
-        The path of a file.
+        The path of a file, which need not exist.
 
     Returns
     -------
-    bool
-        True if it must be fetched first.
+    str or None
+        What it is and what to do, as the end of a sentence; None if it is there, or never was.
     """
-    return path.is_symlink() and not path.exists()
+    if not path.exists():
+        what = "a link to a file that does not exist" if path.is_symlink() else None
+    else:
+        what = "a pointer to a file that is kept elsewhere" if _is_pointer(path) else None
+    return what and f"is {what}; fetch it (datalad get, git annex get, git lfs pull)"
+
+
+def _is_pointer(path: Path) -> bool:
+    if not path.is_file():  # reading a pipe would wait for ever
+        return False
+    try:
+        with path.open("rb") as stream:
+            return bool(_POINTER.match(stream.read(_POINTER_BYTES)))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

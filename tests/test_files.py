@@ -12,7 +12,7 @@ import pytest
 
 from cascade_bids import files
 from cascade_bids.errors import CascadeBidsError
-from cascade_bids.files import alone, appearing, clear_broken, is_unfetched, replace_together
+from cascade_bids.files import alone, appearing, clear_broken, replace_together, why_unfetched
 
 
 def test_the_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
@@ -140,10 +140,12 @@ def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         raise AssertionError("never reached")
 
 
-def test_a_link_to_nothing_is_not_fetched(tmp_path: Path) -> None:
+def test_a_link_to_nothing_or_to_a_pointer_is_to_be_fetched(tmp_path: Path) -> None:
     link, target = tmp_path / "link", tmp_path / "target"
     link.symlink_to(target)
-    assert is_unfetched(link)
-    assert not is_unfetched(target)
-    target.touch()
-    assert not is_unfetched(link)
+    assert why_unfetched(target) is None
+    assert "link to a file that does not exist; fetch it" in str(why_unfetched(link))
+    target.write_bytes(b"/annex/objects/MD5E-s1--a.nii.gz\n")
+    assert "pointer" in str(why_unfetched(link)) and "git lfs pull" in str(why_unfetched(target))
+    target.write_bytes(b"an image\n/annex/objects/")
+    assert why_unfetched(link) is None

@@ -14,7 +14,7 @@ from cascade_bids.bids.results import read_failure
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION
 from cascade_bids.errors import ScanError, UsageError
-from cascade_bids.files import is_unfetched, write_text
+from cascade_bids.files import why_unfetched, write_text
 from cascade_bids.lesions.location import LOCATIONS
 from cascade_bids.quality.verdict import FAIL
 from cascade_bids.report.cohort import data_dictionary, write_cohort_report
@@ -115,10 +115,10 @@ def _read_all(
             stats = json.loads(path.read_text(encoding="utf-8"))
             scans.append({**_row(entities, stats), "settings": _settings(stats)})
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            if is_unfetched(path):
+            if unfetched := why_unfetched(path):
                 problems.append(
-                    f"{path.relative_to(root)} is left out: it is a link to a file that does not "
-                    "exist; fetch it (datalad get, git annex get) and run the group level again."
+                    f"{path.relative_to(root)} is left out: it {unfetched} and run the group level "
+                    "again."
                 )
                 continue
             cause = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -22,7 +22,7 @@ from cascade_bids.bids.results import (
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION, MethodConfig, ParticipantConfig
 from cascade_bids.errors import CascadeBidsError, ScanError, StartError, UsageError
-from cascade_bids.files import clear_broken, is_unfetched, write_text
+from cascade_bids.files import clear_broken, why_unfetched, write_text
 from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.models.brain_extraction import CARD as BRAIN_CARD
 from cascade_bids.models.card import Cards, MethodCard, load_card, load_model_card
@@ -249,8 +249,8 @@ def _read_stats(root: Path, scan: Scan) -> dict[str, Any] | None:
     try:
         stats: dict[str, Any] = json.loads(found[1].read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        if is_unfetched(found[1]):
-            log.warning("%s is a link to a file that does not exist; fetch it", found[1])
+        if unfetched := why_unfetched(found[1]):
+            log.warning("%s %s", found[1], unfetched)
         else:
             log.warning("%s is damaged (%s); run %s again", found[1], error, scan.label)
         return None

@@ -1,5 +1,6 @@
 """Find the participants that a run on a cluster still has to process."""
 
+from os.path import lexists
 from pathlib import Path
 
 from cascade_bids.bids.inputs import find_scans
@@ -8,7 +9,6 @@ from cascade_bids.bids.results import read_failure
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import InputConfig
 from cascade_bids.errors import StartError
-from cascade_bids.files import is_unfetched
 from cascade_bids.report.subject import FIGURES
 
 _TOLD = 20
@@ -45,7 +45,7 @@ def find_unfinished(inputs: InputConfig, output_dir: Path | None) -> list[str]:
         # A task that was killed may have written only some of them.
         needed = [output_path(output_dir, scan, "figure", desc=name) for name in FIGURES]
         needed += [output_path(output_dir, scan, "stats"), output_dir / f"sub-{scan.subject}.html"]
-        done = all(path.exists() or is_unfetched(path) for path in needed)
+        done = all(map(lexists, needed))  # a link, if it was not fetched
         return done and read_failure(output_dir, scan) is None
 
     scans = find_scans(inputs)

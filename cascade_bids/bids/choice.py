@@ -13,6 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 from cascade_bids.bids.contrast_agent import Sidecars, is_agent, names_agent
 from cascade_bids.bids.filters import matches
 from cascade_bids.bids.index import Image
+from cascade_bids.files import why_unfetched
 from cascade_bids.units import mm_per_unit
 
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
@@ -108,6 +109,8 @@ def _voxel_size(path: Path) -> tuple[float, float]:
 
     Both have 6 digits, so that equal ones tie.
     """
+    if unfetched := why_unfetched(path):
+        raise ValueError(f"it {unfetched}")
     if not path.is_file():  # reading a pipe would wait for ever
         raise ValueError("it is no file")
     image = nib.Nifti1Image.from_image(nib.load(path))

@@ -17,6 +17,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
 from cascade_bids.errors import ScanError
+from cascade_bids.files import why_unfetched
 from cascade_bids.preprocess.header import (
     copy_forms,
     is_affine_usable,
@@ -50,8 +51,8 @@ def check_file(path: Path) -> None:
     Raises
     ------
     ScanError
-        When it is missing, a folder, empty or may not be read, or when its name does not tell
-        whether it is compressed.
+        When it is missing, not fetched, a folder, empty or may not be read, or when its name does
+        not tell whether it is compressed.
     """
     try:
         mode = path.stat().st_mode
@@ -60,9 +61,7 @@ def check_file(path: Path) -> None:
         with path.open("rb") as stream:
             start = stream.read(4)
     except FileNotFoundError as error:
-        # git-annex and DataLad leave such links for files that were not fetched.
-        link = "is a link to a file that does not exist; fetch it first"
-        what = link if path.is_symlink() else "does not exist; put it there, or leave it out"
+        what = why_unfetched(path) or "does not exist; put it there, or leave it out"
         raise ScanError(f"{path} {what}") from error
     except IsADirectoryError as error:
         raise ScanError(
@@ -78,6 +77,8 @@ def check_file(path: Path) -> None:
         raise ScanError(
             f"{path} can't be read ({error.strerror}); check the disk it is on, and copy it again"
         ) from error
+    if unfetched := why_unfetched(path):
+        raise ScanError(f"{path} {unfetched}")
     if not start:
         raise ScanError(f"{path} is empty; {_AGAIN}")
     if path.suffix == ".nii" and start.startswith(_GZIP):

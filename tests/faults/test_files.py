@@ -168,6 +168,12 @@ def both_are_told(case: Case, done: Run) -> None:
     assert done.text.count("complete") >= 2
 
 
+POINTERS = {
+    "git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "git-annex": b"/annex/objects/MD5E-s12345--abc.nii.gz\n",
+    "git-annex without links": b"../../.git/annex/objects/xx/MD5E-s1--a.nii.gz",
+}
+
 ROWS = [
     Row("truncated gzip", lambda case: truncate(case.flair), broken(AGAIN), full=True),
     Row("gzip cut before its checksum", rewrite(lambda raw: raw[:-6]), broken(AGAIN)),
@@ -181,7 +187,11 @@ ROWS = [
         broken(AGAIN)),
     Row("empty file", write(b""), broken(AGAIN)),
     Row("empty stream", write(gzip.compress(b"")), broken(AGAIN)),
-    Row("text", write(b"version https://git-lfs.github.com/spec/v1\n"), broken(AGAIN)),
+    Row("text", write(b"<!DOCTYPE html><title>403 Forbidden</title>"), broken(AGAIN)),
+    *(
+        Row(f"pointer of {name}", write(content), broken("is a pointer", "fetch it"))
+        for name, content in POINTERS.items()
+    ),
     Row("compressed text", write(gzip.compress(b"not an image\n" * 99)), broken(AGAIN)),
     Row("zeros", write(gzip.compress(bytes(20_000))), broken(AGAIN)),
     Row("DICOM", write(gzip.compress(bytes(128) + b"DICM" + bytes(999))), broken(AGAIN)),

@@ -122,6 +122,12 @@ ROWS = [
         Summed(1, (GOOD,), ("sub-01_desc-lesions_stats.json", "fetch")),
         run=run_group,
     ),
+    Row(
+        "statistics that are a pointer",
+        damaged(b"/annex/objects/MD5E-s1--a.json\n"),
+        Summed(1, (GOOD,), ("sub-01_desc-lesions_stats.json", "fetch it")),
+        run=run_group,
+    ),
     Row("a folder named like statistics", a_folder, LEFT_OUT, run=run_group),
     *(
         Row(

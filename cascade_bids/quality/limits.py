@@ -5,19 +5,6 @@ from dataclasses import dataclass
 
 from cascade_bids.quality.brain import SIDES
 
-Range = tuple[float, float]
-"""Lowest and highest value that is in order."""
-
-ANY: Range = (-math.inf, math.inf)
-
-
-def _at_least(low: float) -> Range:
-    return (low, math.inf)
-
-
-def _at_most(high: float) -> Range:
-    return (-math.inf, high)
-
 
 @dataclass(frozen=True)
 class Limit:
@@ -27,10 +14,14 @@ class Limit:
     """Its name."""
     sentence: str
     """What is told, with a place for the value."""
-    warn: Range = ANY
-    """Beyond it, the scan is to be looked at."""
-    fail: Range = ANY
-    """Beyond it, its numbers are not to be trusted."""
+    warn_below: float = -math.inf
+    """Lower values are to be looked at."""
+    warn_above: float = math.inf
+    """Higher values are to be looked at."""
+    fail_below: float = -math.inf
+    """At lower values, the numbers of the scan are not to be trusted."""
+    fail_above: float = math.inf
+    """At higher values, they are not either."""
     needs: str = ""
     """Another measure; if that fails, this one means nothing."""
 
@@ -39,18 +30,18 @@ class Limit:
         return self.sentence.format(value=value)
 
 
+def _missing(measure: str, border: str) -> Limit:
+    return Limit(
+        measure,
+        f"About {{value:.0%}} of the brain lies beyond {border} of what the FLAIR shows: lesions "
+        "there are missing.",
+        warn_above=0.025,
+        fail_above=0.1,
+    )
+
+
 _MISSING = tuple(
-    Limit(
-        name,
-        f"About {{value:.0%}} of the brain lies beyond {border} border of what the FLAIR shows: "
-        "lesions there are missing.",
-        warn=_at_most(0.025),
-        fail=_at_most(0.1),
-    )
-    for name, border in (
-        *((f"missing_{side}", f"the {side}") for axis in SIDES for side in axis),
-        ("missing", "a"),
-    )
+    _missing(f"missing_{side}", f"the {side} border") for pair in SIDES for side in pair
 )
 
 _MATCHES = tuple(
@@ -58,7 +49,7 @@ _MATCHES = tuple(
         f"{contrast.lower()}_match",
         f"The {contrast} does not match the FLAIR (normalised mutual information {{value:.3f}}): "
         "it is of another person, or its registration failed. Compare both, or run without it.",
-        fail=_at_least(1.035),
+        fail_below=1.035,
     )
     for contrast in ("T1w", "T2w", "PDw")
 )
@@ -68,35 +59,35 @@ LIMITS = (
         "flair_fluid",
         "The ventricles are not dark on the FLAIR (z {value:+.1f} beside white matter): it shows "
         "another contrast, or no brain.",
-        fail=_at_most(-1.2),
+        fail_above=-1.2,
         needs="template_dice",
     ),
     Limit(
         "flair_cortex",
         "The cortex is darker than white matter on the FLAIR (z {value:+.1f}), as it is on a T1w: "
         "check that it is a FLAIR.",
-        fail=_at_least(-0.4),
+        fail_below=-0.4,
         needs="template_dice",
     ),
     Limit(
         "t1w_fluid",
         "The ventricles are not dark on the T1w (z {value:+.1f} beside white matter): it shows "
         "another contrast.",
-        fail=_at_most(-1.2),
+        fail_above=-1.2,
         needs="t1w_match",
     ),
     Limit(
         "t1w_cortex",
         "The cortex is not darker than white matter on the T1w (z {value:+.1f}): check that it is "
         "a T1w.",
-        fail=_at_most(-0.1),
+        fail_above=-0.1,
         needs="t1w_match",
     ),
     Limit(
         "t2w_fluid",
         "The ventricles are not bright on the T2w (z {value:+.1f} beside white matter): it shows "
         "another contrast.",
-        fail=_at_least(1.2),
+        fail_below=1.2,
         needs="t2w_match",
     ),
     *_MATCHES,
@@ -104,60 +95,63 @@ LIMITS = (
         "template_dice",
         "The brain does not fit the template (Dice {value:.2f}): its mask or its alignment is "
         "wrong, or a part of the head is missing.",
-        warn=_at_least(0.85),
-        fail=_at_least(0.75),
+        warn_below=0.85,
+        fail_below=0.75,
     ),
     Limit(
         "template_rotation",
         "The head is turned by {value:.0f}° against the template, more than a head can be in a "
         "scanner: its header tells a wrong orientation, or the alignment failed.",
-        warn=_at_most(35.0),
+        warn_above=35.0,
     ),
     Limit(
         "template_stretch",
         "The alignment to the template stretches one axis {value:.2f} times as much as another: it "
         "is wrong, or a part of the head is missing.",
-        warn=_at_most(1.3),
-        fail=_at_most(1.5),
+        warn_above=1.3,
+        fail_above=1.5,
     ),
     Limit(
         "brain_ml",
         "The brain mask holds {value:.0f} ml, no usual size of a brain: check its outline.",
-        warn=(900.0, 1900.0),
-        fail=(600.0, 2200.0),
+        warn_below=900.0,
+        warn_above=1900.0,
+        fail_below=600.0,
+        fail_above=2200.0,
     ),
     Limit(
         "brain_asymmetry",
         "One half of the brain mask is larger than the other by {value:.0%} of the whole: a part "
         "of one side is missing, or there is something that is no brain.",
-        warn=_at_most(0.05),
-        fail=_at_most(0.2),
+        warn_above=0.05,
+        fail_above=0.2,
     ),
     *_MISSING,
+    _missing("missing", "a border"),
     Limit(
         "longest_edge_mm",
         "The slices of the FLAIR lie {value:.1f} mm apart, farther than those on which the methods "
         "were tried.",
-        warn=_at_most(8.5),
+        warn_above=8.5,
     ),
     Limit(
         "snr",
         "The FLAIR is noisy: its signal in the brain is {value:.1f} times its noise.",
-        warn=_at_least(15.0),
-        fail=_at_least(5.0),
+        warn_below=15.0,
+        fail_below=5.0,
     ),
     Limit(
         "gsr",
         "There is a ghost of the head beside it on the FLAIR, of {value:.0%} of the signal of the "
         "brain: it may lie over the brain too.",
-        warn=_at_most(0.06),
-        fail=_at_most(0.25),
+        warn_above=0.06,
+        fail_above=0.25,
     ),
     Limit(
         "uncertainty",
         "The method is unsure: the volume that it expects to be wrong is {value:.1f} times the "
         "load.",
-        warn=_at_most(12.0),
+        warn_above=12.0,
     ),
 )
 """In the order of the reasons."""

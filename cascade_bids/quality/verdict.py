@@ -64,7 +64,8 @@ def judge(measures: Mapping[str, float | None]) -> Verdict:
 
 
 def _judge_one(limit: Limit, value: float) -> str:
-    for verdict, (low, high) in ((FAIL, limit.fail), (WARN, limit.warn)):
-        if not low <= value <= high:
-            return verdict
+    if not limit.fail_below <= value <= limit.fail_above:
+        return FAIL
+    if not limit.warn_below <= value <= limit.warn_above:
+        return WARN
     return PASS

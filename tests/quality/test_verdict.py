@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from cascade_bids.quality.limits import LIMITS
@@ -21,12 +23,14 @@ def test_the_worst_measure_decides_and_comes_first():
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.measure)
 def test_every_limit_flags_what_is_beyond_it_and_tells_the_value(limit):
-    for verdict, (low, high) in (("warn", limit.warn), ("fail", limit.fail)):
-        for beyond in (low - 0.001, high + 0.001):
-            if abs(beyond) == float("inf"):
-                continue
-            found = judge({limit.measure: beyond})
-            also_fails = not limit.fail[0] <= beyond <= limit.fail[1]
+    beyond = {
+        "warn": (limit.warn_below - 0.001, limit.warn_above + 0.001),
+        "fail": (limit.fail_below - 0.001, limit.fail_above + 0.001),
+    }
+    for verdict, values in beyond.items():
+        for value in filter(math.isfinite, values):
+            found = judge({limit.measure: value})
+            also_fails = not limit.fail_below <= value <= limit.fail_above
             assert found.verdict == ("fail" if also_fails else verdict)
             assert len(found.reasons) == 1
             assert "{" not in found.reasons[0]
@@ -34,8 +38,8 @@ def test_every_limit_flags_what_is_beyond_it_and_tells_the_value(limit):
 
 def test_what_is_to_be_distrusted_is_also_to_be_looked_at():
     for limit in LIMITS:
-        assert limit.fail[0] <= limit.warn[0] or limit.warn[0] == -float("inf")
-        assert limit.fail[1] >= limit.warn[1] or limit.warn[1] == float("inf")
+        assert limit.fail_below <= limit.warn_below or limit.warn_below == -math.inf
+        assert limit.fail_above >= limit.warn_above or limit.warn_above == math.inf
 
 
 def test_the_contrast_of_an_image_that_does_not_match_is_not_judged():

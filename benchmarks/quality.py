@@ -18,6 +18,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.cross_validation import parse_with_rest, show
@@ -33,6 +34,10 @@ TOP_MM = 30.0
 """What is cut off."""
 NOISE = 0.35
 """Standard deviation of noise in both channels, as a part of the signal of the brain."""
+BLUR_MM = 4.0
+"""Standard deviation of a Gaussian."""
+DIMMED = 0.7
+"""Signal of every other slice, as a part of what it was."""
 GHOST = 0.3
 """Signal of a ghost, as a part of that of the head."""
 
@@ -123,6 +128,22 @@ def add_noise(images: Images, _: Images) -> Images:
     return {"FLAIR": _like(np.hypot(data + real, imaginary), image)}
 
 
+def blur(images: Images, _: Images) -> Images:
+    """Blur the FLAIR, alone."""
+    image = images["FLAIR"]
+    sigma = BLUR_MM / nib.affines.voxel_sizes(image.affine)
+    return {"FLAIR": _like(ndimage.gaussian_filter(_voxels(image), sigma), image)}
+
+
+def dim(images: Images, _: Images) -> Images:
+    """Dim every other slice of the FLAIR, alone."""
+    image = images["FLAIR"]
+    slices = int(np.argmax(nib.affines.voxel_sizes(image.affine)))
+    data = np.moveaxis(_voxels(image), slices, 0)
+    data[::2] *= DIMMED
+    return {"FLAIR": _like(np.moveaxis(data, 0, slices), image)}
+
+
 def add_ghost(images: Images, _: Images) -> Images:
     """Add a ghost of the head, half the field of view away, to the FLAIR, alone."""
     image = images["FLAIR"]
@@ -141,6 +162,8 @@ BREAKAGES: Mapping[str, Callable[[Images, Images], Images]] = {
     "topzero": zero_top,
     "noise": give_noise,
     "noisy": add_noise,
+    "blurred": blur,
+    "dimmed": dim,
     "ghost": add_ghost,
 }
 
@@ -166,6 +189,8 @@ BROKEN = {
         "topzero": ("openms/01/1", "ms3seg/04"),
         "noise": ("openms/01/1",),
         "noisy": ("openms/01/1", "ms3seg/04"),
+        "blurred": ("openms/01/2", "ms3seg/09"),
+        "dimmed": ("openms/01/1", "ms3seg/07"),
         "ghost": ("openms/01/2",),
     },
     "score": {
@@ -179,6 +204,8 @@ BROKEN = {
         "topzero": ("openms/04/1", "ms3seg/08"),
         "noise": ("openms/20/2",),
         "noisy": ("openms/20/2", "ms3seg/08"),
+        "blurred": ("openms/20/2", "ms3seg/06"),
+        "dimmed": ("openms/04/1", "ms3seg/12"),
     },
 }
 """Breakage to the scans that are broken by it; `other` has the T1w of the next scan of the half."""

@@ -14,6 +14,8 @@ class Limit:
     """Its name."""
     sentence: str
     """What is told, with a place for the value."""
+    above: str = ""
+    """What is told instead of a value that is too high, if not the same."""
     warn_below: float = -math.inf
     """Lower values are to be looked at."""
     warn_above: float = math.inf
@@ -27,7 +29,8 @@ class Limit:
 
     def tell(self, value: float) -> str:
         """Return the sentence on a value."""
-        return self.sentence.format(value=value)
+        sentence = self.above if self.above and value > self.warn_above else self.sentence
+        return sentence.format(value=value)
 
 
 def _missing(measure: str, border: str) -> Limit:
@@ -137,8 +140,19 @@ LIMITS = (
     Limit(
         "snr",
         "The FLAIR is noisy: its signal in the brain is {value:.1f} times its noise.",
+        above="There is hardly any noise on the FLAIR, whose signal in the brain is {value:.0f} "
+        "times as large: it was smoothed or interpolated, has few grey levels, or is synthetic. "
+        "Small lesions may be lost.",
         warn_below=15.0,
+        warn_above=300.0,
         fail_below=5.0,
+    ),
+    Limit(
+        "interslice_variation",
+        "The slices of the FLAIR differ from their neighbours by {value:.0%} of the signal of the "
+        "brain, as if every other one were darker: lesions may be missed or false.",
+        warn_above=0.05,
+        fail_above=0.3,
     ),
     Limit(
         "gsr",

@@ -12,7 +12,7 @@ from cascade_bids.lesions.measure import voxel_volume_mm3
 from cascade_bids.quality.alignment import measure_alignment, measure_match
 from cascade_bids.quality.brain import find_box, measure_asymmetry, measure_missing
 from cascade_bids.quality.contrast import measure_contrast
-from cascade_bids.quality.noise import measure_ghost, measure_snr
+from cascade_bids.quality.noise import measure_ghost, measure_slices, measure_snr
 
 STEP = 2
 """Every so many voxels of the network grid are looked at along each axis."""
@@ -127,5 +127,6 @@ def _measure_flair(scan: PreparedScan) -> Measures:
     return {
         "longest_edge_mm": float(sizes[slices]),
         "snr": measure_snr(image, brain, slices),
+        "interslice_variation": measure_slices(image, brain, slices),
         "gsr": measure_ghost(image, brain, slices),
     }

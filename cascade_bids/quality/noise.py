@@ -1,4 +1,4 @@
-"""Noise and ghosts of an image."""
+"""Noise, ghosts and uneven slices of an image."""
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +13,12 @@ _SECOND = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 _TO_SIGMA = 1 / (0.6745 * float(np.sqrt((_SECOND**2).sum())))
 """From the median of the absolute differences of Gaussian noise to its standard deviation."""
+
+MOST_SNR = 10_000.0
+"""Larger ratios, as of an image without any noise, are told as this."""
+
+FULL = 0.1
+"""Slices with fewer brain voxels, as a part of those of the largest one, are left out."""
 
 
 def measure_snr(image: np.ndarray, brain: np.ndarray, slices: int) -> float | None:
@@ -31,7 +37,7 @@ def measure_snr(image: np.ndarray, brain: np.ndarray, slices: int) -> float | No
     -------
     float or None
         Median of the signal, over the standard deviation of the noise, from the median difference
-        of neighbours, which edges hardly change; None without a brain, signal or noise.
+        of neighbours, which edges hardly change; at most `MOST_SNR`; None without brain or signal.
 
     References
     ----------
@@ -44,7 +50,7 @@ def measure_snr(image: np.ndarray, brain: np.ndarray, slices: int) -> float | No
     differences = ndimage.convolve(image.astype(np.float32), np.expand_dims(_SECOND, slices))
     noise = float(np.median(abs(differences[inside]))) * _TO_SIGMA
     signal = float(np.median(image[inside]))
-    return signal / noise if noise > 0 and signal > 0 else None
+    return signal / max(noise, signal / MOST_SNR) if signal > 0 else None
 
 
 def measure_ghost(image: np.ndarray, brain: np.ndarray, slices: int) -> float | None:
@@ -82,3 +88,36 @@ def measure_ghost(image: np.ndarray, brain: np.ndarray, slices: int) -> float | 
         if ghost.any() and other.any():
             ratios.append(float(image[ghost].mean() - image[other].mean()) / signal)
     return max(ratios, default=None)
+
+
+def measure_slices(image: np.ndarray, brain: np.ndarray, slices: int) -> float | None:
+    """Compute how much the signal of a slice differs from that of its neighbours.
+
+    Parameters
+    ----------
+    image, brain, slices
+        As of `measure_snr`.
+
+    Returns
+    -------
+    float or None
+        Absolute difference between the median of the brain in a slice and the mean of those of both
+        neighbours, over the median of the whole brain: the median over the slices. None if there
+        are no three slices side by side, or no signal.
+    """
+    planes = [
+        (plane[inside], int(inside.sum()))
+        for plane, inside in zip(
+            np.moveaxis(image, slices, 0), np.moveaxis(brain, slices, 0), strict=True
+        )
+    ]
+    most = max(count for _, count in planes)
+    if not most:
+        return None
+    signals = np.array(
+        [np.median(values) if count >= FULL * most else np.nan for values, count in planes]
+    )
+    apart = abs(signals[1:-1] - (signals[:-2] + signals[2:]) / 2)
+    apart = apart[np.isfinite(apart)]
+    signal = float(np.median(image[brain]))
+    return float(np.median(apart)) / signal if apart.size and signal > 0 else None

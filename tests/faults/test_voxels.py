@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_to_output
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from .heads import Case, draw_head
@@ -106,6 +107,19 @@ def add_noise(case: Case) -> None:
     data, _ = case.load()
     noise = np.random.default_rng(0).normal(0, 0.3 * np.percentile(data, 99), data.shape)
     case.save(np.maximum(data + noise, 0).astype(np.int16))
+
+
+def blur(case: Case) -> None:
+    data, affine = case.load()
+    sigma = 12 / nib.affines.voxel_sizes(affine)
+    case.save(ndimage.gaussian_filter(data.astype(np.float32), sigma))
+
+
+def dim(data: np.ndarray) -> np.ndarray:
+    """Dim every other slice; in cubic voxels, the first axis is taken for that of the slices."""
+    data = data.copy()
+    data[::2] = 0.7 * data[::2]
+    return data
 
 
 def add_ghost(case: Case) -> None:
@@ -247,7 +261,11 @@ ROWS = [
     ),
     Row("voxels of 0.4 mm", partial(refine, axes=(0, 1)), Right(), tiny=False, full=True),
     # The edges of a lesion of a few voxels lie elsewhere in voxels of other sizes.
-    Row("voxels of 0.4 mm along an axis", partial(refine, axes=(0,)), Right(within=0.25)),
+    Row(
+        "voxels of 0.4 mm along an axis",
+        partial(refine, axes=(0,)),
+        Right(("hardly any noise",), within=0.25),
+    ),
     Row("voxels of 6 mm", coarsen, Right(within=0.25)),
     Row("neck and shoulders", add_neck, Right(), full=True),
     Row("512³", pad_to_512, Right(), tiny=False, full=True),
@@ -261,6 +279,10 @@ ROWS = [
     ),
     Row("noise only", make_noise, Told(("no usual size|no brain",))),
     Row("noisy", add_noise, Told(("noisy",)), full=True),
+    Row("blurred", blur, Told(("hardly any noise",))),
+    Row(
+        "every other slice darker", partial(Case.change, function=dim), Told(("slices .* differ",))
+    ),
     Row("ghost", add_ghost, Told(("ghost",))),
     Row("half a head, set to 0", partial(Case.change, function=empty_half), Told(("One half",))),
     Row("half a head", partial(cut, axis=0, start=0, stop=0.5), Told(("right border",)), full=True),

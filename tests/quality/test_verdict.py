@@ -36,6 +36,12 @@ def test_every_limit_flags_what_is_beyond_it_and_tells_the_value(limit):
             assert "{" not in found.reasons[0]
 
 
+def test_too_little_noise_is_told_in_other_words_than_too_much():
+    told = [judge({"snr": value}).reasons[0] for value in (4.0, 10.0, 400.0)]
+    assert ["is noisy" in text for text in told] == [True, True, False]
+    assert "hardly any noise" in told[2]
+
+
 def test_what_is_to_be_distrusted_is_also_to_be_looked_at():
     for limit in LIMITS:
         assert limit.fail_below <= limit.warn_below or limit.warn_below == -math.inf

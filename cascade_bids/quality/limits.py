@@ -25,7 +25,7 @@ class Limit:
     fail_above: float = math.inf
     """At higher values, they are not either."""
     needs: str = ""
-    """Another measure; if that fails, this one means nothing."""
+    """Another measure; if that is flagged, this one means nothing."""
 
     def tell(self, value: float) -> str:
         """Return the sentence on a value."""

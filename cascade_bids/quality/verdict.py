@@ -56,7 +56,7 @@ def judge(measures: Mapping[str, float | None]) -> Verdict:
     flagged = [
         (VERDICTS.index(verdicts[limit.measure]), limit.tell(value))
         for limit, value in known
-        if verdicts[limit.measure] != PASS and verdicts.get(limit.needs) != FAIL
+        if verdicts[limit.measure] != PASS and verdicts.get(limit.needs, PASS) == PASS
     ]
     flagged.sort(key=lambda one: -one[0])
     worst = VERDICTS[flagged[0][0]] if flagged else PASS

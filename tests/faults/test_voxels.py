@@ -9,6 +9,7 @@ from nibabel.processing import resample_to_output
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ..tiny_heads import T1W_FROM_FLAIR
 from .heads import Case, draw_head
 from .rows import Named, Right, Row, Told, check_tiny, parametrize
 
@@ -298,17 +299,20 @@ ROWS = [
         "T1w given as FLAIR",
         lambda case: draw_head("T1w").to_filename(case.flair),
         Told(("cortex is darker",)),
+        world=T1W_FROM_FLAIR,
     ),
     Row(
         "T2w given as FLAIR",
         lambda case: draw_head("T2w").to_filename(case.flair),
         Told(("ventricles are not dark",)),
+        world=T1W_FROM_FLAIR,
     ),
     Row(
         "FLAIR and T1w swapped",
         swap,
         Told(("on a T1w",)),
         contrasts=("FLAIR", "T1w"),
+        world=T1W_FROM_FLAIR,
         full=True,
     ),
     Row(

@@ -220,15 +220,22 @@ def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
     console = Console()
     console.print(table)
     for outcome in outcomes:
-        stats = None if outcome.is_earlier else outcome.stats
-        for reason in (stats or {}).get("quality", {}).get("reasons", []):
-            print(f"{outcome.scan.label}: {reason}")
+        for sentence in _doubts(outcome):
+            print(f"{outcome.scan.label}: {sentence}")
     for outcome in failed:
         print(f"{outcome.scan.label} {outcome.cause}")
         if outcome.is_earlier:
             print(f"{outcome.scan.label}: the result of an earlier run stays in place")
     print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
     return 1 if failed else 0
+
+
+def _doubts(outcome: "Outcome") -> list[str]:
+    """Return the reasons of a verdict, if any, and the warnings, which may tell their cause."""
+    if outcome.stats is None or outcome.is_earlier:
+        return []
+    reasons: list[str] = outcome.stats.get("quality", {}).get("reasons", [])
+    return [*reasons, *outcome.stats.get("warnings", [])] if reasons else []
 
 
 def _verdict(stats: Mapping[str, Any]) -> str:

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from cascade_bids.app import participant
+from cascade_bids.app.participant import Outcome
+from cascade_bids.bids.scan import Scan
 from cascade_bids.cli.main import GROUPS, _find_commands
+from cascade_bids.cli.run_options import print_outcomes
 from cascade_bids.cli.train.train import make_parser
 from cascade_bids.config import VERSION, ParticipantConfig
 
@@ -331,3 +334,20 @@ def test_segment_needs_what_the_method_needs(quick: Counter[str], tmp_path: Path
     assert done.code == 70
     assert "F: no T1w image" in done.text
     assert quick.total() == 0
+
+
+# --- The closing table ---
+
+
+def test_warnings_of_a_scan_that_does_not_pass_are_printed_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def outcome(label: str, *reasons: str) -> Outcome:
+        quality = {"verdict": "fail" if reasons else "pass", "reasons": reasons}
+        numbers = {"load_ml": 1.0, "count": 1, "warnings": ["The header tells no orientation."]}
+        return Outcome(Scan(label, None, None), numbers | {"quality": quality})
+
+    assert print_outcomes([outcome("1"), outcome("2", "The head is turned.")], tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "sub-2: The head is turned.\nsub-2: The header tells no orientation." in printed
+    assert "sub-1: " not in printed

@@ -73,6 +73,8 @@ class Told:
         assert_holds(self.words, said)
         page = (case.out / "sub-01.html").read_text()
         assert_holds(self.words, page)
+        if verdict(case, "sub-01") != "pass":
+            assert_holds(self.words, done.text)
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,12 @@ def told(case: Case, label: str) -> frozenset[str]:
     found = stats(case.out, label)
     assert found is not None
     return frozenset([*found["warnings"], *found["quality"]["reasons"]])
+
+
+def verdict(case: Case, label: str) -> str:
+    found = stats(case.out, label)
+    assert found is not None
+    return str(found["quality"]["verdict"])
 
 
 def assert_load(case: Case, label: str, undisturbed: Undisturbed, within: float) -> None:

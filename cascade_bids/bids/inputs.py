@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from cascade_bids.bids.contrast_agent import Sidecars
 from cascade_bids.bids.dataset import parse_entities, read_bidsignore, read_description
 from cascade_bids.bids.filters import matches
 from cascade_bids.bids.index import Image, PassedOver, index_images, why_no_label
+from cascade_bids.bids.overlooked import tell_overlooked
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import CONTRASTS, InputConfig
 from cascade_bids.errors import StartError, UsageError
@@ -77,15 +78,16 @@ def find_scans(config: InputConfig) -> list[Scan]:
     sessions_wanted = _session_filter(config)
     order = {subject: number for number, subject in enumerate(subjects)}
     sidecars = Sidecars(root)
+    known = {image.path for image in images} | {file.path for file in passed_over}
     scans = [
-        _make_scan(config, *key, found, others, sidecars)
+        _make_scan(config, *key, found, others, sidecars, known)
         for key, (found, others) in _group(images, passed_over).items()
         if key[0] in order
         and (not config.session_labels or key[1] in sessions)
         and matches({"session": key[1]} if key[1] else {}, sessions_wanted)
         and (found or any(map(_was_meant, others)))
     ]
-    scans += _without_images(config, root, subjects, scans, passed_over)
+    scans += _without_images(config, root, subjects, scans, passed_over, known)
     return sorted(natural_sort(scans, field="label"), key=lambda scan: order[scan.subject])
 
 
@@ -108,6 +110,7 @@ def _without_images(
     subjects: Sequence[str],
     scans: Sequence[Scan],
     passed_over: Sequence[PassedOver],
+    known: Container[Path],
 ) -> list[Scan]:
     """Return a scan with a problem for each participant who has none and should have one."""
     hint = _hint_no_image(config)
@@ -119,7 +122,9 @@ def _without_images(
             logger.warning("Left out, as .bidsignore lists the images: %s.", _shorten(left_out))
         absent = [subject for subject in absent if subject not in ignored]
         if not scans:
-            raise StartError(f"No scan in {root} can be processed. {hint}")
+            overlooked = (tell_overlooked(root / f"sub-{subject}", known) for subject in subjects)
+            example = next(filter(None, overlooked), "")
+            raise StartError(f"No scan in {root} can be processed. {example}{hint}")
         if config.session_labels or _session_filter(config):
             # Participants need not have the selected sessions.
             if absent:
@@ -133,7 +138,7 @@ def _without_images(
             None,
             problem=f"{problem}."
             if problem
-            else f"No image is found. {_tell_folders(root / f'sub-{subject}')}{hint}",
+            else f"No image is found. {tell_overlooked(root / f'sub-{subject}', known)}{hint}",
         )
         for subject, problem in problems.items()
     ]
@@ -214,15 +219,6 @@ def _check_derivatives(derivatives: Mapping[str, Path]) -> None:
             raise UsageError(f"The derivatives folder {path} (--derivatives {name}) is missing.")
 
 
-def _tell_folders(place: Path) -> str:
-    """Return sentences on folders below a place that have the name of an image."""
-    return "".join(
-        f"{path} is a folder with the name of an image; put the image in its place. "
-        for path in sorted(place.rglob("*.nii*"))
-        if path.is_dir()
-    )
-
-
 def _hint_no_image(config: InputConfig) -> str:
     """Return advice for a participant or a dataset without images."""
     hint = (
@@ -245,6 +241,7 @@ def _make_scan(
     images: Sequence[Image],
     passed_over: Sequence[PassedOver],
     sidecars: Sidecars,
+    known: Container[Path],
 ) -> Scan:
     """Choose the images of one session."""
     chosen: dict[str, Image] = {}
@@ -274,10 +271,14 @@ def _make_scan(
             if "flair" in file.name.lower() and not any(file.name in reason for reason in reasons)
         ]
         folder = (images[0] if images else passed_over[0]).path.parent
+        place = (
+            config.bids_dir.absolute() / f"sub-{subject}" / (f"ses-{session}" if session else "")
+        )
+        overlooked = tell_overlooked(place, known)
+        reasons += [overlooked.strip()] if overlooked else []
         problem = (
             "No FLAIR image can be used, and FLAIR is required. "
-            f"{' '.join(reasons) or 'There is none.'} {_tell_folders(folder)}Add one to {folder}, "
-            "or leave this scan out."
+            f"{' '.join(reasons) or 'There is none.'} Add one to {folder}, or leave this scan out."
         )
     scan = Scan(
         subject,

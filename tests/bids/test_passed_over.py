@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cascade_bids.bids.index import why_misplaced
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.config import InputConfig
-from cascade_bids.errors import UsageError
+from cascade_bids.errors import StartError, UsageError
 
 from .small_dataset import MakeDataset, names, path_of, write_image
 
@@ -53,6 +53,32 @@ def test_a_folder_with_the_name_of_an_image_is_named(dataset: MakeDataset) -> No
     assert good.problem is None
     assert bad.problem is not None
     assert "sub-1_FLAIR.nii.gz is a folder with the name of an image" in bad.problem
+
+
+def test_a_dataset_without_any_image_names_what_seems_to_be_one(dataset: MakeDataset) -> None:
+    root = dataset()
+    write_image(root / "sub-1" / "sub-1_FLAIR.nii.gz")
+    with pytest.raises(StartError, match=r"sub-1_FLAIR\.nii\.gz is passed over: .* move it there"):
+        find_scans(InputConfig(root))
+
+
+def test_what_is_known_or_no_image_is_not_named_again(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_ses-1_FLAIR", "sub-1_T1w", "sub-1_ses-2_T1w", "sub-1_ses-2_flair")
+    for path in (root / "sub-1/anat/sub-1_FLAIR.json", root / "sub-1/anat/._sub-1_FLAIR.NII"):
+        path.touch()
+    scans = {scan.label: str(scan.problem) for scan in find_scans(InputConfig(root))}
+    assert scans["sub-1_ses-1"] == "None"
+    assert "There is none. Add one to" in scans["sub-1"]
+    assert scans["sub-1_ses-2"].count("flair.nii.gz") == 1
+
+
+def test_many_files_that_seem_to_be_a_flair_are_counted(dataset: MakeDataset) -> None:
+    root = dataset("sub-1_T1w", "sub-2_FLAIR")
+    for number in range(9):
+        (root / "sub-1" / "anat" / f"FLAIR_{number}.dcm").touch()
+    bad, _ = find_scans(InputConfig(root))
+    assert bad.problem is not None
+    assert bad.problem.count("is passed over") == 5 and "So are 4 more." in bad.problem
 
 
 def test_t1_flair_is_a_t1w_and_a_mask_on_a_flair_is_no_matter(dataset: MakeDataset) -> None:

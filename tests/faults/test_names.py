@@ -104,8 +104,15 @@ def two_runs(case: Case) -> None:
     draw_head("T1w").to_filename(case.anat / "sub-01_run-2_FLAIR.nii.gz")
 
 
-def not_in_anat(case: Case) -> None:
-    case.anat.rename(case.anat.with_name("mri"))
+def into_folder(name: str) -> Callable[[Case], object]:
+    """Put the FLAIR of sub-01 into another folder of the participant."""
+
+    def spoil(case: Case) -> None:
+        folder = case.anat.parent / name
+        folder.mkdir(parents=True)
+        case.flair.rename(folder / case.flair.name)
+
+    return spoil
 
 
 def list_in_bidsignore(case: Case) -> None:
@@ -151,7 +158,8 @@ ROWS = [
     *(
         Row(f"name {name}", rename(name), Named(("No image|No FLAIR", word)))
         for name, word in (
-            ("sub-01_FLAIR.NII.GZ", r"\.nii\.gz"),
+            ("sub-01_FLAIR.NII.GZ", r"sub-01_FLAIR\.NII\.GZ .*in lower case"),
+            ("sub-01_FLAIR.dcm", r"sub-01_FLAIR\.dcm .*convert"),
             ("sub-01_flair.nii.gz", "sub-01_flair"),
             ("sub-01_Flair.nii.gz", "sub-01_Flair"),
             ("sub-01_space-T1w_FLAIR.nii.gz", "space-T1w"),
@@ -162,7 +170,7 @@ ROWS = [
             ("sub-01_acq-a b_FLAIR.nii.gz", "FLAIR"),
             ("FLAIR.nii.gz", "FLAIR"),
             ("sub-01_FLAIR (1).nii.gz", "FLAIR"),
-            ("sub-01_FLAIR.img", "FLAIR"),
+            ("sub-01_FLAIR.img", r"sub-01_FLAIR\.img .*pair"),
             ("sub-01_inv-2_FLAIR.nii.gz", "inv-2"),
             ("sub-02_FLAIR.nii.gz", "sub-02_FLAIR"),
         )
@@ -219,10 +227,25 @@ ROWS = [
     Row(
         "T1w alone",
         lambda case: case.flair.unlink(),
-        Named(("FLAIR is required", "Add one")),
+        Named(("FLAIR is required", "There is none", "Add one")),
         contrasts=("FLAIR", "T1w"),
     ),
-    Row("not in anat/", not_in_anat, Named(("anat/ folder",))),
+    Row(
+        "FLAIR beside anat/ with a T1w",
+        into_folder("fluid"),
+        Named(("FLAIR is required", "fluid/sub-01_FLAIR.nii.gz is passed over", "move it")),
+        contrasts=("FLAIR", "T1w"),
+    ),
+    *(
+        Row(f"in {folder}", into_folder(folder), Named(("No image", "sub-01_FLAIR.nii.gz", word)))
+        for folder, word in (
+            ("mri", "anat/ of a participant"),
+            ("ANAT", "anat/ of a participant"),
+            ("anat/extra", "anat/ of a participant"),
+            ("ses-1", "anat/ of a participant"),
+            ("ses-/anat", "has no label"),
+        )
+    ),
     Row("FLAIR of another session", other_session, Named(("ses-2",), label="sub-01_ses-1")),
     Row("sessions of some participants", into_session, Right(labels=("sub-01", "sub-02")),
         also=all_sessions),

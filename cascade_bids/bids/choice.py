@@ -19,6 +19,9 @@ from cascade_bids.units import mm_per_unit
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 """Errors that nibabel may raise on a damaged header."""
 
+NOT_IN_FILTERS = "it does not match the filter file"
+"""Why an image is passed over."""
+
 
 def choose_image(
     images: Sequence[Image], filters: Mapping[str, Any], sidecars: Sidecars
@@ -100,7 +103,7 @@ def _reason_against(image: Image, filters: Mapping[str, Any]) -> str | None:
     if image.entities["suffix"] == "T2w" and any("flair" in label.lower() for label in labels):
         return "its name says both FLAIR and T2w; if it is a FLAIR, let it end in _FLAIR"
     if not matches(image.entities, filters):
-        return "it does not match the filter file"
+        return NOT_IN_FILTERS
     return None
 
 

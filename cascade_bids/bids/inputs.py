@@ -10,7 +10,7 @@ from typing import Any
 
 from bids.utils import natural_sort
 
-from cascade_bids.bids.choice import choose_image
+from cascade_bids.bids.choice import NOT_IN_FILTERS, choose_image
 from cascade_bids.bids.contrast_agent import Sidecars
 from cascade_bids.bids.dataset import parse_entities, read_bidsignore, read_description
 from cascade_bids.bids.filters import matches
@@ -234,6 +234,19 @@ def _hint_no_image(config: InputConfig) -> str:
     return hint
 
 
+def _advise(reasons: Sequence[str], folder: Path) -> str:
+    """Return what to do about a scan without a FLAIR, for reasons that are told before."""
+    text = " ".join(reasons)
+    ways = ["change the filter file"] if NOT_IN_FILTERS in text else []
+    if any(word in text for word in ("its name", "such a name", "no space- in its name")):
+        ways.append("rename what is meant as the FLAIR")
+    if _IGNORED in text:
+        ways.append("change .bidsignore")
+    ways += [f"add one to {folder}", "leave this scan out"]
+    advice = f"{', '.join(ways[:-1])}, or {ways[-1]}."
+    return advice[0].upper() + advice[1:]
+
+
 def _make_scan(
     config: InputConfig,
     subject: str,
@@ -278,7 +291,7 @@ def _make_scan(
         reasons += [overlooked.strip()] if overlooked else []
         problem = (
             "No FLAIR image can be used, and FLAIR is required. "
-            f"{' '.join(reasons) or 'There is none.'} Add one to {folder}, or leave this scan out."
+            f"{' '.join(reasons) or 'There is none.'} {_advise(reasons, folder)}"
         )
     scan = Scan(
         subject,

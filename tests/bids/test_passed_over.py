@@ -55,6 +55,28 @@ def test_a_folder_with_the_name_of_an_image_is_named(dataset: MakeDataset) -> No
     assert "sub-1_FLAIR.nii.gz is a folder with the name of an image" in bad.problem
 
 
+@pytest.mark.parametrize(
+    ("name", "filters", "advice"),
+    [
+        ("sub-1_acq-x_FLAIR", {"acquisition": "y"}, "Change the filter file, add one to "),
+        ("sub-1_space-T1w_FLAIR", {}, "Rename what is meant as the FLAIR, add one to "),
+        ("sub-1_acq-FLAIR_T2w", {}, "Rename what is meant as the FLAIR, add one to "),
+        ("sub-1_acq-bad_FLAIR", {}, "Change .bidsignore, add one to "),
+        ("sub-1_ce-gd_FLAIR", {}, ". Add one to "),
+        ("sub-1_T1w", {}, "There is none. Add one to "),
+    ],
+)
+def test_the_advice_fits_the_reason(
+    dataset: MakeDataset, name: str, filters: dict[str, str], advice: str
+) -> None:
+    root = dataset(name, "sub-1_T2w", "sub-2_acq-y_FLAIR")
+    (root / ".bidsignore").write_text("*acq-bad*\n")
+    bad, good = find_scans(InputConfig(root, filters={"flair": filters}))
+    assert good.problem is None
+    assert bad.problem is not None and advice in bad.problem
+    assert bad.problem.endswith("or leave this scan out.")
+
+
 def test_a_dataset_without_any_image_names_what_seems_to_be_one(dataset: MakeDataset) -> None:
     root = dataset()
     write_image(root / "sub-1" / "sub-1_FLAIR.nii.gz")

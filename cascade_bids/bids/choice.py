@@ -11,6 +11,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from cascade_bids.bids.contrast_agent import Sidecars, is_agent, names_agent
+from cascade_bids.bids.dataset import split_name
 from cascade_bids.bids.filters import matches
 from cascade_bids.bids.index import Image
 from cascade_bids.files import why_unfetched
@@ -87,18 +88,15 @@ def choose_image(
 
 def _reason_against(image: Image, filters: Mapping[str, Any]) -> str | None:
     """Return why an image is not a plain image of its contrast by its name, or None."""
-    parts = [part.partition("-") for part in image.name.split("_")[:-1]]
-    # Without validation a part may lack its key, or hold more than one label.
-    labels = [
-        label if dash else key for key, dash, label in parts if key in ("acq", "desc") or not dash
-    ]
+    parts = split_name(image.name)
+    labels = [label for key, label in parts if key in ("acq", "desc", "")]
     if is_agent(image.entities.get("ceagent")) or any(map(names_agent, labels)):
         return "it was made with a contrast agent"
     if image.entities.get("part", "mag") != "mag":
         return f"it holds the {image.entities['part']} part and not the magnitude"
     if image.entities.get("mt") == "on":
         return "it was made with a magnetisation-transfer pulse"
-    if any(key == "chunk" for key, _, _ in parts):
+    if any(key == "chunk" for key, _ in parts):
         return "it is one of several parts of an image (chunk-)"
     if image.entities["suffix"] == "T2w" and any("flair" in label.lower() for label in labels):
         return "its name says both FLAIR and T2w; if it is a FLAIR, let it end in _FLAIR"

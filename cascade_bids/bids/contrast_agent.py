@@ -3,24 +3,30 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _KEYS = ("ContrastBolusIngredient", "ContrastBolusAgent", "ContrastBolusAgentSequence")
 """Entries of sidecars: that of BIDS first, then DICOM's, which converters copy."""
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-"""Words of a label by its capitals and digits: ``3DPostGd`` is 3, D, Post and Gd."""
-_SEQUENCE = "t ?[12]|flair|mprage|space|spgr|vibe|flash"
-_AGENT = re.compile(
-    rf"gado|\bgbca\b|ga?d\b|\bga?d(?={_SEQUENCE})"
-    rf"|\bce\b|\bce(?={_SEQUENCE})|(?:\bw|post|{_SEQUENCE})ce\b"
-    r"|(?:post|with|plus) ?con(?:trast|tr|t)?\b|contrast ?(?:agent|enhance)|^contrast$"
-)
-"""A contrast agent in the words of a label, in lower case."""
-_WITHOUT = re.compile(r"(?:no|non|pre|without|wo|sans|ohne|minus|before) ?$")
-"""What stands before it in the label of an image that was made without it."""
-_NOTHING = re.compile(r"(?:no|non|none|not|nil|without)\b.*|n|n/?a|null|false|0*|-*")
-"""Values, in lower case, of an entry for an image that was made without it."""
+AGENTS = {"gd", "gad", "gbca", "ce"}
+"""Words for an agent in a label, beside those that begin with ``gado``."""
+CONTRASTS = {"contrast", "contr", "cont", "con"}
+"""Words that stand for an agent after one of `LINKS` or before one of `RELATED`."""
+LINKS = {"post", "with", "plus", "w"}
+RELATED = {"agent", "enhance", "enhanced", "enhancement", "enhancing"}
+NEGATIONS = {"no", "non", "pre", "without", "wo", "sans", "ohne", "minus", "before"}
+"""What stands before the agent in the label of an image that was made without it."""
+SEQUENCES = {"t1", "t1w", "t2", "t2w", "flair", "mprage", "space", "spgr", "vibe", "flash"}
+"""What may be written together with an agent, without capitals."""
+ABSENT = {"no", "non", "none", "not", "nil", "without", "n", "na", "null", "false"}
+"""First words of an entry of a sidecar for an image that was made without it."""
+
+_WORDS = sorted(AGENTS | CONTRASTS | LINKS | RELATED | NEGATIONS | SEQUENCES, key=len)[::-1]
+_PARTS = re.compile(r"[A-Z\d]+(?=[A-Z][a-z])|[A-Z]?[a-z\d]+|[A-Z\d]+")
+"""Parts of a label by its capitals: ``3DPostGd`` is 3, D, Post and Gd."""
+_AGENT_AT_END = re.compile(r"(?=gado|gad$|gd$)")
+_LETTERS_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+")
 
 
 def names_agent(label: str) -> bool:
@@ -41,8 +47,44 @@ def names_agent(label: str) -> bool:
     >>> [names_agent(label) for label in ("gd", "3DpostGad", "t1ce", "SPACE", "nogad")]
     [True, True, True, False, False]
     """
-    words = " ".join(_WORDS.findall(label)).lower()
-    return any(not _WITHOUT.search(words[: found.start()]) for found in _AGENT.finditer(words))
+    words = [word for part in _PARTS.findall(label) for word in _split(part.lower())]
+    return any(_is_agent_word(words, place) for place in range(len(words)))
+
+
+def _split(part: str) -> list[str]:
+    """Split what is written without capitals into words, those that are known by themselves."""
+    if (words := _split_known(part)) is not None:
+        return words
+    found: list[str] = []
+    for piece in _LETTERS_OR_NUMBER.findall(part):
+        found += _split_known(piece) or _AGENT_AT_END.split(piece)
+    return found
+
+
+def _split_known(part: str) -> list[str] | None:
+    """Split a part into known words and numbers; None if it holds anything else."""
+    if not part or part.isdigit() or part.startswith("gado"):
+        return [part] if part else []
+    digits = len(part) - len(part.lstrip("0123456789"))
+    starts = [part[:digits]] if digits else [word for word in _WORDS if part.startswith(word)]
+    for start in starts:
+        if (rest := _split_known(part[len(start) :])) is not None:
+            return [start, *rest]
+    return None
+
+
+def _is_agent_word(words: Sequence[str], place: int) -> bool:
+    """Return whether a word of a label stands for an agent that was used."""
+    word, before = words[place], [*words[:place]]
+    after = words[place + 1] if place + 1 < len(words) else ""
+    if word in CONTRASTS:
+        linked = bool(before) and before[-1] in LINKS
+        found = linked or after in RELATED or words == ["contrast"]
+    else:
+        found = word in AGENTS or word.startswith("gado")
+    while before and before[-1] in LINKS:
+        before.pop()
+    return found and not (before and before[-1] in NEGATIONS)
 
 
 def is_agent(value: object) -> bool:
@@ -65,7 +107,8 @@ def is_agent(value: object) -> bool:
     """
     if isinstance(value, list | dict):
         return any(map(is_agent, value.values() if isinstance(value, dict) else value))
-    return value is not None and not _NOTHING.fullmatch(str(value).strip().lower())
+    words = _LETTERS_OR_NUMBER.findall(str(value).lower())
+    return bool(words) and words[0] not in ABSENT and words[0].strip("0") != ""
 
 
 class Sidecars:

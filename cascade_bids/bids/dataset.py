@@ -158,6 +158,29 @@ def parse_entities(relative: PurePath) -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
+def split_name(name: str) -> list[tuple[str, str]]:
+    """Split the name of a file into keys and labels, also where BIDS does not know such a name.
+
+    Parameters
+    ----------
+    name
+        Name of a file.
+
+    Returns
+    -------
+    list of tuple of str
+        Key and label of each part but the last, the suffix; the key is empty where there is none.
+
+    Examples
+    --------
+    >>> split_name("sub-01_acq-3d_new_FLAIR.nii.gz")
+    [('sub', '01'), ('acq', '3d'), ('', 'new')]
+    """
+    parts = name.split("_")[:-1]
+    pairs = [part.split("-", 1) if "-" in part else ("", part) for part in parts]
+    return [(key, label) for key, label in pairs]
+
+
 @cache
 def known_entities() -> tuple[Any, ...]:
     """Return the entities that pybids knows.

@@ -14,7 +14,7 @@ from bids.layout.validation import validate_root
 from bids.utils import natural_sort
 from sqlalchemy.exc import SQLAlchemyError
 
-from cascade_bids.bids.dataset import parse_entities
+from cascade_bids.bids.dataset import parse_entities, split_name
 from cascade_bids.config import CONTRASTS
 from cascade_bids.errors import UsageError
 
@@ -187,8 +187,7 @@ def why_misplaced(subject: str, session: str | None, name: str) -> str | None:
     True
     """
     folders = {"sub": subject, "ses": session}
-    parts = [part.partition("-") for part in name.split("_")[:-1]]
-    says = [(prefix.lower(), label) for prefix, dash, label in parts if dash]
+    says = [(prefix.lower(), label) for prefix, label in split_name(name) if prefix]
     for prefix, label in [*folders.items(), *says]:
         if prefix in folders and label and (reason := why_no_label(label, prefix)):
             return reason

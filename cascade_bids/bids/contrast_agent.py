@@ -9,8 +9,11 @@ from typing import Any
 
 _KEYS = ("ContrastBolusIngredient", "ContrastBolusAgent", "ContrastBolusAgentSequence")
 """Entries of sidecars: that of BIDS first, then DICOM's, which converters copy."""
-AGENTS = {"gd", "gad", "gbca", "ce"}
-"""Words for an agent in a label, beside those that begin with ``gado``."""
+AGENTS = {
+    *("gd", "gad", "gbca", "ce", "gdtpa", "gddtpa", "dtpa", "km", "t1c", "t1wc"),
+    *("magnevist", "dotarem", "clariscan", "prohance", "multihance", "omniscan", "elucirem"),
+}
+"""Words for an agent in a label, beside those that begin with ``gado``; ``km`` is German."""
 CONTRASTS = {"contrast", "contr", "cont", "con"}
 """Words that stand for an agent after one of `LINKS` or before one of `RELATED`."""
 LINKS = {"post", "with", "plus", "w"}
@@ -19,14 +22,17 @@ NEGATIONS = {"no", "non", "pre", "without", "wo", "sans", "ohne", "minus", "befo
 """What stands before the agent in the label of an image that was made without it."""
 SEQUENCES = {"t1", "t1w", "t2", "t2w", "flair", "mprage", "space", "spgr", "vibe", "flash"}
 """What may be written together with an agent, without capitals."""
-ABSENT = {"no", "non", "none", "not", "nil", "without", "n", "na", "null", "false"}
+ABSENT = {
+    *("no", "non", "none", "not", "nil", "without", "n", "na", "nan", "null", "false"),
+    *("undefined", "unknown", "unspecified", "unused"),
+}
 """First words of an entry of a sidecar for an image that was made without it."""
 
 _WORDS = sorted(AGENTS | CONTRASTS | LINKS | RELATED | NEGATIONS | SEQUENCES, key=len)[::-1]
-_PARTS = re.compile(r"[A-Z\d]+(?=[A-Z][a-z])|[A-Z]?[a-z\d]+|[A-Z\d]+")
+_PARTS = re.compile(r"[A-Z\d]+(?=[A-Z][a-z])|[A-Z]?\d*[a-z][a-z\d]*|[A-Z\d]+")
 """Parts of a label by its capitals: ``3DPostGd`` is 3, D, Post and Gd."""
 _AGENT_AT_END = re.compile(r"(?=gado|gad$|gd$)")
-_LETTERS_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+")
+_LETTERS_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?")
 
 
 def names_agent(label: str) -> bool:
@@ -82,7 +88,7 @@ def _is_agent_word(words: Sequence[str], place: int) -> bool:
         found = linked or after in RELATED or words == ["contrast"]
     else:
         found = word in AGENTS or word.startswith("gado")
-    while before and before[-1] in LINKS:
+    while before and before[-1] in LINKS | AGENTS:
         before.pop()
     return found and not (before and before[-1] in NEGATIONS)
 
@@ -108,7 +114,7 @@ def is_agent(value: object) -> bool:
     if isinstance(value, list | dict):
         return any(map(is_agent, value.values() if isinstance(value, dict) else value))
     words = _LETTERS_OR_NUMBER.findall(str(value).lower())
-    return bool(words) and words[0] not in ABSENT and words[0].strip("0") != ""
+    return bool(words) and words[0] not in ABSENT and words[0].strip("0.,") != ""
 
 
 class Sidecars:

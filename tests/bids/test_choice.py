@@ -146,6 +146,20 @@ def test_a_contrast_agent_is_seen_among_other_words(
     )
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["gdtpa", "GDDTPA", "GdDTPA", "magnevist", "Dotarem", "DotaremT1", "T1c", "T1C", "t1wc", "KM"],
+)
+def test_names_of_agents_are_known(label: str) -> None:
+    assert names_agent(label) and names_agent(f"post{label}")
+    assert not names_agent(f"no{label}") and not names_agent(f"ohne{label}")
+
+
+@pytest.mark.parametrize("label", ["T1cor", "T2c", "t1", "C", "kmeans", "multi", "mag", "FLAIRc"])
+def test_parts_of_names_of_agents_are_none(label: str) -> None:
+    assert not names_agent(label)
+
+
 @given(st.lists(st.sampled_from((*OTHERS, "once", "Force", "ice", "Gdansk", "pre", "post"))))
 def test_other_words_are_no_contrast_agent(words: list[str]) -> None:
     assert not names_agent("".join(word[0].upper() + word[1:] for word in words))
@@ -161,6 +175,24 @@ def test_other_words_are_no_contrast_agent(words: list[str]) -> None:
         ({"sub-1/anat/sub-1_T1w.json": {"ContrastBolusIngredient": "NONE"}}, False),
         ({"sub-1/anat/sub-1_T1w.json": {"ContrastBolusAgent": " "}}, False),
         ({"sub-1/anat/sub-1_T1w.json": {"ContrastBolusAgent": None}}, False),
+        *(
+            ({"sub-1/anat/sub-1_T1w.json": {"ContrastBolusAgent": value}}, False)
+            for value in (
+                0.0,
+                "0 ml",
+                "0,0",
+                "UNDEFINED",
+                "unknown",
+                "n/a",
+                "-",
+                "No agent",
+                ["NO"],
+            )
+        ),
+        *(
+            ({"sub-1/anat/sub-1_T1w.json": {"ContrastBolusAgent": value}}, True)
+            for value in ("0.1 mmol/kg Gd", 7.5, "7,5 ml", "钆", True)
+        ),
         ({"sub-1/anat/sub-1_T1w.json": {"EchoTime": 1}}, False),
         ({"T1w.json": {"ContrastBolusIngredient": "GADOLINIUM"}}, True),
         ({"sub-1/sub-1_T1w.json": {"ContrastBolusIngredient": "GADOLINIUM"}}, True),

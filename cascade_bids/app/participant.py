@@ -259,7 +259,9 @@ def _read_stats(root: Path, scan: Scan) -> dict[str, Any] | None:
 
 def _name_image(problem: str, step: str | None, scan: Scan) -> str:
     """Add the raw image to the error message of a step, which processed a copy of the image."""
-    image = scan.images.get(step.split()[-1]) if step else None
+    # Steps that take all images tell the contrast at the start of their message.
+    names = (step.split()[-1] if step else "", problem.partition(":")[0].removeprefix("the "))
+    image = next((scan.images[name] for name in names if name in scan.images), None)
     named = any(str(path) in problem for path in (image, scan.brain_mask) if path is not None)
     return problem if image is None or named else f"{image}: {problem}"
 

@@ -197,6 +197,11 @@ ROWS = [
         )
     ),
     Row(
+        "constant inside the brain",
+        partial(Case.change, function=lambda data: np.where(data > 130, 300, data)),
+        broken("constant inside the brain"),
+    ),
+    Row(
         "all negative or zero",
         partial(Case.change, function=lambda data: -np.maximum(data, 0)),
         broken("no positive"),

@@ -1,6 +1,7 @@
 """Load images of other programs: check that their files are complete, and bring them to mm."""
 
 import gzip
+import logging
 import math
 import stat
 import zlib
@@ -25,6 +26,9 @@ from cascade_bids.preprocess.header import (
     scale_forms,
 )
 from cascade_bids.units import mm_per_unit
+
+# What nibabel logs as an error it raises too, and then it is told once, with the file.
+logging.getLogger("nibabel.global").addFilter(lambda record: record.levelno < logging.ERROR)
 
 _CHUNK = 1 << 24
 

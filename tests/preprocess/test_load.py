@@ -122,6 +122,16 @@ def test_a_header_that_claims_too_much_is_refused_before_there_is_room_made(tmp_
         load_image(path)
 
 
+def test_an_unknown_data_type_is_told_once_and_by_this_program(tmp_path, caplog):
+    header = nib.Nifti1Header()
+    header["datatype"], header["bitpix"] = 1, 1
+    path = tmp_path / "x.nii"
+    path.write_bytes(header.binaryblock + bytes(999))
+    with pytest.raises(ScanError, match=r"x\.nii has an invalid header \(data code 1"):
+        load_image(path)
+    assert caplog.text == ""
+
+
 def test_a_folder_and_a_link_to_nothing_are_named(tmp_path):
     (tmp_path / "x.nii.gz").mkdir()
     with pytest.raises(ScanError, match=r"x\.nii\.gz is a folder with the name of an image; put"):

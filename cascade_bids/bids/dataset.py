@@ -158,6 +158,28 @@ def parse_entities(relative: PurePath) -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
+def show(text: object) -> str:
+    r"""Return text in one line that can be printed.
+
+    Parameters
+    ----------
+    text
+        A label or path; names of folders may hold line breaks, and bytes of no encoding.
+
+    Returns
+    -------
+    str
+        The text, what can't be printed escaped.
+
+    Examples
+    --------
+    >>> show("sub-a\nb")
+    'sub-a\\nb'
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(shown)
+
+
 def split_name(name: str) -> list[tuple[str, str]]:
     """Split the name of a file into keys and labels, also where BIDS does not know such a name.
 

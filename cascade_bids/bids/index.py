@@ -14,7 +14,7 @@ from bids.layout.validation import validate_root
 from bids.utils import natural_sort
 from sqlalchemy.exc import SQLAlchemyError
 
-from cascade_bids.bids.dataset import parse_entities, split_name
+from cascade_bids.bids.dataset import parse_entities, show, split_name
 from cascade_bids.config import CONTRASTS
 from cascade_bids.errors import UsageError
 
@@ -80,8 +80,8 @@ def why_no_label(label: str, prefix: str) -> str | None:
     if re.fullmatch(r"[0-9A-Za-z+]+", label):
         return None
     return (
-        f'"{label}" is no label that BIDS knows: rename the folder {prefix}-{label} and its '
-        "files, with letters and digits only"
+        f'"{show(label)}" is no label that BIDS knows: rename the folder {prefix}-{show(label)} '
+        "and its files, with letters and digits only"
     )
 
 

@@ -12,7 +12,7 @@ from bids.utils import natural_sort
 
 from cascade_bids.bids.choice import NOT_IN_FILTERS, choose_image
 from cascade_bids.bids.contrast_agent import Sidecars
-from cascade_bids.bids.dataset import parse_entities, read_bidsignore, read_description
+from cascade_bids.bids.dataset import parse_entities, read_bidsignore, read_description, show
 from cascade_bids.bids.filters import matches
 from cascade_bids.bids.index import Image, PassedOver, index_images, why_no_label
 from cascade_bids.bids.overlooked import tell_overlooked
@@ -187,13 +187,14 @@ def _select(
     for folder in folders:
         _, names, _ = next(os.walk(folder), ("", [], []))
         known |= {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-        if "" in known:
-            logger.warning(
-                "%s is passed over: it has no label; rename it to %s<label>.",
-                folder / prefix,
-                prefix,
-            )
-            known.remove("")
+        for label in sorted(known):
+            # A line break would tear lists of participants apart.
+            if label and show(label) == label:
+                continue
+            what = "its label can't be printed" if label else "it has no label"
+            path = show(folder / f"{prefix}{label}")
+            logger.warning("%s is passed over: %s; rename it to %s<label>.", path, what, prefix)
+            known.remove(label)
     wanted = list(dict.fromkeys(label.removeprefix(prefix) for label in labels))
     unknown = [label for label in wanted if label not in known]
     if unknown:
@@ -298,16 +299,16 @@ def _make_scan(
         session,
         run=chosen["FLAIR"].entities.get("run") if "FLAIR" in chosen else None,
         images={contrast: image.path for contrast, image in chosen.items()},
-        choices=tuple(choices),
+        choices=tuple(map(show, choices)),
         brain_mask=mask.path if mask else None,
-        problem=problem,
+        problem=problem and show(problem),
         brain_mask_space=mask.space if mask else None,
     )
     for choice in choices:
         logger.info("%s: %s", scan.label, choice)
     for file in passed_over:
         if file.is_misplaced and file.reason != _IGNORED:
-            logger.warning("%s is passed over: %s.", file.path, file.reason)
+            logger.warning("%s is passed over: %s.", show(file.path), file.reason)
     return scan
 
 

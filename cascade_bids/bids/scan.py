@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cascade_bids.bids.dataset import show
 from cascade_bids.errors import UsageError
 
 
@@ -55,7 +56,7 @@ class Scan:
         if self.stem is not None:
             return self.stem
         prefixes = {"subject": "sub", "session": "ses", "run": "run"}
-        return "_".join(f"{prefixes[name]}-{value}" for name, value in self.entities.items())
+        return show("_".join(f"{prefixes[name]}-{value}" for name, value in self.entities.items()))
 
 
 def name_participant(source: str, subject: str) -> str:

@@ -213,6 +213,18 @@ def test_only_the_labels_of_the_folders_may_stand_in_a_name(
     assert why_misplaced(subject, session, f"sub-{subject}_ses-{session}_FLAIR.nii.gz") is None
 
 
+def test_labels_of_several_lines_tear_no_list_apart(
+    dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = dataset("sub-1_ses-1_FLAIR", "sub-a\nb_FLAIR")
+    write_image(root / "sub-1" / "ses-2\n" / "anat" / "sub-1_ses-2\n_FLAIR.nii.gz")
+    good, bad = find_scans(InputConfig(root, validate=False))
+    assert good.problem is None
+    assert bad.label == "sub-1_ses-2\\n"
+    assert bad.problem is not None and "\n" not in bad.problem
+    assert "sub-a\\nb is passed over" in caplog.text
+
+
 @pytest.mark.parametrize("label", ["é1", "<i>", "a b", "x_y", "1.2"])
 def test_label_that_bids_does_not_know_is_named_and_the_others_go_on(
     dataset: MakeDataset, label: str

@@ -283,6 +283,12 @@ ROWS = [
         also=lambda case, done: named(case, done, "sub- is passed over"),
     ),
     Row(
+        "a participant with a line break",
+        rename_participant("sub-a\nb"),
+        Right(label="sub-02", labels=("sub-01", "sub-02")),
+        also=lambda case, done: named(case, done, r"sub-a\nb is passed over"),
+    ),
+    Row(
         "labels that differ in their case",
         lambda case: (rename_participant("sub-A")(case), shutil.copytree(
             case.bids / "sub-A", case.bids / "sub-a"), (case.bids / "sub-a/anat/sub-A_FLAIR.nii.gz")

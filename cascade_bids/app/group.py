@@ -16,7 +16,7 @@ from cascade_bids.config import VERSION
 from cascade_bids.errors import ScanError, UsageError
 from cascade_bids.files import why_unfetched, write_text
 from cascade_bids.lesions.location import LOCATIONS
-from cascade_bids.quality.verdict import FAIL
+from cascade_bids.quality.verdict import FAIL, VERDICTS
 from cascade_bids.report.cohort import data_dictionary, write_cohort_report
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any
     for location in LOCATIONS:
         load_ml = None if parts is None else parts[location]["load_ml"]
         row[f"{location}_load_ml"] = _number(load_ml)
-    row["quality"] = stats["quality"]["verdict"] if "quality" in stats else None
+    row["quality"] = _verdict(stats["quality"]["verdict"]) if "quality" in stats else None
     return row | {"method": str(stats["method"]), "version": str(stats["version"])}
 
 
@@ -173,6 +173,12 @@ def _count(value: object) -> float:
     if not (math.isnan(count) or count.is_integer()):
         raise ValueError(f"{value} stands where a whole number belongs")
     return count
+
+
+def _verdict(value: object) -> str:
+    if value not in VERDICTS:
+        raise ValueError(f"{value!r} stands where a verdict belongs ({', '.join(VERDICTS)})")
+    return str(value)
 
 
 def _settings(stats: Mapping[str, Any]) -> dict[str, str]:
@@ -232,18 +238,24 @@ def _earlier(root: Path, found: list[tuple[dict[str, str], Path]]) -> list[str]:
 
 
 def _flagged(scans: list[dict[str, Any]]) -> list[str]:
-    """List the scans whose numbers are not to be trusted, by their verdict."""
-    names = [
-        "_".join(scan[column] for column in ENTITY_COLUMNS if scan[column])
-        for scan in scans
-        if scan["quality"] == FAIL
-    ]
-    if not names:
-        return []
-    return [
-        f"The verdict on the quality of {len(names)} of the {len(scans)} scans is {FAIL}: "
-        f"{', '.join(names)}. Their reports say why; do not use their numbers before you looked."
-    ]
+    """List the scans whose numbers are not to be trusted by their verdict, or that have none."""
+    names: dict[str | None, list[str]] = {}
+    for scan in scans:
+        name = "_".join(scan[column] for column in ENTITY_COLUMNS if scan[column])
+        names.setdefault(scan["quality"], []).append(name)
+    problems = []
+    if failed := names.get(FAIL):
+        problems.append(
+            f"The verdict on the quality of {len(failed)} of the {len(scans)} scans is {FAIL}: "
+            f"{', '.join(failed)}. Their reports say why; do not use their numbers before you "
+            "looked."
+        )
+    if unjudged := names.get(None):
+        problems.append(
+            f"{len(unjudged)} of the {len(scans)} scans have no verdict on their quality: "
+            f"{', '.join(unjudged)}. Process them again with this version."
+        )
+    return problems
 
 
 def _mixed(scans: list[dict[str, Any]]) -> list[str]:

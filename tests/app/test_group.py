@@ -31,6 +31,7 @@ def _stats(load_ml, **changes):
         "min_lesion_mm3": 10.0,
         "separate_lesions": False,
         "skull_strip": "auto",
+        "quality": {"verdict": "pass", "reasons": [], "measures": {}},
     }
     return {**stats, **changes}
 

@@ -23,6 +23,7 @@ STATS = {
     "threshold": 0.5,
     "min_lesion_mm3": 10.0,
     "skull_strip": "auto",
+    "quality": {"verdict": "pass", "reasons": [], "measures": {}},
 }
 GOOD = "sub-02"
 
@@ -114,6 +115,9 @@ ROWS = [
             ("load_interval_ml", [1]),
             ("load_interval_ml", "ab"),
             ("quality", "odd"),
+            ("quality", {"verdict": "good"}),
+            ("quality", {"verdict": None}),
+            ("quality", {"verdict": ["pass"]}),
         )
     ),
     Row(
@@ -143,6 +147,12 @@ ROWS = [
         "other images without skull",
         changed(skull_strip="skip"),
         Summed(0, BOTH, ("skull",)),
+        run=run_group,
+    ),
+    Row(
+        "without a verdict",
+        damaged({key: value for key, value in STATS.items() if key != "quality"}),
+        Summed(0, BOTH, ("1 of the 2 scans have no verdict", "sub-01")),
         run=run_group,
     ),
     Row("other method", changed(method="x"), Summed(0, BOTH, ("same method",)), run=run_group),

@@ -4,12 +4,14 @@ Usage: python -m benchmarks.quality DATA OUT [--half fit score] [-- OPTIONS]
 
 DATA holds openms-raw and ms3seg-raw; OPTIONS are those of the participant level. Writes a BIDS
 dataset for each half of the participants into OUT, with sound scans and with broken ones, runs the
-participant level on it, and prints the verdict of each scan with its reasons and measures. Limits
-were found on `fit`; `score` has other participants.
+participant level on it, and prints the verdict of each scan with its reasons and measures, and how
+close sound and broken scans come to each limit. Limits were found on `fit`; `score` has other
+participants.
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -23,6 +25,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.cross_validation import parse_with_rest, show
 from cascade_bids.bids.outputs import find_stats
+from cascade_bids.quality.limits import LIMITS
 
 Images = dict[str, nib.Nifti1Image]
 """Contrast to the image of a scan."""
@@ -266,6 +269,25 @@ def read_verdicts(out: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def compare_limits(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare how close scans come to each limit: the sound ones, and the broken ones beyond it."""
+    sound = table["scan"].str.startswith("sound")
+    rows = []
+    for limit in LIMITS:
+        for side in ("warn_below", "warn_above", "fail_below", "fail_above"):
+            value, verdict = getattr(limit, side), side.split("_")[0]
+            if limit.measure not in table or not math.isfinite(value):
+                continue
+            # Turned round where lower values are flagged, so that the highest is always closest.
+            sign = 1 if side.endswith("above") else -1
+            found = sign * table[limit.measure].astype(float)
+            beyond = found[~sound & (found > sign * value)]
+            row = {"limit": f"{verdict} {'>' if sign > 0 else '<'} {value:g}"}
+            row |= {"sound": sign * found[sound].max(), "broken beyond": len(beyond)}
+            rows.append({"measure": limit.measure, **row, "closest": sign * beyond.min()})
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     """Print the verdicts, and how many broken and sound scans were flagged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -285,6 +307,7 @@ def main() -> None:
         show(f"{half}: measures", measures)
         spread = measures[sound.to_numpy()].agg(["min", "max"]).T
         show(f"{half}: measures of sound scans", spread)
+        show(f"{half}: closest to the limits", compare_limits(table), index=False)
         for name, part in (("broken", table[~sound]), ("sound", table[sound])):
             counts = part["verdict"].value_counts().to_dict()
             print(f"{half}: {len(part)} {name} scans: {counts}", flush=True)

@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -26,6 +26,9 @@ _PLACE = re.compile(r"/sub-([^/]+)(?:/ses-([^/]+))?/anat/([^/]+)")
 _EXTENSIONS = (".nii", ".nii.gz")
 _OF_SUBJECT = re.compile(r"/sub-([0-9A-Za-z+]+)(/.+/)sub-\1(_[^/]+)")
 """Path of an image that starts with the participant of its folder."""
+
+_Name = tuple[Mapping[str, str], str | None]
+"""Entities of a name, and why it is not that of an image, if so."""
 
 
 @dataclass(frozen=True)
@@ -140,30 +143,46 @@ def index_images(
     validator = BIDSLayoutIndexer(validate=validate).validator
 
     @cache
-    def parse(path: str) -> tuple[dict[str, str], str | None]:
+    def parse(path: str) -> _Name:
         entities = parse_entities(PurePath(path[1:]))
         valid = validator is None or validator.is_bids(path)
         return entities, _why_other_name(entities, suffixes, valid)
 
-    images, passed_over = [], []
-    for path in natural_sort(sorted(paths)):  # sorted: equal numbers, as 1 and 01, in a fixed order
-        place = _PLACE.fullmatch(path)
-        if place is None:
-            continue
-        subject, session, name = place.groups()
-        # Names that differ in the participant only are parsed once.
-        named = _OF_SUBJECT.fullmatch(path)
-        entities, reason = parse(f"/sub-0{named[2]}sub-0{named[3]}" if named else path)
-        misplaced = why_misplaced(subject, session, name)
-        session = session or entities.get("session")
-        if reason := misplaced or reason:
-            file = PassedOver(Path(f"{root}{path}"), subject, session, reason, bool(misplaced))
-            passed_over.append(file)
-            continue
-        # The whole names of the folders, of which pybids may take a part.
-        labels = {"subject": subject} | ({"session": session} if session else {})
-        images.append(Image(Path(f"{root}{path}"), entities | labels))
-    return images, passed_over
+    files = [
+        _classify(root, place, parse)
+        for path in natural_sort(
+            sorted(paths)
+        )  # sorted: equal numbers, as 1 and 01, in fixed order
+        if (place := _PLACE.fullmatch(path))
+    ]
+    images = [file for file in files if isinstance(file, Image)]
+    return images, [file for file in files if isinstance(file, PassedOver)]
+
+
+def _classify(
+    root: Path, place: re.Match[str], parse: Callable[[str], _Name]
+) -> Image | PassedOver:
+    """Tell whether a file in a folder of images is one, by its name and its folders."""
+    subject, in_session, name = place.groups()
+    entities, other_name = parse(_as_anyone(place[0]))
+    session = in_session or entities.get("session")
+    file = Path(f"{root}{place[0]}")
+    if misplaced := why_misplaced(subject, in_session, name):
+        return PassedOver(file, subject, session, misplaced, is_misplaced=True)
+    if other_name:
+        return PassedOver(file, subject, session, other_name)
+    # The whole names of the folders, of which pybids may take a part.
+    labels = {"subject": subject} | ({"session": session} if session else {})
+    return Image(file, {**entities, **labels})
+
+
+def _as_anyone(path: str) -> str:
+    """Return the path that a file of participant 0 would have, which means the same but for that.
+
+    So names that differ in the participant alone are parsed once.
+    """
+    named = _OF_SUBJECT.fullmatch(path)
+    return f"/sub-0{named[2]}sub-0{named[3]}" if named else path
 
 
 def why_misplaced(subject: str, session: str | None, name: str) -> str | None:

@@ -5,9 +5,12 @@ those of the moving one. This is the direction in which images are resampled and
 ITK uses LPS+ coordinates.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine, from_matvec
+from scipy.spatial.transform import Rotation
 
 from cascade_bids.errors import ScanError
 
@@ -33,6 +36,26 @@ def from_itk(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     matrix[:3, :3] = np.reshape(parameters[:9], (3, 3))
     matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
     return _LPS @ matrix @ _LPS
+
+
+def mean_rigid(transforms: Sequence[np.ndarray], point: np.ndarray) -> np.ndarray:
+    """Compute the mean of rigid transforms.
+
+    Parameters
+    ----------
+    transforms
+        (4, 4) each, between the same two worlds.
+    point
+        (3,) mm; where the transforms take it, on average, the mean takes it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4, 4), rigid, with the mean of the rotations.
+    """
+    rotation = Rotation.from_matrix([one[:3, :3] for one in transforms]).mean().as_matrix()
+    target = np.mean([apply_affine(one, point) for one in transforms], axis=0)
+    return from_matvec(rotation, target - rotation @ point)
 
 
 def write_transform(transform: np.ndarray, path: Path) -> None:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, from_matvec
 from scipy.spatial.transform import Rotation
 
 from cascade_bids.errors import ScanError
-from cascade_bids.transforms import from_itk, read_transform, write_transform
+from cascade_bids.transforms import from_itk, mean_rigid, read_transform, write_transform
 
 numbers = st.floats(-200, 200)
 vectors = st.tuples(numbers, numbers, numbers).map(np.array)
@@ -115,3 +115,63 @@ def test_a_bad_file_is_named(tmp_path, content):
         ScanError, match=r"from-T1w_to-FLAIR_xfm\.txt holds no linear ITK transform"
     ):
         read_transform(path)
+
+
+@st.composite
+def rigids(draw):
+    """Draw a transform that turns by less than a right angle, as sessions of one head do."""
+    rotvec = np.array(draw(st.tuples(*[st.floats(-0.85, 0.85)] * 3)))
+    return from_matvec(Rotation.from_rotvec(rotvec).as_matrix(), draw(vectors))
+
+
+several = st.lists(rigids(), min_size=1, max_size=4)
+
+
+@few
+@given(transforms=several, point=vectors)
+def test_a_mean_is_rigid_and_takes_a_point_where_it_goes_on_average(transforms, point):
+    mean = mean_rigid(transforms, point)
+    np.testing.assert_allclose(mean[:3, :3] @ mean[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(mean) == pytest.approx(1)
+    np.testing.assert_array_equal(mean[3], [0, 0, 0, 1])
+    expected = np.mean([apply_affine(one, point) for one in transforms], axis=0)
+    np.testing.assert_allclose(apply_affine(mean, point), expected, atol=1e-9)
+
+
+@few
+@given(transform=rigids(), point=vectors, count=st.integers(1, 3))
+def test_the_mean_of_equal_transforms_is_the_transform(transform, point, count):
+    np.testing.assert_allclose(mean_rigid([transform] * count, point), transform, atol=1e-9)
+
+
+@few
+@given(transforms=several, point=vectors, random=st.randoms(use_true_random=False))
+def test_the_order_of_transforms_does_not_matter_to_their_mean(transforms, point, random):
+    shuffled = random.sample(transforms, len(transforms))
+    expected = mean_rigid(transforms, point)
+    np.testing.assert_allclose(mean_rigid(shuffled, point), expected, atol=1e-9)
+
+
+@few
+@given(transform=rigids(), other=rigids(), point=vectors)
+def test_the_mean_of_two_rotations_is_halfway(transform, other, point):
+    mean = mean_rigid([transform, other], point)[:3, :3]
+    there, back = mean @ transform[:3, :3].T, other[:3, :3] @ mean.T
+    np.testing.assert_allclose(there, back, atol=1e-9)
+
+
+@few
+@given(transform=rigids(), point=vectors)
+def test_a_transform_and_its_inverse_cancel_out(transform, point):
+    mean = mean_rigid([transform, np.linalg.inv(transform)], point)
+    np.testing.assert_allclose(mean[:3, :3], np.eye(3), atol=1e-9)
+
+
+@few
+@given(transforms=several, before=rigids(), after=rigids(), point=vectors)
+def test_where_the_origins_of_worlds_are_does_not_matter_to_a_mean(
+    transforms, before, after, point
+):
+    mean = mean_rigid(transforms, apply_affine(before, point))
+    moved = mean_rigid([after @ one @ before for one in transforms], point)
+    np.testing.assert_allclose(moved, after @ mean @ before, atol=1e-8)

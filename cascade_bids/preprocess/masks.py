@@ -41,6 +41,12 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     return components == 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
 
 
+def centre_of(mask: nib.Nifti1Image) -> np.ndarray:
+    """Return the centroid of a mask (X, Y, Z) in its world, mm (3,)."""
+    voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
+    return nib.affines.apply_affine(mask.affine, voxels.mean(axis=0))
+
+
 def bounding_box(mask: np.ndarray, *, margin: int = 0) -> tuple[slice, ...]:
     """Return the bounding box of a mask, widened as far as the array goes.
 

@@ -94,19 +94,43 @@ def bring_normalised(
     """
     mask = resample_mask(brain, shape, affine, transform)
     inside = np.asarray(mask.dataobj) > 0
-    # Outside the brain the images hold 0, the mean of tissue, which interpolation must not mix with
-    # the fluid at the edge of the brain.
+    resampled = {
+        contrast: resample(spread, shape, affine, transform, order=3, where=inside)
+        for contrast, spread in spread_brain(images, brain).items()
+    }
+    return resampled, mask
+
+
+def spread_brain(
+    images: Mapping[str, nib.Nifti1Image], brain: nib.Nifti1Image
+) -> dict[str, nib.Nifti1Image]:
+    """Give voxels outside the brain the value of the nearest one inside.
+
+    Outside the brain, z-scores are 0, the mean of tissue, which neither interpolation nor
+    registration must take for what lies beside the fluid at the edge of the brain.
+
+    Parameters
+    ----------
+    images
+        Contrast to (X, Y, Z) z-scores, 0 outside the brain, all on one grid.
+    brain
+        Brain mask on that grid.
+
+    Returns
+    -------
+    dict of str to nibabel.Nifti1Image
+        Contrast to float32 image on the same grid.
+    """
     nearest = ndimage.distance_transform_edt(
         np.asarray(brain.dataobj) == 0,
         sampling=nib.affines.voxel_sizes(brain.affine),
         return_distances=False,
         return_indices=True,
     )
-    resampled = {}
-    for contrast, image in images.items():
-        spread = make_image(np.asarray(image.dataobj)[tuple(nearest)], image.affine)
-        resampled[contrast] = resample(spread, shape, affine, transform, order=3, where=inside)
-    return resampled, mask
+    return {
+        contrast: make_image(np.asarray(image.dataobj)[tuple(nearest)], image.affine)
+        for contrast, image in images.items()
+    }
 
 
 FLUID_BELOW = 0.6

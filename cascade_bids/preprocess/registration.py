@@ -17,9 +17,9 @@ from scipy.spatial.transform import Rotation
 
 from cascade_bids.preprocess.ants_image import to_ants
 from cascade_bids.preprocess.images import make_mask
-from cascade_bids.preprocess.masks import apply_mask
+from cascade_bids.preprocess.masks import apply_mask, centre_of
 from cascade_bids.preprocess.resample import average_blocks
-from cascade_bids.transforms import from_itk, write_transform
+from cascade_bids.transforms import from_itk, mean_rigid, write_transform
 
 MARGIN_MM = 8.0
 """Margin around the template's brain that the alignment uses."""
@@ -75,6 +75,40 @@ def register_rigid(
     return _register(fixed, moving, fixed_brain, start, "Rigid", seed, _RIGID)
 
 
+def register_both_ways(
+    first: nib.Nifti1Image,
+    second: nib.Nifti1Image,
+    *,
+    first_brain: nib.Nifti1Image,
+    second_brain: nib.Nifti1Image,
+    seed: int,
+) -> np.ndarray:
+    """Register two sessions of one head rigidly, so that neither is favoured.
+
+    Parameters
+    ----------
+    first, second
+        (X, Y, Z) images, each on its own grid.
+    first_brain, second_brain
+        Brain masks on those grids.
+    seed
+        Seed of the voxels that the metric samples.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4, 4) first to second: the mean of what `register_rigid` finds from the first to the
+        second, and of the inverse of what it finds from the second to the first.
+    """
+    forward = register_rigid(
+        first, second, fixed_brain=first_brain, moving_brain=second_brain, seed=seed
+    )
+    backward = register_rigid(
+        second, first, fixed_brain=second_brain, moving_brain=first_brain, seed=seed
+    )
+    return mean_rigid([forward, np.linalg.inv(backward)], centre_of(first_brain))
+
+
 def align_to_template(image: nib.Nifti1Image, brain: nib.Nifti1Image, *, seed: int) -> np.ndarray:
     """Register a brain to MNI152NLin2009aSym with 12 parameters.
 
@@ -117,7 +151,7 @@ def rigid_part(affine: np.ndarray) -> np.ndarray:
         the template's brain as the affine does.
     """
     rotation, _ = polar(affine[:3, :3])
-    centre = _centre(load_mni152_brain_mask(1))
+    centre = centre_of(load_mni152_brain_mask(1))
     return nib.affines.from_matvec(
         rotation, nib.affines.apply_affine(affine, centre) - rotation @ centre
     )
@@ -187,10 +221,5 @@ def _shift_between_centres(
     fixed_brain: nib.Nifti1Image, moving_brain: nib.Nifti1Image
 ) -> np.ndarray:
     shift = np.eye(4)
-    shift[:3, 3] = _centre(moving_brain) - _centre(fixed_brain)
+    shift[:3, 3] = centre_of(moving_brain) - centre_of(fixed_brain)
     return shift
-
-
-def _centre(mask: nib.Nifti1Image) -> np.ndarray:
-    voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
-    return nib.affines.apply_affine(mask.affine, voxels.mean(axis=0))

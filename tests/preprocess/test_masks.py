@@ -1,9 +1,11 @@
 """Masks of thick slices lose what is no brain, and nothing else."""
 
+import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine, from_matvec
 
-from cascade_bids.preprocess.masks import are_slices_thick, bounding_box, trim_slices
+from cascade_bids.preprocess.masks import are_slices_thick, bounding_box, centre_of, trim_slices
 
 SPACING_MM = np.array([1.0, 1.0, 7.0])
 
@@ -61,3 +63,11 @@ def test_a_wrong_mask_on_the_other_image_is_not_used(brain):
     other = np.roll(brain, 25, axis=0)
     found = trim_slices(brain, SPACING_MM, other)
     np.testing.assert_array_equal(found, trim_slices(brain, SPACING_MM))
+
+
+def test_the_centre_of_a_mask_is_a_place_in_the_world(reorient, turned):
+    mask = np.zeros((9, 12, 7), np.uint8)
+    mask[2:5, 3:11, 4] = 1
+    stored = nib.Nifti1Image(mask, from_matvec(np.diag([1.0, 2.0, 5.0]), [-10, 20, 3]))
+    expected = apply_affine(turned, [-10 + 3, 20 + 13, 3 + 20])
+    np.testing.assert_allclose(centre_of(reorient(stored)), expected, atol=1e-9)

@@ -1,12 +1,13 @@
 """Intensities mean the same whatever the scanner's gain and the mask's rim."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_bids.errors import ScanError
-from cascade_bids.preprocess.normalise import normalise_intensity, tissue_mask
+from cascade_bids.preprocess.normalise import normalise_intensity, spread_brain, tissue_mask
 
 SHAPE = (24, 24, 24)
 FLUID, TISSUE = 80.0, 400.0
@@ -95,3 +96,44 @@ def test_an_empty_mask_is_refused():
     assert not tissue_mask(values, nowhere).any()
     with pytest.raises(ScanError, match="constant inside the brain"):
         normalise_intensity(values, nowhere, nowhere)
+
+
+@pytest.fixture
+def ramp():
+    """A brain whose values tell its voxels, in slices of 4 mm."""
+    brain = np.zeros((8, 9, 6), np.uint8)
+    brain[2:6, 3:7, 2:4] = 1
+    values = np.where(brain, np.arange(1, brain.size + 1).reshape(brain.shape), 0)
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    return nib.Nifti1Image(values.astype(np.float32), affine), nib.Nifti1Image(brain, affine)
+
+
+def test_beside_the_brain_lies_what_is_like_its_edge(ramp, reorient):
+    image, brain = (reorient(one) for one in ramp)
+    values, inside = np.asarray(image.dataobj), np.asarray(brain.dataobj) > 0
+    spread = spread_brain({"FLAIR": image, "T1w": image}, brain)
+    assert list(spread) == ["FLAIR", "T1w"]
+    for one in spread.values():
+        found = np.asarray(one.dataobj)
+        np.testing.assert_array_equal(found[inside], values[inside])
+        np.testing.assert_array_equal(one.affine, image.affine)
+        assert set(np.unique(found)) == set(np.unique(values[inside]))
+
+
+def test_the_nearest_voxel_is_so_in_mm(ramp):
+    image, brain = ramp
+    values = np.asarray(image.dataobj)
+    found = np.asarray(spread_brain({"FLAIR": image}, brain)["FLAIR"].dataobj)
+    assert (found[:3, 5, 3] == values[2, 5, 3]).all()
+    assert found[7, 8, 5] == values[5, 6, 3]
+    # Three voxels along the row are nearer than one slice.
+    tower = np.asarray(brain.dataobj).copy()
+    tower[7, 3, 1] = 1
+    tall = nib.Nifti1Image(tower, brain.affine)
+    marked = values.copy()
+    marked[7, 3, 1] = -5
+    found = np.asarray(
+        spread_brain({"FLAIR": nib.Nifti1Image(marked, image.affine)}, tall)["FLAIR"].dataobj
+    )
+    assert found[4, 3, 1] == -5
+    assert found[7, 3, 2] == values[5, 3, 2]

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, from_matvec
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cascade_bids.phantom.anatomy import build_anatomy, render
@@ -15,6 +16,7 @@ from cascade_bids.preprocess.conform import conform
 from cascade_bids.preprocess.registration import (
     align_to_template,
     measure_rotation,
+    register_both_ways,
     register_rigid,
     rigid_part,
 )
@@ -140,3 +142,49 @@ def test_the_rotation_of_a_head_is_told_from_its_size_and_place(
 
 def test_an_alignment_that_mirrors_turns_by_half():
     assert measure_rotation(np.diag([-1.0, 1, 1, 1])) == 180
+
+
+def small_head(motion, seed, spacing_mm=(3.0, 3.0, 3.0)):
+    """Acquire a head of 84 mm with a pattern in it, somewhere in the world, and its brain."""
+    size = np.round(110 / np.array(spacing_mm)).astype(int)
+    affine = from_matvec(np.diag(spacing_mm), -np.array(spacing_mm) * (size - 1) / 2)
+    world = np.moveaxis(apply_affine(affine, np.moveaxis(np.indices(size), 0, -1)), -1, 0)
+    own = np.moveaxis(apply_affine(np.linalg.inv(motion), np.moveaxis(world, 0, -1)), -1, 0)
+    brain = np.linalg.norm(own / np.reshape((36, 42, 33), (3, 1, 1, 1)), axis=0) <= 1
+    pattern = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 40, 40)), 2)
+    values = ndimage.map_coordinates(pattern / pattern.std(), own / 3 + 19.5, order=3)
+    values += np.random.default_rng(seed).normal(0, 0.1, brain.shape)
+    return (
+        nib.Nifti1Image(np.where(brain, values, 0).astype(np.float32), affine),
+        nib.Nifti1Image(brain.astype(np.uint8), affine),
+    )
+
+
+MOVE = rigid((7, -5, 9), (6, -9, 4))
+
+
+def register_small(first, second):
+    return register_both_ways(
+        first[0], second[0], first_brain=first[1], second_brain=second[1], seed=0
+    )
+
+
+def test_sessions_are_registered_whichever_way_they_are_stored(reorient, turned):
+    first = small_head(np.eye(4), 1)
+    second = [conform(reorient(one), "x").image for one in small_head(MOVE, 2, (2.5, 2.5, 4.0))]
+    found = register_small(first, second)
+    assert mean_error_mm(found, turned @ MOVE, brain_points(first[1])) < 0.3
+    np.testing.assert_allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def test_the_way_back_is_that_there():
+    first, second = small_head(np.eye(4), 1), small_head(MOVE, 2, (2.5, 2.5, 4.0))
+    there, back = register_small(first, second), register_small(second, first)
+    points = brain_points(first[1])
+    assert mean_error_mm(back @ there, np.eye(4), points) < 1e-3
+    # One way alone favours the image whose grid is used.
+    one, other = (
+        register_rigid(a[0], b[0], fixed_brain=a[1], moving_brain=b[1], seed=0)
+        for a, b in ((first, second), (second, first))
+    )
+    assert mean_error_mm(other @ one, np.eye(4), points) > 1e-2

@@ -102,3 +102,7 @@ class ParticipantConfig:
     """Method that finds the lesions."""
     resources: ResourceConfig
     """Resources of the run."""
+    longitudinal: bool = True
+    """Whether the sessions of a participant are compared."""
+    min_change_mm3: float = 3.0
+    """Smallest change of a lesion between sessions, mm³."""

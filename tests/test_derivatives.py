@@ -31,6 +31,7 @@ from .tiny_heads import (
 )
 
 MNI = "MNI152NLin2009aSym"
+GROUP = ("changes.json", "changes.tsv", "group.html", "lesions.json", "lesions.tsv")
 SESSIONS = ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1_run-01")
 
 
@@ -52,6 +53,8 @@ def test_outputs_keep_session_and_run(cohort: Run) -> None:
     page = (cohort.out / "sub-01.html").read_text()
     assert 'id="sub-01_ses-1"' in page
     assert 'id="sub-01_ses-2"' in page
+    assert "ses-1 to ses-2" in page
+    assert "Change between sessions" not in (cohort.out / "sub-02.html").read_text()
 
 
 @pytest.mark.parametrize("space", ["FLAIR", "T1w", MNI])
@@ -70,9 +73,7 @@ def test_the_same_input_gives_the_same_bytes(cohort: Run) -> None:
     with stand_ins():
         run(cohort.out.with_name("bids"), again, "--output-spaces", "T1w", MNI)
     without_group = {
-        name: digest
-        for name, digest in contents(cohort.out).items()
-        if name not in ("group.html", "lesions.tsv", "lesions.json")
+        name: digest for name, digest in contents(cohort.out).items() if name not in GROUP
     }
     assert contents(again) == without_group
 
@@ -84,6 +85,10 @@ def test_the_cohort_report_follows(cohort: Run) -> None:
     table = pd.read_csv(cohort.out / "lesions.tsv", sep="\t")
     assert list(table["session_id"]) == ["ses-1", "ses-2", "ses-1"]
     assert table["load_ml"].to_numpy() == pytest.approx(LESION_ML, rel=0.1)
+    changes = pd.read_csv(cohort.out / "changes.tsv", sep="\t")
+    assert changes[["participant_id", "new_count", "stable_count"]].to_numpy().tolist() == [
+        ["sub-01", 0, 1]
+    ]
     assert_tidy(cohort.out)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from nipype.pipeline.plugins import LinearPlugin
 
+from cascade_bids.change import common_space
 from cascade_bids.cli.main import main
 from cascade_bids.models import brain_extraction, predict
 from cascade_bids.models.network import LesionMaps
@@ -30,6 +31,7 @@ from cascade_bids.workflows import execution
 SHAPE = (24, 28, 20)
 AFFINE = nib.affines.from_matvec(np.diag([8.0, 8.0, 8.0]), [-92, -126, -71])
 NETWORK_GRID = (50, 60, 48), nib.affines.from_matvec(np.diag([4.0, 4.0, 4.0]), [-98, -134, -72])
+COMMON_MM = 4.0
 T1W_FROM_FLAIR = nib.affines.from_matvec(np.eye(3), [10, 0, -6])
 """The patient moved between the images."""
 LESION = (slice(14, 17), slice(16, 20), slice(10, 13))
@@ -110,6 +112,7 @@ def stand_ins(world: np.ndarray | None = None) -> Iterator[Counter[str]]:
     with pytest.MonkeyPatch.context() as patch:
         for (module, name), function in quick.items():
             patch.setattr(module, name, counted(name, function))
+        patch.setattr(common_space, "VOXEL_MM", COMMON_MM)
         yield calls
 
 

@@ -1,20 +1,21 @@
 """The group level: combine the results of all participants into the tables of the cohort."""
 
-import json
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cascade_bids.app.group_change import write_changes
+from cascade_bids.app.manifest import write_manifest
+from cascade_bids.app.read_stats import count, number, read_all
 from cascade_bids.bids.outputs import find_misplaced_stats, find_stats, write_json
 from cascade_bids.bids.results import read_failure
 from cascade_bids.bids.scan import Scan
 from cascade_bids.config import VERSION
 from cascade_bids.errors import ScanError, UsageError
-from cascade_bids.files import why_unfetched, write_text
+from cascade_bids.files import write_text
 from cascade_bids.lesions.location import LOCATIONS
 from cascade_bids.quality.verdict import FAIL, VERDICTS
 from cascade_bids.report.cohort import data_dictionary, write_cohort_report
@@ -51,10 +52,11 @@ def run_group(output_dir: Path) -> Path:
     """Collect the lesion statistics of all scans in a derivatives tree, without reading raw data.
 
     Writes ``lesions.tsv`` (one row per scan, in natural order), ``lesions.json`` (its BIDS data
-    dictionary) and ``group.html``. The columns `OPTIONAL_COLUMNS` are present only if a scan has a
-    value; any other missing value is ``n/a``. Participants without statistics and settings that
-    differ between scans are listed in the report and logged as warnings; statistics that cannot be
-    read are listed in the report and in the error.
+    dictionary) and ``group.html``, the tables of `write_changes`, and the manifest of
+    `write_manifest`. The columns `OPTIONAL_COLUMNS` are present only if a scan has a value; any
+    other missing value is ``n/a``. Participants without statistics and settings that differ between
+    scans are listed in the report and logged as warnings; statistics that cannot be read are listed
+    in the report and in the error.
 
     Parameters
     ----------
@@ -80,18 +82,22 @@ def run_group(output_dir: Path) -> Path:
             f"{output_dir} holds no lesion statistics (…_desc-lesions_stats.json); run the "
             "participant level with this output folder first."
         )
-    scans, damaged = _read_all(found, output_dir)
+    scans, damaged = read_all(found, output_dir, _scan)
     damaged += [
         f"{path.relative_to(output_dir)} is left out: {reason}."
         for path, reason in misplaced.items()
     ]
     if not scans:
         raise ScanError("\n".join(["No lesion statistics could be read.", *damaged]))
+    changes, unread, differing = write_changes(output_dir, [entities for entities, _ in found])
+    damaged += unread
+    write_manifest(output_dir)
     problems = [
         *_without_result(output_dir, found, misplaced),
         *_earlier(output_dir, found),
         *_flagged(scans),
         *_mixed(scans),
+        *differing,
     ]
     for problem in problems:
         logger.warning(problem)
@@ -100,33 +106,16 @@ def run_group(output_dir: Path) -> Path:
     described = {name: about for name, about in data_dictionary().items() if name in table}
     write_json(output_dir / "lesions.json", described)
     report = output_dir / "group.html"
-    write_cohort_report(report, table, problems=damaged + problems, version=VERSION)
+    write_cohort_report(
+        report, table, problems=damaged + problems, version=VERSION, changes=changes
+    )
     if damaged:
         raise ScanError("\n".join([f"{report} is written, but not of all scans.", *damaged]))
     return report
 
 
-def _read_all(
-    found: list[tuple[dict[str, str], Path]], root: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
-    scans, problems = [], []
-    for entities, path in found:
-        try:
-            stats = json.loads(path.read_text(encoding="utf-8"))
-            scans.append({**_row(entities, stats), "settings": _settings(stats)})
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            if unfetched := why_unfetched(path):
-                problems.append(
-                    f"{path.relative_to(root)} is left out: it {unfetched} and run the group level "
-                    "again."
-                )
-                continue
-            cause = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            problems.append(
-                f"{path.relative_to(root)} is damaged and left out ({cause}); remove it and run "
-                "the participant level again for this participant."
-            )
-    return scans, problems
+def _scan(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_row(entities, stats), "settings": _settings(stats)}
 
 
 def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,45 +123,19 @@ def _row(entities: Mapping[str, str], stats: Mapping[str, Any]) -> dict[str, Any
         column: f"{prefix}-{entities[entity]}" if entity in entities else None
         for column, (entity, prefix) in ENTITY_COLUMNS.items()
     }
-    row["load_ml"] = _number(stats["load_ml"])
+    row["load_ml"] = number(stats["load_ml"])
     low, high = stats.get("load_interval_ml") or (None, None)
-    row |= {"load_low_ml": _number(low), "load_high_ml": _number(high)}
-    row["lesion_count"] = _count(stats["count"])
-    row["icv_ml"] = _number(stats["icv_ml"])
-    row["load_percent_icv"] = _number(stats["load_percent_icv"])
+    row |= {"load_low_ml": number(low), "load_high_ml": number(high)}
+    row["lesion_count"] = count(stats["count"])
+    row["icv_ml"] = number(stats["icv_ml"])
+    row["load_percent_icv"] = number(stats["load_percent_icv"])
     # It is null where the header does not tell the orientation.
     parts = stats["by_location"]
     for location in LOCATIONS:
         load_ml = None if parts is None else parts[location]["load_ml"]
-        row[f"{location}_load_ml"] = _number(load_ml)
+        row[f"{location}_load_ml"] = number(load_ml)
     row["quality"] = _verdict(stats["quality"]["verdict"]) if "quality" in stats else None
     return row | {"method": str(stats["method"]), "version": str(stats["version"])}
-
-
-def _number(value: object) -> float:
-    """Convert a JSON number to float, and null to NaN.
-
-    Raises
-    ------
-    TypeError
-        If the value is anything else.
-    ValueError
-        If it is negative or not finite, which no volume or count is.
-    """
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} stands where a number belongs")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{value} stands where a number from 0 belongs")
-    return float(value)
-
-
-def _count(value: object) -> float:
-    count = _number(value)
-    if not (math.isnan(count) or count.is_integer()):
-        raise ValueError(f"{value} stands where a whole number belongs")
-    return count
 
 
 def _verdict(value: object) -> str:

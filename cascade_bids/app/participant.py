@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cascade_bids.app.change import compare_sessions
+from cascade_bids.app.comparison import report_change
 from cascade_bids.bids.inputs import find_scans
 from cascade_bids.bids.outputs import find_stats, output_path, write_dataset_description
 from cascade_bids.bids.results import (
@@ -35,7 +37,7 @@ from cascade_bids.report.subject import (
     render_boilerplate,
     write_subject_report,
 )
-from cascade_bids.workflows.execution import run_workflow, workflow_name
+from cascade_bids.workflows.execution import remove_crashes, run_workflow, workflow_name
 from cascade_bids.workflows.resources import share_cores
 from cascade_bids.workflows.scan import init_participant_wf
 
@@ -56,6 +58,8 @@ class Outcome:
     """Step of the workflow that failed, if any."""
     is_earlier: bool = False
     """Whether `stats` are those of an earlier run, which stay when this one fails."""
+    uncompared: str | None = None
+    """Why the sessions of the participant could not be compared."""
 
     @property
     def cause(self) -> str:
@@ -106,24 +110,35 @@ def _run(scans: Sequence[Scan], config: ParticipantConfig, cards: Cards) -> list
     scans = [_check_images(scan, card, config) for scan in scans]
     ready = [scan for scan in scans if scan.problem is None]
     for scan in scans:
-        _remove_crashes(scan, config.output_dir)
+        remove_crashes(scan, config.output_dir / "logs")
         start_result(config.output_dir, scan)
     clear_broken(config.output_dir / "logs")
+    outcomes: list[Outcome] = []
     failures: dict[str, tuple[str, str]] = {}
-    outcomes = []
     try:
-        if not ready:
-            causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
-            raise StartError(f"no scan can be processed:\n{causes}")
-        threads = share_cores(config.resources, len(ready))
-        config = replace(config, resources=replace(config.resources, omp_nthreads=threads))
-        workflow = init_participant_wf(ready, config, cards)
-        logs = config.output_dir / "logs"
-        run_workflow(workflow, ready, config.resources, logs, failures)
+        try:
+            if not ready:
+                causes = "\n".join(f"  {scan.label}: {scan.problem}" for scan in scans)
+                raise StartError(f"no scan can be processed:\n{causes}")
+            threads = share_cores(config.resources, len(ready))
+            config = replace(config, resources=replace(config.resources, omp_nthreads=threads))
+            workflow = init_participant_wf(ready, config, cards)
+            logs = config.output_dir / "logs"
+            run_workflow(workflow, ready, config.resources, logs, failures)
+        finally:
+            outcomes = [_outcome(scan, config, failures) for scan in scans]
+        if config.longitudinal:
+            outcomes = _compare(outcomes, config)
     finally:
-        outcomes = [_outcome(scan, config, failures) for scan in scans]
         unwritten = _write_reports(outcomes, config, card)
     return [_with_page(outcome, unwritten) for outcome in outcomes]
+
+
+def _compare(outcomes: Sequence[Outcome], config: ParticipantConfig) -> list[Outcome]:
+    """Compare the sessions of the participants, and add why some could not be compared."""
+    subjects = dict.fromkeys(one.scan.subject for one in outcomes if one.scan.session is not None)
+    failed = compare_sessions(subjects, config)
+    return [replace(outcome, uncompared=failed.get(outcome.scan.subject)) for outcome in outcomes]
 
 
 def _start(config: ParticipantConfig) -> Cards:
@@ -266,14 +281,6 @@ def _name_image(problem: str, step: str | None, scan: Scan) -> str:
     return problem if image is None or named else f"{image}: {problem}"
 
 
-def _remove_crashes(scan: Scan, root: Path) -> None:
-    """Remove the crash files of earlier runs, which may have chosen a FLAIR of another run."""
-    name = workflow_name(replace(scan, run=None))
-    for pattern in (name, f"{name}_run_*") if scan.stem is None else (name,):
-        for path in (root / "logs").glob(f"crash-{pattern}-*.txt"):
-            path.unlink()
-
-
 def _page(scan: Scan) -> str:
     """Return the name of the report that contains a scan."""
     return scan.stem or f"sub-{scan.subject}"
@@ -303,6 +310,7 @@ def _write_reports(
                     ],
                     version=VERSION,
                     boilerplate=_boilerplate(config, card),
+                    change=report_change(root, scan),
                 )
         except CascadeBidsError as error:
             unwritten[name] = str(error)

@@ -34,8 +34,8 @@ def output_path(root: Path, scan: Scan, name: str, **entities: str) -> Path:
         The scan; its participant, session and run are part of the path.
     name
         An output of ``data/io_spec.json``: ``lesion_mask``, ``lesion_probseg``, ``lesion_dseg``,
-        ``lesion_table``, ``brain_mask``, ``preproc``, ``xfm``, ``stats``, ``figure`` or
-        ``report``.
+        ``lesion_table``, ``brain_mask``, ``preproc``, ``xfm``, ``stats``, ``figure``, ``report``,
+        or one of `cascade_bids.bids.change_outputs`.
     **entities
         Further BIDS entities: ``contrast`` for ``preproc``, ``from_`` and ``to`` for ``xfm``,
         ``desc`` for ``figure``, and ``space`` unless it is FLAIR.
@@ -97,14 +97,19 @@ def sidecar(
     dict
         Description, SpatialReference, Sources and further entries of the output.
     """
-    spec = _output_spec(name)["sidecar"]
-    fixed = _spec()["sidecars"][spec] if isinstance(spec, str) else spec
     raw = image_uris(scan, inputs)
     sources = [raw[contrast]] if contrast else list(raw.values())
     if scan.brain_mask is not None:
         sources.append(_derivative_uri(scan.brain_mask, inputs.derivatives))
     reference = raw[space] if space in raw else _spec()["spatial_references"][space]
-    return {"SpatialReference": reference, "Sources": sources, **fixed}
+    return {"SpatialReference": reference, "Sources": sources, **fixed_sidecar(name)}
+
+
+def fixed_sidecar(name: str) -> dict[str, Any]:
+    """Return the entries of the sidecar of an output, as in `output_path`, that never differ."""
+    spec = _output_spec(name)["sidecar"]
+    fixed: dict[str, Any] = _spec()["sidecars"][spec] if isinstance(spec, str) else spec
+    return fixed
 
 
 def image_uris(scan: Scan, inputs: InputConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cascade_bids.bids.change_outputs import change_paths
 from cascade_bids.bids.dataset import parse_entities
 from cascade_bids.bids.outputs import output_path, sidecar_path
 from cascade_bids.bids.scan import Scan
@@ -87,11 +88,12 @@ def replace_result(root: Path, scan: Scan, contents: Mapping[Path, Path | str]) 
     """
     with changing(root, scan):
         images = [*_images(root, scan), *_figures(root, scan)]
+        images += _comparison(root, scan)
         outdated = [path for path in images if path not in contents]
         # The page shows what goes now. It is written again when the run is over.
         page = output_path(root, scan, "report")
         replace_together(contents, [page, *_stats(root, scan), *outdated])
-        _note(root, scan).unlink(missing_ok=True)
+        clear_failure(root, scan)
 
 
 @contextlib.contextmanager
@@ -129,6 +131,11 @@ def note_failure(root: Path, scan: Scan, cause: str) -> None:
         What the run did: ``did not finish``, ``failed: …``.
     """
     write_text(_note(root, scan), f"{cause}\n")
+
+
+def clear_failure(root: Path, scan: Scan) -> None:
+    """Remove the note of `note_failure`, if there is one; `root` and `scan` are as there."""
+    _note(root, scan).unlink(missing_ok=True)
 
 
 def read_failure(root: Path, scan: Scan) -> str | None:
@@ -181,6 +188,24 @@ def _stats(root: Path, scan: Scan) -> list[Path]:
 
 def _figures(root: Path, scan: Scan) -> list[Path]:
     return [path for one in _any_run(scan) for path in _glob(root, one, "figure", desc="*")]
+
+
+def _comparison(root: Path, scan: Scan) -> list[Path]:
+    """Find what a comparison with other sessions wrote of a session, and its tables.
+
+    The numbers of the lesions stay, for the next comparison.
+    """
+    if scan.stem is not None:
+        return []
+    shared = [output_path(root, scan, name) for name in ("change_table", "change_stats")]
+    found = [shared[0], sidecar_path(shared[0]), shared[1]]
+    for one in _any_run(scan):
+        for name, path in change_paths(Path(), one).items():
+            if not name.startswith("tracked"):
+                kept = glob.glob(path.as_posix(), root_dir=root)  # noqa: PTH207
+                found += [root / match for match in sorted(kept)]
+                found += [sidecar_path(root / match) for match in sorted(kept)]
+    return found
 
 
 def _images(root: Path, scan: Scan) -> list[Path]:

@@ -64,6 +64,19 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         metavar="SPACE",
         help=f"of further masks: T1w, {TEMPLATE_SPACE}",
     )
+    choose.add_argument(
+        "--longitudinal",
+        choices=("on", "off"),
+        default="on",
+        help="compare sessions (default: %(default)s)",
+    )
+    choose.add_argument(
+        "--min-change-mm3",
+        type=volume,
+        default=ParticipantConfig.min_change_mm3,
+        metavar="V",
+        help="smallest change of a lesion, mm³ (default: %(default)g)",
+    )
     add_processing(parser)
 
 
@@ -200,6 +213,8 @@ def participant_config(
             stop_on_first_crash=options.stop_on_first_crash,
             plugin=plugin,
         ),
+        longitudinal=getattr(options, "longitudinal", "off") == "on",
+        min_change_mm3=getattr(options, "min_change_mm3", ParticipantConfig.min_change_mm3),
     )
 
 
@@ -226,8 +241,11 @@ def print_outcomes(outcomes: "Sequence[Outcome]", output_dir: Path) -> int:
         print(f"{outcome.scan.label} {outcome.cause}")
         if outcome.is_earlier:
             print(f"{outcome.scan.label}: the result of an earlier run stays in place")
+    uncompared = {f"sub-{one.scan.subject}": one.uncompared for one in outcomes if one.uncompared}
+    for participant, cause in uncompared.items():
+        print(f"{participant}: the sessions were not compared: {cause}")
     print(f"{len(outcomes) - len(failed)} complete, {len(failed)} failed; results in {output_dir}")
-    return 1 if failed else 0
+    return 1 if failed or uncompared else 0
 
 
 def _doubts(outcome: "Outcome") -> list[str]:

@@ -4,6 +4,7 @@ Running every time costs a copy, and restores files that were deleted from the o
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from cascade_bids.bids.change_outputs import change_paths, change_sidecar
 from cascade_bids.bids.outputs import (
+    fixed_sidecar,
     image_uris,
     json_text,
     output_path,
     sidecar,
     with_sidecar,
 )
-from cascade_bids.bids.results import changing, find_result, replace_result
+from cascade_bids.bids.results import changing, clear_failure, find_result, replace_result
 from cascade_bids.config import TEMPLATE_SPACE
+from cascade_bids.errors import CascadeBidsError
 from cascade_bids.files import replace_together
 from cascade_bids.quality.verdict import judge
 
@@ -150,3 +154,79 @@ class SaveScan(SimpleInterface):
             output_path(root, scan, "xfm", from_=source, to=target): Path(path)
             for (source, target), path in named.items()
         }
+
+
+class _SaveChangeInput(BaseInterfaceInputSpec):
+    root = traits.Str(mandatory=True, desc="of the derivatives")
+    results = traits.List(traits.Any(), mandatory=True, desc="SessionResult, in order of time")
+    facts = traits.Dict(mandatory=True, desc="entries of the stats besides the intervals")
+    table = File(exists=True, mandatory=True)
+    intervals = File(exists=True, mandatory=True)
+    brain = File(exists=True, mandatory=True, desc="in common space")
+    flairs = InputMultiObject(File(exists=True), mandatory=True, desc="in common space")
+    t1ws = InputMultiObject(File(exists=True), desc="in common space, where there is one")
+    t1w_numbers = traits.List(traits.Int(), desc="numbers of the sessions of t1ws, from 0")
+    tracked = InputMultiObject(File(exists=True), mandatory=True, desc="in common space")
+    changes = InputMultiObject(File(exists=True), mandatory=True, desc="in common space")
+    masks = InputMultiObject(File(exists=True), mandatory=True, desc="in common space")
+    own_tracked = InputMultiObject(File(exists=True), mandatory=True, desc="on the raw grids")
+    own_changes = InputMultiObject(File(exists=True), mandatory=True, desc="on the raw grids")
+    from_common = InputMultiObject(File(exists=True), mandatory=True)
+    to_common = InputMultiObject(File(exists=True), mandatory=True)
+
+
+class _SaveChangeOutput(TraitedSpec):
+    stats = traits.Str(desc="path in the derivatives")
+
+
+class SaveChange(SimpleInterface):
+    """Save a comparison of sessions, unless the result of one was replaced meanwhile."""
+
+    input_spec = _SaveChangeInput
+    output_spec = _SaveChangeOutput
+    _always_run = True
+
+    def _run_interface(self, runtime: Any) -> Any:
+        root, results = Path(self.inputs.root), self.inputs.results
+        first = results[0].scan
+        stats = output_path(root, first, "change_stats")
+        contents: dict[Path, Path | str] = {}
+        files = {
+            "common_flair": self.inputs.flairs,
+            "common_mask": self.inputs.masks,
+            "common_brain": [self.inputs.brain] * len(results),
+            "tracked_common": self.inputs.tracked,
+            "tracked_FLAIR": self.inputs.own_tracked,
+            "change_common": self.inputs.changes,
+            "change_FLAIR": self.inputs.own_changes,
+        }
+        files = {name: dict(enumerate(images)) for name, images in files.items()}
+        numbers = self.inputs.t1w_numbers
+        files["common_t1w"] = dict(zip(numbers, self.inputs.t1ws or [], strict=True))
+        for number, result in enumerate(results):
+            paths = change_paths(root, result.scan)
+            for name, images in files.items():
+                if number in images:
+                    about = change_sidecar(name, root, results, result)
+                    contents |= with_sidecar(Path(images[number]), paths[name], about)
+            for name in ("from_common", "to_common"):
+                contents[paths[name]] = Path(getattr(self.inputs, name)[number])
+        contents |= with_sidecar(
+            Path(self.inputs.table),
+            output_path(root, first, "change_table"),
+            {**fixed_sidecar("change_table"), "Sources": [one.images["FLAIR"] for one in results]},
+        )
+        intervals = json.loads(Path(self.inputs.intervals).read_text())
+        contents[stats] = json_text({**self.inputs.facts, "intervals": intervals})
+        with changing(root, first):
+            for result in results:
+                found = find_result(root, result.scan)
+                if found is None or found[1].read_text(encoding="utf-8") != result.text:
+                    raise CascadeBidsError(
+                        f"the result of {result.scan.label} was replaced by another run while its "
+                        "sessions were compared; run again to compare them"
+                    )
+            replace_together(contents, [])
+            clear_failure(root, replace(first, session=None))
+        self._results["stats"] = str(stats)
+        return runtime

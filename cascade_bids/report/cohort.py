@@ -3,26 +3,29 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
-from plotly.subplots import make_subplots
 
 from cascade_bids.files import write_text
+from cascade_bids.report.change import cohort_section
 from cascade_bids.report.page import read_dictionary, render
-from cascade_bids.report.plots import COLOURS, embed, plain, plotly_script
-from cascade_bids.report.tables import cell, column_headers, scan_names
+from cascade_bids.report.plots import (
+    COLOURS,
+    FEWEST_FOR_BOX,
+    distributions,
+    embed,
+    plain,
+    plotly_script,
+)
+from cascade_bids.report.tables import column_headers, median_and_range, scan_names, table_rows
 
 LOADS = {"load_ml": "Lesion load (ml)", "load_percent_icv": "Lesion load (% of ICV)"}
 """Columns that are plotted, with their axis titles."""
 
 DIGITS = {"lesion_count": 0, "icv_ml": 0, "load_percent_icv": 3}
 """Decimals of the columns that are not shown with two."""
-
-FEWEST_FOR_BOX = 5
-"""Smallest number of scans for which box plots are drawn, and not only the single values."""
 
 
 def data_dictionary() -> dict[str, dict[str, str]]:
@@ -31,7 +34,12 @@ def data_dictionary() -> dict[str, dict[str, str]]:
 
 
 def write_cohort_report(
-    out: Path, table: pd.DataFrame, *, problems: Sequence[str], version: str
+    out: Path,
+    table: pd.DataFrame,
+    *,
+    problems: Sequence[str],
+    version: str,
+    changes: pd.DataFrame | None = None,
 ) -> None:
     """Write ``group.html``, a single file that works offline.
 
@@ -46,6 +54,9 @@ def write_cohort_report(
         Sentences for the top of the page: scans that are left out, mixed methods.
     version
         Version of cascade_bids.
+    changes
+        One row per participant and interval between sessions, see `report.change.cohort_section`;
+        None if no sessions were compared.
 
     Raises
     ------
@@ -60,25 +71,13 @@ def write_cohort_report(
         numbers=_numbers(table),
         boxes=len(table) >= FEWEST_FOR_BOX,
         plotly_js=plotly_script(),
-        distribution=embed(_distribution(table), "distribution"),
+        distribution=embed(distributions(table, LOADS, scan_names(table)), "distribution"),
         trajectories=_trajectories(table),
+        change=None if changes is None else cohort_section(out.parent, changes),
         columns=column_headers(table, described),
-        rows=[
-            [_cell(out.parent, table, name, row[name]) for name in described]
-            for _, row in table.iterrows()
-        ],
+        rows=table_rows(out.parent, table, list(described), DIGITS),
     )
     write_text(out, page)
-
-
-def _cell(folder: Path, table: pd.DataFrame, name: str, value: Any) -> dict[str, Any]:
-    page = f"{value}.html"
-    return cell(
-        value,
-        is_number=pd.api.types.is_numeric_dtype(table[name]),
-        digits=DIGITS.get(name, 2),
-        link=page if name == "participant_id" and (folder / page).exists() else None,
-    )
 
 
 def _numbers(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
@@ -94,39 +93,9 @@ def _numbers(table: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     ):
         values, digits = table[name].dropna(), DIGITS.get(name, 2)
         if len(values):
-            # The median of an even number of counts may lie between two of them.
-            median = f"{values.median():.{digits}f}" if digits else f"{values.median():g}"
-            spread = f"{values.min():.{digits}f} to {values.max():.{digits}f}"
+            median, spread = median_and_range(values, digits)
             numbers.append((label, median, unit, spread))
     return numbers
-
-
-def _distribution(table: pd.DataFrame) -> go.Figure:
-    figure = make_subplots(rows=len(LOADS), vertical_spacing=0.3)
-    names = scan_names(table)
-    for row, (column, title) in enumerate(LOADS.items(), start=1):
-        shown = table[column].notna()
-        box = len(table) >= FEWEST_FOR_BOX
-        figure.add_trace(
-            go.Box(
-                x=table[column][shown].tolist(),
-                text=names[shown].tolist(),
-                name="",
-                boxpoints="all",
-                jitter=0.5 if box else 0,
-                pointpos=-1.6 if box else 0,
-                marker={"color": COLOURS[0], "size": 7, "opacity": 0.7},
-                line={"color": COLOURS[0] if box else "rgba(0,0,0,0)", "width": 1.5},
-                fillcolor="rgba(47,127,193,0.15)" if box else "rgba(0,0,0,0)",
-                hoveron="points",
-                hovertemplate="%{text}: %{x}<extra></extra>",
-            ),
-            row=row,
-            col=1,
-        )
-        figure.update_xaxes(title_text=title, rangemode="tozero", row=row, col=1)
-    figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False)
-    return plain(figure, height=440)
 
 
 def _trajectories(table: pd.DataFrame) -> Markup | None:

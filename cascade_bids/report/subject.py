@@ -11,13 +11,12 @@ import pandas as pd
 
 from cascade_bids.files import write_text
 from cascade_bids.models.card import MethodCard
+from cascade_bids.report.change import ChangeReport, participant_section
 from cascade_bids.report.page import render
+from cascade_bids.report.tables import shown_column
 
-TEXT_COLUMNS = ("name", "location")
-"""Columns of the lesion table that hold text; the others are numbers."""
-
-DIGITS = {"_mm": 1, "_mm3": 1, "_probability": 2, "confidence": 2}
-"""Decimals of a column on the page, by the end of its name; the file has them all."""
+TEXT_COLUMNS = ("name", "location", "session_id", "class")
+"""Columns of the tables of lesions that hold text; the others are numbers."""
 
 ALL_NET = "10.1016/j.nicl.2021.102854"
 """DOI of the publication that introduced sphere maps."""
@@ -54,11 +53,17 @@ class ScanReport:
 
 
 def write_subject_report(
-    out_dir: Path, name: str, scans: Sequence[ScanReport], *, version: str, boilerplate: str
+    out_dir: Path,
+    name: str,
+    scans: Sequence[ScanReport],
+    *,
+    version: str,
+    boilerplate: str,
+    change: ChangeReport | None = None,
 ) -> Path:
     """Write ``<name>.html``, which needs no other files than the figures.
 
-    A figure or lesion table that is missing or damaged is reported on the page.
+    A figure or table of lesions that is missing or damaged is reported on the page.
 
     Parameters
     ----------
@@ -72,6 +77,8 @@ def write_subject_report(
         Version of cascade_bids.
     boilerplate
         Methods text, from `render_boilerplate`.
+    change
+        Comparison of the sessions; None if there is none, and none failed.
 
     Returns
     -------
@@ -89,6 +96,7 @@ def write_subject_report(
         "subject.html.j2",
         name=name,
         scans=[_section(out_dir, scan) for scan in scans],
+        change=change and participant_section(change),
         text_columns=TEXT_COLUMNS,
         version=version,
         blocks=[block.strip() for block in boilerplate.split("\n\n") if block.strip()],
@@ -195,13 +203,5 @@ def _lesions(path: Path | None) -> tuple[list[dict[str, Any]] | None, str | None
     except (OSError, ValueError, KeyError) as error:
         return None, f"The table of the lesions, {path.name}, can't be read ({error!r})."
     table = table.loc[volumes.sort_values(ascending=False, kind="stable").index]
-    shown = {str(name): _shown(str(name), column) for name, column in table.items()}
+    shown = {str(name): shown_column(str(name), column) for name, column in table.items()}
     return [dict(zip(shown, row, strict=True)) for row in zip(*shown.values(), strict=True)], None
-
-
-def _shown(name: str, column: pd.Series) -> list[str]:
-    digits = [places for end, places in DIGITS.items() if name.endswith(end)]
-    if not digits:
-        return [text.replace("_", " ") for text in column]
-    numbers = pd.to_numeric(column, errors="coerce")
-    return ["n/a" if pd.isna(number) else f"{number:.{digits[0]}f}" for number in numbers]

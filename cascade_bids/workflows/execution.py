@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,14 @@ def workflow_name(scan: Scan) -> str:
     'sub_01_ses_2'
     """
     return re.sub(r"\W", "_", scan.label)
+
+
+def remove_crashes(scan: Scan, log_dir: Path) -> None:
+    """Remove the crash files of earlier runs, which may have chosen a FLAIR of another run."""
+    name = workflow_name(replace(scan, run=None))
+    for pattern in (name, f"{name}_run_*") if scan.stem is None else (name,):
+        for path in log_dir.glob(f"crash-{pattern}-*.txt"):
+            path.unlink()
 
 
 @contextmanager

@@ -116,10 +116,10 @@ def connect_preparation(
         corrected,
         {contrast: (node, "out_file") for contrast, node in conformed.items()},
         brain,
-        _merge(wf, "warnings", warnings),
+        merge(wf, "warnings", warnings),
         (conformed["FLAIR"], "orientation_known"),
         registrations,
-        _merge(wf, "images", list(corrected.values())),
+        merge(wf, "images", list(corrected.values())),
         merge_sources(wf, "transforms", list(registrations.values())),
         align,
     )
@@ -182,7 +182,7 @@ def connect_normalised(
     prepare = step(
         BringNormalised(contrasts=list(contrasts)), "prepare_network_grid", mvoxels=_size(scan)
     )
-    wf.connect(*_merge(wf, "images", images), prepare, "in_files")
+    wf.connect(*merge(wf, "images", images), prepare, "in_files")
     wf.connect(brain, "out_file", prepare, "brain")
     wf.connect(align, "rigid", prepare, "rigid")
     return Gridded(prepare, align, tuple(contrasts))
@@ -248,15 +248,16 @@ def connect_anatomy(wf: Workflow, gridded: Gridded) -> Source:
 
 
 def merge_sources(wf: Workflow, name: str, sources: Sequence[Source]) -> Source | None:
-    """Merge outputs of several nodes into one list; None if there are no outputs."""
-    return _merge(wf, name, sources) if sources else None
+    """Merge outputs as `merge` does; None if there are no outputs."""
+    return merge(wf, name, sources) if sources else None
 
 
-def _merge(wf: Workflow, name: str, sources: Sequence[Source]) -> Source:
-    merge = step(Merge(len(sources)), f"merge_{name}")
+def merge(wf: Workflow, name: str, sources: Sequence[Source]) -> Source:
+    """Merge outputs of several nodes into one list."""
+    node = step(Merge(len(sources)), f"merge_{name}")
     for number, source in enumerate(sources, start=1):
-        wf.connect(*source, merge, f"in{number}")
-    return merge, "out"
+        wf.connect(*source, node, f"in{number}")
+    return node, "out"
 
 
 def _size(scan: Scan) -> float:

@@ -120,6 +120,7 @@ def _without(key):
         _stats(9.0, count="four"),
         _stats(9.0, count=1.5),
         _stats(9.0, icv_ml=True),
+        _stats(9.0, icv_ml=10**400),
     ],
 )
 def test_damaged_statistics_are_named_and_the_others_go_on(tmp_path, content):

@@ -98,7 +98,8 @@ def tree(tmp_path: Path, inputs: InputConfig) -> Path:
     for scan in find_scans(inputs):
         write_outputs(root, scan, inputs, tmp_path / "work")
     (root / "logs").mkdir()
-    for name in ("group.html", "lesions.tsv", "lesions.json", "logs/CITATION.md"):
+    tables = [f"{table}.{kind}" for table in ("lesions", "changes") for kind in ("tsv", "json")]
+    for name in ("group.html", *tables, "logs/CITATION.md"):
         (root / name).write_text("{}")
     return root
 

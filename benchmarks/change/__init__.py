@@ -1,0 +1,1 @@
+"""How well change between sessions is found, on scans whose change is known."""

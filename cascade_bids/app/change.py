@@ -12,7 +12,6 @@ from cascade_bids.bids.scan import Scan
 from cascade_bids.bids.session_times import SessionOrder, order_sessions
 from cascade_bids.change.table import MIN_CHANGE_PERCENT
 from cascade_bids.config import VERSION, ParticipantConfig
-from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.quality.verdict import FAIL
 from cascade_bids.workflows.change import init_change_wf, join
 from cascade_bids.workflows.execution import remove_crashes, run_workflow, workflow_name
@@ -116,16 +115,11 @@ def _init_workflow(
     sessions = {str(one.scan.session): one for one in results}
     order = order_sessions(config.inputs.bids_dir, subject, list(sessions))
     ordered = [sessions[session] for session in order.sessions]
-    stats = ordered[0].stats
-    # It is null where the header does not tell the orientation.
-    orientation_known = all(one.stats["by_location"] is not None for one in ordered)
     return init_change_wf(
         ordered,
         config.output_dir,
-        point=OperatingPoint(stats["threshold"], stats["min_lesion_mm3"], stats["peak"]),
         min_change_mm3=config.min_change_mm3,
         years=order.years,
-        orientation_known=orientation_known,
         facts=_facts(ordered, order, left_out, config),
         bids_dir=config.inputs.bids_dir,
         seed=config.preprocess.random_seed,

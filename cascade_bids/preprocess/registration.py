@@ -87,12 +87,8 @@ def register_both_ways(
 
     Parameters
     ----------
-    first, second
-        (X, Y, Z) images, each on its own grid.
-    first_brain, second_brain
-        Brain masks on those grids.
-    seed
-        Seed of the voxels that the metric samples.
+    first, second, first_brain, second_brain, seed
+        As of `register_rigid`.
 
     Returns
     -------

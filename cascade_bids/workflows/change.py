@@ -19,7 +19,6 @@ from cascade_bids.interfaces.change import (
     RegisterSessions,
 )
 from cascade_bids.interfaces.outputs import SaveChange
-from cascade_bids.lesions.label import OperatingPoint
 from cascade_bids.workflows.execution import workflow_name
 from cascade_bids.workflows.preprocess import Source, merge
 from cascade_bids.workflows.resources import count_mvoxels, step
@@ -29,10 +28,8 @@ def init_change_wf(
     results: Sequence[SessionResult],
     root: Path,
     *,
-    point: OperatingPoint,
     min_change_mm3: float,
     years: Sequence[float | None],
-    orientation_known: bool,
     facts: dict[str, Any],
     bids_dir: Path,
     seed: int,
@@ -49,14 +46,10 @@ def init_change_wf(
         Two sessions or more, in the order of time.
     root
         Root of the derivatives.
-    point
-        Operating point of the method.
     min_change_mm3
         Smallest change of a lesion, mm³.
     years
         Length of each interval; None if it is not known.
-    orientation_known
-        Whether the headers of all FLAIRs tell the orientation.
     facts
         Entries of the statistics besides the intervals.
     bids_dir
@@ -80,29 +73,14 @@ def init_change_wf(
         _connect_session(wf, number, one, name, place, mvoxels)
         for number, (one, name) in enumerate(zip(files, names, strict=True))
     ]
-    compare = step(
-        CompareSessions(
-            sessions=names,
-            years=list(years),
-            **vars(point),
-            min_change_mm3=min_change_mm3,
-            orientation_known=orientation_known,
-            template_to_flair=str(files[0]["template_to_flair"]),
-        ),
-        "compare_sessions",
-        mvoxels=mvoxels * len(results),
-    )
+    compare = _make_comparison(results, files, names, years, min_change_mm3, mvoxels)
     save = step(SaveChange(root=str(root), results=list(results), facts=facts), "save_change")
     t1ws = _connect_t1ws(wf, results, root, bids_dir, names, place, brought)
     save.inputs.t1w_numbers = list(t1ws)
     if t1ws:
         wf.connect(*merge(wf, "t1ws", list(t1ws.values())), save, "t1ws")
-    for output, name in {
-        "flair": "flairs",
-        "brain": "brains",
-        "probability": "probabilities",
-        "earlier": "earlier",
-    }.items():
+    inputs = {"flair": "flairs", "brain": "brains", "probability": "probabilities"}
+    for output, name in {**inputs, "earlier": "earlier"}.items():
         merged = merge(wf, name, [(node, output) for node in brought])
         wf.connect(*merged, compare, name)
         if name == "flairs":
@@ -120,6 +98,30 @@ def init_change_wf(
     for name in ("from_common", "to_common"):
         wf.connect(place, name, save, name)
     return wf
+
+
+def _make_comparison(
+    results: Sequence[SessionResult],
+    files: Sequence[dict[str, Path]],
+    names: Sequence[str],
+    years: Sequence[float | None],
+    min_change_mm3: float,
+    mvoxels: float,
+) -> Node:
+    """Make the node that compares the sessions, which share the settings of their methods."""
+    stats = results[0].stats
+    interface = CompareSessions(
+        sessions=list(names),
+        years=list(years),
+        threshold=stats["threshold"],
+        min_lesion_mm3=stats["min_lesion_mm3"],
+        min_peak=stats["peak"],
+        min_change_mm3=min_change_mm3,
+        # It is null where the header does not tell the orientation.
+        orientation_known=all(one.stats["by_location"] is not None for one in results),
+        template_to_flair=str(files[0]["template_to_flair"]),
+    )
+    return step(interface, "compare_sessions", mvoxels=mvoxels * len(results))
 
 
 def join(workflows: Sequence[Workflow]) -> Workflow:

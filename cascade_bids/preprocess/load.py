@@ -4,6 +4,7 @@ import gzip
 import logging
 import math
 import stat
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -207,10 +208,12 @@ def _open(path: Path) -> Any:
     """Open an image, and check what nibabel would mend in its header without a word."""
     check_file(path)
     try:
-        with np.errstate(all="ignore"):  # what is not finite is refused below
+        # What is not finite is refused below, and extensions of the header are not read.
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Extension size", UserWarning)
             image = nib.load(path)
-        if isinstance(image, nib.Nifti1Pair):
-            _check_stored(path, image)
+            if isinstance(image, nib.Nifti1Pair):
+                _check_stored(path, image)
     except ImageFileError as error:
         _count_bytes(path)  # says so if it is cut off
         raise ScanError(f"{path} is no NIfTI image, by its first bytes; {_AGAIN}") from error

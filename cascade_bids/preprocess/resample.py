@@ -57,8 +57,9 @@ def resample(
     if np.allclose(seen, _corners(np.rint(voxel), found[box].shape), rtol=0, atol=EXACT):
         order = 0
     source = _source_box(seen, image.shape)
-    data = np.asarray(image.dataobj[source], dtype=np.float32)
-    if data.size:
+    # nibabel can't read an empty part of a file.
+    if all(side.start < side.stop for side in source):
+        data = np.asarray(image.dataobj[source], dtype=np.float32)
         to_data = np.linalg.inv(_shift(source)) @ voxel
         sampled = ndimage.affine_transform(
             data,

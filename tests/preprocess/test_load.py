@@ -262,3 +262,14 @@ def test_a_unit_that_nifti_does_not_know_is_mm(tmp_path):
     found = load_image(tmp_path / "x.nii")
     np.testing.assert_array_equal(found.affine, image.affine)
     assert not is_unit_wrong(found)
+
+
+def test_extensions_of_the_header_do_not_matter(tmp_path):
+    """One whose size is no multiple of 16 bytes is against the standard; none is read."""
+    raw = noise().to_bytes()
+    extension = np.array([24, 6], "<i4").tobytes() + b"odd".ljust(24)
+    header = nib.Nifti1Header.from_fileobj(io.BytesIO(raw), check=False)
+    header["vox_offset"] = 352 + len(extension)
+    path = tmp_path / "sub-01_FLAIR.nii"
+    path.write_bytes(header.binaryblock + b"\1\0\0\0" + extension + raw[352:])
+    np.testing.assert_array_equal(load_image(path).get_fdata(), noise().get_fdata())

@@ -289,3 +289,11 @@ def test_averaged_blocks_keep_a_ramp_in_its_place(size_mm, reorient):
     voxels = np.argwhere(np.ones(found.shape))
     expected = apply_affine(found.affine, voxels) @ slope[:3] + slope[3]
     np.testing.assert_allclose(np.asarray(found.dataobj)[tuple(voxels.T)], expected, atol=1e-3)
+
+
+def test_a_file_that_lies_elsewhere_gives_zeros(tmp_path):
+    path = tmp_path / "image.nii"
+    nib.Nifti1Image(np.ones((6, 7, 8), np.float32), np.eye(4)).to_filename(path)
+    far = rigid(shift_mm=(50, 0, 0))
+    found = resample(nib.load(path), (4, 4, 4), np.eye(4), far, order=1)
+    assert not np.asarray(found.dataobj).any()

@@ -69,7 +69,7 @@ def test_a_lesion_that_only_the_second_session_has_is_new(
     drawn = nib.load(out / "sub-01/ses-2/anat/sub-01_ses-2_space-FLAIR_desc-change_dseg.nii.gz")
     assert np.allclose(drawn.affine, raw.affine)
     new = np.asarray(drawn.dataobj) == 1
-    assert new[SECOND].all() and new.sum() <= 2 * new[SECOND].sum()
+    assert new[SECOND].mean() > 0.9 and new.sum() <= 2 * new[SECOND].sum()
 
 
 def test_the_sessions_in_the_other_order_swap_new_and_gone(

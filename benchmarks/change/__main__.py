@@ -2,8 +2,9 @@
 
 Usage: python -m benchmarks.change DATA OUT {base,fit,painted,rescans,reference}
 
-DATA holds openms-raw and ms3seg-raw; OUT keeps results, and what is there is not done again. `base`
-processes both. `fit` paints lesions into the heads of ms3seg-raw, and compares criteria on them.
+DATA holds openms-raw, ms3seg-raw, openms-mni and mslesseg-mni; OUT keeps results, and what is there
+is not done again. `base` processes the raw ones. `fit` paints lesions into the heads of ms3seg-raw,
+and into those of the last two, cut into slices, and compares criteria on them.
 The others score the criterion of the program: `painted` on lesions that are painted into the heads
 of openms-raw, `rescans` on three rescans of every head, where nothing changed, and `reference` on
 the change that raters saw in sub-01 of openms-raw.
@@ -22,13 +23,22 @@ from benchmarks.change.heads import Head, read_heads
 from benchmarks.change.lesions import read_shapes
 from benchmarks.change.pairs import ENLARGED, GONE, NEW, write_painted, write_rescans
 from benchmarks.change.score import count_invented, score_painted, summarise
+from benchmarks.change.slices import read_sliced
 from benchmarks.cross_validation import show
 
 RAW = {"openms": "openms-raw", "ms3seg": "ms3seg-raw"}
-SCORED = {NEW: 15, ENLARGED: 5, GONE: 5}
-FITTED = {NEW: 6, ENLARGED: 4, GONE: 6}
-SMALLEST_MM3 = {"openms": 5.0, "ms3seg": 20.0}
+FITTED = ("sliced", "ms3seg")
+"""What criteria are compared on."""
+COUNTS = {
+    "openms": {NEW: 15, ENLARGED: 5, GONE: 5},
+    "ms3seg": {NEW: 6, ENLARGED: 4, GONE: 6},
+    "sliced": {NEW: 12, ENLARGED: 8, GONE: 4},
+}
+"""Lesions painted into each head."""
+SMALLEST_MM3 = {"openms": 5.0, "ms3seg": 20.0, "sliced": 5.0}
 """Of painted lesions: voxels of ms3seg-raw have 6 mm³."""
+OPTIONS = {"sliced": ("--skull-strip", "skip")}
+"""Of the runs on brains without a skull."""
 
 
 def process(bids: Path, out: Path, *options: str) -> None:
@@ -53,10 +63,10 @@ def painted(data: Path, out: Path, name: str) -> Path:
     """Paint lesions into the heads of a dataset, and process them."""
     bids = out / f"painted-{name}"
     if not bids.exists():
-        counts = SCORED if name == "openms" else FITTED
+        heads = read_sliced(data) if name == "sliced" else base(data, out)[name]
         shapes = read_shapes(data / "openms-mni")
-        write_painted(base(data, out)[name], bids, shapes, counts, SMALLEST_MM3[name])
-    process(bids, out / f"painted-{name}-out")
+        write_painted(heads, bids, shapes, COUNTS[name], SMALLEST_MM3[name])
+    process(bids, out / f"painted-{name}-out", *OPTIONS.get(name, ()))
     return bids
 
 
@@ -99,7 +109,9 @@ def main() -> None:
     if options.what == "base":
         base(data, out)
     elif options.what == "fit":
-        compare_criteria(painted(data, out, "ms3seg"), out / "painted-ms3seg-out")
+        compare_criteria(
+            [(painted(data, out, name), out / f"painted-{name}-out") for name in FITTED]
+        )
     elif options.what == "painted":
         bids = painted(data, out, "openms")
         show("painted lesions", summarise(score_painted(bids, out / "painted-openms-out")))

@@ -1,6 +1,6 @@
 """Compare criteria of change on painted lesions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from benchmarks.cross_validation import show
 from cascade_bids.bids.change_outputs import change_paths
 from cascade_bids.bids.outputs import find_stats, output_path
 from cascade_bids.bids.scan import Scan
-from cascade_bids.change.compare import expected_white_matter, find_states, score_intervals
+from cascade_bids.change.compare import expected_white_matter, find_states, measure_intervals
 from cascade_bids.change.detect import CRITERION, ChangeCriterion
+from cascade_bids.change.regions import Region
 from cascade_bids.change.table import change_table
 from cascade_bids.change.track import track_lesions
 from cascade_bids.lesions.label import OperatingPoint
@@ -22,33 +23,38 @@ from cascade_bids.preprocess.resample import resample
 from cascade_bids.transforms import read_transform
 
 VALUES = {
-    "peak": (7.0, 8.0, 9.0),
-    "rise": (0.02, 0.05),
-    "rim": (0.4, 0.5),
+    "peak": (0.06, 0.12, 0.2, 0.3),
+    "strength": (4.0, 5.0, 6.0, 7.0),
+    "part": (0.75, 0.8, 0.83),
 }
 """Values that are tried, one by one, from `CRITERION` on."""
 
 MOST_WRONG = 0.2
-"""New lesions that a criterion may report in a pair where there are none."""
+"""New lesions where there are none that a criterion may report in a pair."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two sessions of a head in common space, and the lesions painted into it."""
 
-    scores: list[np.ndarray]
+    regions: list[list[Region]]
     probabilities: np.ndarray
     truth: np.ndarray
     lesions: pd.DataFrame
     point: OperatingPoint
 
 
-def compare_criteria(bids: Path, out: Path) -> None:
+def compare_criteria(datasets: Sequence[tuple[Path, Path]]) -> None:
     """Print how well each criterion does: one value after the other is chosen.
 
     Of those with few new lesions where there are none, the one with the highest mean is.
+
+    Parameters
+    ----------
+    datasets
+        Painted datasets, and their results.
     """
-    pairs = list(_read_pairs(bids, out))
+    pairs = [pair for bids, out in datasets for pair in _read_pairs(bids, out)]
     best, most = CRITERION, _score(pairs, CRITERION)
     show("criterion", pd.DataFrame([{**vars(best), **most}]))
     for name, values in VALUES.items():
@@ -83,7 +89,7 @@ def _read_pairs(bids: Path, out: Path) -> Iterator[Pair]:
         )
         template = output_path(out, scans[0], "xfm", from_="FLAIR", to="MNI152NLin2009aSym")
         to_template = np.linalg.inv(read_transform(template)) @ places[0]
-        scores = score_intervals(
+        regions = measure_intervals(
             np.stack([np.asarray(flair.dataobj) for flair in flairs]),
             probabilities,
             brain,
@@ -92,7 +98,7 @@ def _read_pairs(bids: Path, out: Path) -> Iterator[Pair]:
         truth = _bring(bids / "truth" / f"{name}_2.nii.gz", shape, affine, places[1], order=0)
         stats = pd.read_json(output_path(out, scans[0], "stats"), typ="series")
         point = OperatingPoint(stats["threshold"], stats["min_lesion_mm3"], stats["peak"])
-        yield Pair(scores, probabilities * brain, truth, own, point)
+        yield Pair(regions, probabilities * brain, truth, own, point)
 
 
 def _bring(
@@ -106,7 +112,7 @@ def _score(pairs: list[Pair], criterion: ChangeCriterion) -> dict[str, float]:
     overlap = np.zeros(2)
     counts = {kind: np.zeros(3) for kind in (NEW, ENLARGED)}
     for pair in pairs:
-        states = find_states(pair.scores, pair.probabilities, pair.point, criterion, voxel_mm3=1.0)
+        states = find_states(pair.regions, pair.probabilities, pair.point, criterion, voxel_mm3=1.0)
         track = track_lesions(states)
         table = change_table(
             track, ("a", "b"), voxel_mm3=1.0, min_change_mm3=criterion.min_mm3, locations=None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 
 import nibabel as nib
@@ -11,13 +10,9 @@ import pandas as pd
 from nilearn.datasets import load_mni152_wm_template
 from scipy import ndimage
 
-from cascade_bids.change.detect import (
-    CRITERION,
-    ChangeCriterion,
-    find_appeared,
-    score_difference,
-)
+from cascade_bids.change.detect import CRITERION, ChangeCriterion, find_changes
 from cascade_bids.change.intensity import match_intensities
+from cascade_bids.change.regions import Region, find_regions
 from cascade_bids.change.states import judge_together
 from cascade_bids.change.table import change_table
 from cascade_bids.change.track import Track, track_lesions
@@ -65,7 +60,7 @@ def compare(
     Parameters
     ----------
     flairs, probabilities, brain, white
-        As of `score_intervals`.
+        As of `measure_intervals`.
     point
         Operating point of the method that found the probabilities.
     earlier
@@ -91,9 +86,9 @@ def compare(
         If the sessions share no normal-appearing white matter.
     """
     voxel_mm3 = voxel_volume_mm3(affine)
-    scores = score_intervals(flairs, probabilities, brain, white)
+    regions = measure_intervals(flairs, probabilities, brain, white)
     criterion = replace(CRITERION, min_mm3=min_change_mm3)
-    states = find_states(scores, probabilities * brain, point, criterion, voxel_mm3=voxel_mm3)
+    states = find_states(regions, probabilities * brain, point, criterion, voxel_mm3=voxel_mm3)
     track = track_lesions(states, earlier)
     locations: dict[int, str] | None = None
     if to_template is not None:
@@ -115,10 +110,10 @@ def compare(
     return Comparison(track, table)
 
 
-def score_intervals(
+def measure_intervals(
     flairs: np.ndarray, probabilities: np.ndarray, brain: np.ndarray, white: np.ndarray
-) -> list[np.ndarray]:
-    """Compute by how much the FLAIRs of consecutive sessions differ, in units of the noise.
+) -> list[list[Region]]:
+    """Measure by how much what may be a lesion changed between consecutive sessions.
 
     Parameters
     ----------
@@ -133,9 +128,8 @@ def score_intervals(
 
     Returns
     -------
-    list of numpy.ndarray
-        (X, Y, Z) float32 for each interval, from `change.detect.score_difference`; 0 outside the
-        brain.
+    list of list of Region
+        For each interval, from `change.regions.find_regions`.
 
     Raises
     ------
@@ -152,11 +146,15 @@ def score_intervals(
         raise ScanError(
             f"the sessions can't be compared: {error}; look at the images in common space"
         ) from error
-    return [score_difference(one, other, normal) * brain for one, other in pairwise(matched)]
+    inside = probabilities * brain
+    return [
+        find_regions(images, maps, brain, normal, white)
+        for images, maps in zip(pairwise(matched), pairwise(inside), strict=True)
+    ]
 
 
 def find_states(
-    scores: Sequence[np.ndarray],
+    regions: Sequence[Sequence[Region]],
     probabilities: np.ndarray,
     point: OperatingPoint,
     criterion: ChangeCriterion = CRITERION,
@@ -167,8 +165,8 @@ def find_states(
 
     Parameters
     ----------
-    scores
-        From `score_intervals`.
+    regions
+        From `measure_intervals`.
     probabilities
         (N, X, Y, Z) lesion probability, 0 outside the brain.
     point
@@ -183,14 +181,11 @@ def find_states(
     numpy.ndarray
         (N, X, Y, Z) bool, lesion in each session.
     """
-    find = partial(
-        find_appeared, threshold=point.threshold, criterion=criterion, voxel_mm3=voxel_mm3
-    )
-    appeared, gone = [], []
-    for score, (before, after) in zip(scores, pairwise(probabilities), strict=True):
-        appeared.append(find(score, before, after))
-        gone.append(find(-score, after, before))
-    return judge_together(probabilities, appeared, gone, point, voxel_mm3=voxel_mm3)
+    changes = [
+        find_changes(found, before, after, point.threshold, criterion, voxel_mm3=voxel_mm3)
+        for found, (before, after) in zip(regions, pairwise(probabilities), strict=True)
+    ]
+    return judge_together(probabilities, changes, point, voxel_mm3=voxel_mm3)
 
 
 def expected_white_matter(

@@ -1,115 +1,72 @@
-"""Find the voxels that changed between two sessions, from their images and probability maps."""
+"""Find the voxels that became lesion, and those that were, from regions whose signal changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
-from cascade_bids.change.intensity import robust_deviation
-from cascade_bids.lesions.label import CONNECTED, min_voxels
-
-SMOOTH_MM = 1.0
-"""Standard deviation of the filter on differences, mm."""
-
-EDGE_MM = 1.0
-"""Standard deviation of the filter on edges, mm."""
-
-BINS = 20
-"""Bins of edge strength, each with a noise level."""
-
-GAIN = 0.02
-"""Part of the intensity that counts as noise, however little noise there is."""
+from cascade_bids.change.regions import Region, Source
+from cascade_bids.lesions.label import min_voxels
 
 
 @dataclass(frozen=True)
 class ChangeCriterion:
-    """What counts as change of a voxel.
+    """What counts as change of a region."""
 
-    The evidence of a voxel is the difference of the images in units of the noise, plus the
-    difference of the lesion probabilities, up to `ENOUGH`, times a weight. A group of 26-connected
-    voxels with enough of both is change if it is large enough, and the evidence of one of its
-    voxels reaches the peak. Of the group, what is changed by less than a part of what most of it is
-    changed by is its blurred rim, and no change.
-    """
-
-    weight: float
-    """Of the difference of the lesion probabilities, in units of the noise."""
-    grow: float
-    """Smallest evidence."""
+    strength: float
+    """Smallest difference of its signal, in units of the noise."""
+    part: float
+    """Largest signal in one session as a part of that in the other."""
     peak: float
-    """Evidence that one voxel reaches."""
-    rise: float
-    """Smallest difference of the lesion probabilities."""
-    rim: float
-    """Part of the difference of the images, as most of the group has it, that a voxel needs."""
+    """Lesion probability that one of its voxels reaches in the session with the stronger signal."""
     min_mm3: float
-    """Smallest volume."""
+    """Smallest volume of the change."""
 
 
-CRITERION = ChangeCriterion(10.0, 3.0, 8.0, 0.05, 0.5, 3.0)
-"""As `benchmarks.change fit` chose it on lesions painted into thick slices."""
+CRITERION = ChangeCriterion(5.0, 0.8, 0.2, 3.0)
+"""As `benchmarks.change fit` chose it."""
 
-ENOUGH = 0.3
-"""Difference of lesion probabilities beyond which a larger one is no further evidence: maps alone
-make no change."""
-
-MOST = 90
-"""Percentile of the differences in a group that stands for most of it."""
+NEW_PART = 0.5
+"""With a smaller part of the signal there was no lesion yet, or there is none any more."""
 
 
-def score_difference(first: np.ndarray, second: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Compute how much brighter the second of two images is, in units of the noise.
+class Changes(NamedTuple):
+    """What changed between two sessions, (X, Y, Z) bool each."""
 
-    The noise is the robust standard deviation of the differences in normal-appearing tissue, among
-    voxels with edges of the same strength: at an edge, a small rest of motion, or another mixture
-    of tissues in a slice, makes large differences. It is at least a part `GAIN` of the intensity.
-
-    Parameters
-    ----------
-    first, second
-        (X, Y, Z) float matched intensities on one grid of 1 mm.
-    normal
-        (X, Y, Z) bool, normal-appearing tissue.
-
-    Returns
-    -------
-    numpy.ndarray
-        (X, Y, Z) float32; exchanging the images changes the sign.
-    """
-    difference = ndimage.gaussian_filter(second - first, SMOOTH_MM)
-    edges = ndimage.gaussian_gradient_magnitude((first + second) / 2, EDGE_MM)
-    limits = np.unique(np.quantile(edges[normal], np.linspace(0, 1, BINS + 1)))
-    middles = (limits[:-1] + limits[1:]) / 2
-    which = np.digitize(edges[normal], limits[1:-1])
-    levels = [robust_deviation(difference[normal][which == bin_]) for bin_ in range(len(middles))]
-    # Stronger edges are never less noisy.
-    noise = np.interp(edges, middles, np.maximum.accumulate(levels))
-    noise = np.maximum(noise, GAIN * (first + second) / 2)
-    return np.divide(
-        difference, noise, out=np.zeros(noise.shape, np.float32), where=noise > 0, dtype=np.float32
-    )
+    appeared: np.ndarray
+    """Lesion in the later session alone."""
+    gone: np.ndarray
+    """Lesion in the earlier session alone."""
+    lasting: np.ndarray
+    """Lesion in both, in a region that grew or shrank."""
 
 
-def find_appeared(
-    score: np.ndarray,
+def find_changes(
+    regions: Sequence[Region],
     before: np.ndarray,
     after: np.ndarray,
     threshold: float,
     criterion: ChangeCriterion,
     *,
     voxel_mm3: float,
-) -> np.ndarray:
-    """Find the voxels that became lesion.
+) -> Changes:
+    """Find what changed between two sessions.
+
+    Of regions that overlap, the one that changed most clearly counts. In the session with the
+    stronger signal it is lesion where the probability reaches the threshold or half of its highest
+    one; all of it is if images alone show it. In the other session, as large a part is lesion as
+    the signal is a part of the stronger one, where it is most probable. Below `NEW_PART` there are
+    only the voxels that are lesion by the session's own map.
 
     Parameters
     ----------
-    score
-        (X, Y, Z) from `score_difference`, later minus earlier session; with its sign turned and the
-        sessions exchanged, what is found is what was lesion before.
+    regions
+        From `change.regions.find_regions`.
     before, after
         (X, Y, Z) lesion probability in both sessions.
     threshold
-        Lowest probability of a lesion voxel: what reached it before has not become lesion.
+        Lowest probability of a lesion voxel.
     criterion
         What counts as change.
     voxel_mm3
@@ -117,30 +74,40 @@ def find_appeared(
 
     Returns
     -------
-    numpy.ndarray
-        (X, Y, Z) bool.
+    Changes
+        Exchanging the sessions exchanges what appeared and what is gone.
     """
-    rise = after - before
-    evidence = score + criterion.weight * np.minimum(rise, ENOUGH)
-    grown = (evidence >= criterion.grow) & (score > 0) & (rise >= criterion.rise)
-    grown &= before < threshold
-    smallest = min_voxels(criterion.min_mm3, voxel_mm3)
-    groups, count = ndimage.label(grown, structure=CONNECTED)
-    peaks = grown & (evidence >= criterion.peak)
-    is_kept = np.bincount(groups.ravel(), minlength=count + 1) >= smallest
-    has_peak = np.zeros(count + 1, bool)
-    has_peak[groups[peaks]] = True
-    is_kept &= has_peak
-    is_kept[0] = False
-    found = np.zeros(score.shape, bool)
-    boxes = ndimage.find_objects(groups)
-    for number in np.flatnonzero(is_kept):
-        box = boxes[number - 1]
-        group = groups[box] == number
-        core = group & (score[box] >= criterion.rim * np.percentile(score[box][group], MOST))
-        # Without its rim, a group may be several.
-        parts, count = ndimage.label(core, structure=CONNECTED)
-        large = np.bincount(parts.ravel(), minlength=count + 1) >= smallest
-        large[0] = False
-        found[box] |= large[parts]
-    return found
+    appeared, gone, lasting = (np.zeros(before.shape, bool) for _ in range(3))
+    taken = np.zeros(before.shape, bool)
+    for region in sorted(regions, key=_rank):
+        voxels = region.voxels
+        if abs(region.strength) < criterion.strength or region.part > criterion.part:
+            continue
+        is_up = region.strength > 0
+        faint, strong = (before, after) if is_up else (after, before)
+        faint, strong = faint[region.box][voxels], strong[region.box][voxels]
+        is_seen = region.source is Source.IMAGE or strong.max() >= criterion.peak
+        if not is_seen or taken[region.box][voxels].any():
+            continue
+        drawn = np.ones(faint.size, bool)
+        if region.source is not Source.IMAGE:
+            # To half its height, as far as it is no lesion by the threshold.
+            drawn = strong >= min(threshold, strong.max() / 2)
+        if region.part < NEW_PART or region.source is not Source.LESION:
+            stays = drawn & (faint >= threshold)
+        else:
+            stays = np.zeros(faint.size, bool)
+            order = np.lexsort((-strong, -faint, ~drawn))
+            stays[order[: round(region.part * np.count_nonzero(drawn))]] = True
+        changed = drawn & ~stays
+        if np.count_nonzero(changed) < min_voxels(criterion.min_mm3, voxel_mm3):
+            continue
+        taken[region.box][voxels] = True
+        (appeared if is_up else gone)[region.box][voxels] = changed
+        lasting[region.box][voxels] = stays
+    return Changes(appeared, gone, lasting)
+
+
+def _rank(region: Region) -> tuple[bool, int, float]:
+    """Order regions: new and gone ones first, then whole lesions, then the clearest change."""
+    return region.part >= NEW_PART, list(Source).index(region.source), -abs(region.strength)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from cascade_bids.change.detect import Changes
 from cascade_bids.lesions.label import CONNECTED, OperatingPoint, label_lesions
 
 REST = 0.05
@@ -13,8 +14,7 @@ REST = 0.05
 
 def judge_together(
     probabilities: np.ndarray,
-    appeared: Sequence[np.ndarray],
-    gone: Sequence[np.ndarray],
+    changes: Sequence[Changes],
     point: OperatingPoint,
     *,
     voxel_mm3: float,
@@ -30,8 +30,8 @@ def judge_together(
     ----------
     probabilities
         (N, X, Y, Z) lesion probability of each session, in the order of time.
-    appeared, gone
-        (X, Y, Z) bool each, of the N - 1 intervals: where lesion appeared, and where it is gone.
+    changes
+        What changed in each of the N - 1 intervals.
     point
         Threshold, smallest lesion and smallest peak, applied to the mean probability.
     voxel_mm3
@@ -43,22 +43,22 @@ def judge_together(
         (N, X, Y, Z) bool.
     """
     mean = label_lesions(probabilities.mean(axis=0), point, voxel_mm3=voxel_mm3) > 0
-    changed = np.logical_or.reduce([*appeared, *gone])
+    lasting = np.logical_or.reduce([one.lasting for one in changes])
     # Before its first change, a voxel was what the change ends.
-    first = np.zeros(mean.shape, bool)
-    undecided = changed.copy()
-    for up, down in zip(appeared, gone, strict=True):
-        first |= undecided & down
+    first = mean | lasting
+    undecided = np.ones(mean.shape, bool)
+    for up, down, _ in changes:
+        first = np.where(undecided & (up | down), down, first)
         undecided &= ~(up | down)
     states = np.empty(probabilities.shape, bool)
-    states[0] = np.where(changed, first, mean)
-    for number, (up, down) in enumerate(zip(appeared, gone, strict=True), start=1):
+    states[0] = first
+    for number, (up, down, _) in enumerate(changes, start=1):
         states[number] = (states[number - 1] | up) & ~down
     own = [label_lesions(one, point, voxel_mm3=voxel_mm3) > 0 for one in probabilities]
-    for number, (up, down) in enumerate(zip(appeared, gone, strict=True), start=1):
+    for number, (up, down, _) in enumerate(changes, start=1):
         before, after = states[number - 1].copy(), states[number].copy()
-        states[:number] &= ~_find_rest(before, after, up, own[number - 1])
-        states[number:] &= ~_find_rest(after, before, down, own[number])
+        states[:number] &= ~_find_rest(before, after, up, own[number - 1] | lasting)
+        states[number:] &= ~_find_rest(after, before, down, own[number] | lasting)
     return states
 
 
@@ -67,7 +67,7 @@ def _find_rest(
 ) -> np.ndarray:
     """Find what counts as lesion in a session, touches a change to another one, and is part of it.
 
-    `own` is lesion by the session's own map.
+    `own` is lesion by the session's own map, or by its images.
     """
     groups, count = ndimage.label(state, structure=CONNECTED)
     is_rest = np.zeros(count + 1, bool)

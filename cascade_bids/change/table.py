@@ -26,7 +26,7 @@ COLUMNS = (
 )
 """Columns of the change table, in order."""
 
-MIN_CHANGE_PERCENT = 25.0
+MIN_CHANGE_PERCENT = 20.0
 """By how much a lesion must grow or shrink, in percent of its smaller volume."""
 
 
@@ -48,7 +48,7 @@ def classify(before_mm3: float, after_mm3: float, min_change_mm3: float) -> str:
 
     Examples
     --------
-    >>> classify(0.0, 12.0, 3.0), classify(100.0, 120.0, 3.0), classify(100.0, 130.0, 3.0)
+    >>> classify(0.0, 12.0, 3.0), classify(100.0, 110.0, 3.0), classify(100.0, 130.0, 3.0)
     ('new', 'stable', 'enlarged')
     """
     if not before_mm3:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LOCAL = ("Linear", "MultiProc", "LegacyMultiProc")
 """Plugins of Nipype that `WorkersPlugin` replaces."""
 
-STEPS = f"version-{VERSION}-steps-6"
+STEPS = f"version-{VERSION}-steps-7"
 """Folder of the steps in a work folder. Steps of another version, or of another wiring, are not
 reused. Increase the number when the steps change and the version does not."""
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cascade_bids.change.detect import Changes
 from cascade_bids.change.states import judge_together
 from cascade_bids.lesions.label import OperatingPoint, label_lesions
 
@@ -22,12 +23,11 @@ SHAPE = (30, 8, 8)
 NOTHING = np.zeros(SHAPE, bool)
 
 
-def judge(probabilities, appeared=None, gone=None, point=POINT, voxel_mm3=1.0):
+def judge(probabilities, appeared=None, gone=None, lasting=None, point=POINT, voxel_mm3=1.0):
     probabilities = np.asarray(probabilities, np.float32)
     never = [np.zeros(probabilities.shape[1:], bool)] * (len(probabilities) - 1)
-    return judge_together(
-        probabilities, appeared or never, gone or never, point, voxel_mm3=voxel_mm3
-    )
+    changes = map(Changes, appeared or never, gone or never, lasting or never)
+    return judge_together(probabilities, list(changes), point, voxel_mm3=voxel_mm3)
 
 
 @few
@@ -134,3 +134,12 @@ def test_what_changes_elsewhere_leaves_a_lesion_as_it_is():
     maps = [np.where(new, q, one) for q, one in zip((0.1, 0.1, 0.9), maps, strict=True)]
     states = judge(maps, [NOTHING, new])
     np.testing.assert_array_equal(states, [lesion, lesion, lesion | new])
+
+
+def test_what_lasts_is_lesion_though_no_map_says_so():
+    small, large = box(SHAPE, (4, 2, 2), 3), box(SHAPE, (4, 2, 2), (8, 3, 3))
+    maps = [np.where(large, 0.2, 0.1)] * 3
+    states = judge(maps, [large & ~small, NOTHING], None, [small, NOTHING])
+    np.testing.assert_array_equal(states, [small, large, large])
+    states = judge(maps, None, [NOTHING, large & ~small], [NOTHING, small])
+    np.testing.assert_array_equal(states, [large, large, small])

@@ -61,9 +61,9 @@ def test_exchanging_two_sessions_exchanges_what_became_of_a_lesion(before, after
         (4, 6.9, "stable"),  # 73 %, but less than 3 mm³
         (4, 7, "enlarged"),
         (7, 4, "shrunk"),
-        (100, 124, "stable"),  # 24 mm³, but less than 25 %
-        (100, 125, "enlarged"),
-        (125, 100, "shrunk"),
+        (100, 119, "stable"),  # 19 mm³, but less than 20 %
+        (100, 120, "enlarged"),
+        (120, 100, "shrunk"),
         (50, 50, "stable"),
     ],
 )

@@ -20,6 +20,7 @@ from benchmarks.speed.rows_others import measure_antspyx, measure_networks
 from benchmarks.speed.rows_parts import measure_dense, measure_discovery, measure_gpu
 from benchmarks.speed.rows_program import (
     measure_batch,
+    measure_longitudinal,
     measure_processes,
     measure_rerun,
     measure_scans,
@@ -37,6 +38,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "voxels": measure_voxels,
     "scans": measure_scans,
     "processes": measure_processes,
+    "longitudinal": measure_longitudinal,
     "startup": measure_startup,
     "rerun": measure_rerun,
     "discovery_one": partial(measure_discovery, which="one", bar=3),

@@ -16,6 +16,9 @@ from benchmarks.speed.table import Row, compare
 SESSION = ("--participant-label", "04")
 """Of openms-raw: FLAIR, T1w and T2w of one session."""
 
+PAIR = ("--participant-label", "01")
+"""Of openms-raw: two sessions of one participant."""
+
 
 def measure_session(bench: Bench) -> list[Row]:
     """Measure a raw session to finished outputs, beside the old build."""
@@ -112,6 +115,18 @@ def measure_processes(bench: Bench) -> list[Row]:
         costs = measure_in_turn(variants, bench.repeats)
     what = "processes (--nprocs) for two copies of a raw session : one"
     return _of_growth(bench, "processes", what, costs, "1", "wall", {})
+
+
+def measure_longitudinal(bench: Bench) -> list[Row]:
+    """Measure two sessions of a participant with their comparison, beside without."""
+    dataset = bench.dataset("openms-raw")
+    variants = {
+        value: partial(run_fresh, bench, bench.this, dataset, *PAIR, "--longitudinal", value)
+        for value in ("off", "on")
+    }
+    costs = measure_in_turn(variants, bench.repeats)
+    what = "(--longitudinal), two raw sessions : off"
+    return _of_growth(bench, "longitudinal", what, costs, "off", "cpu", {"on": 1.35})
 
 
 def run_fresh(bench: Bench, build: Build, dataset: Path, *options: str) -> Cost:

@@ -292,8 +292,9 @@ def test_averaged_blocks_keep_a_ramp_in_its_place(size_mm, reorient):
 
 
 def test_a_file_that_lies_elsewhere_gives_zeros(tmp_path):
-    path = tmp_path / "image.nii"
-    nib.Nifti1Image(np.ones((6, 7, 8), np.float32), np.eye(4)).to_filename(path)
-    far = rigid(shift_mm=(50, 0, 0))
-    found = resample(nib.load(path), (4, 4, 4), np.eye(4), far, order=1)
+    """nibabel 5.4.2 raises OSError for some empty parts of a file, as for this one."""
+    path = tmp_path / "mask.nii"
+    nib.Nifti1Image(np.ones((24, 28, 22), np.uint8), np.eye(4)).to_filename(path)
+    far = rigid(shift_mm=(0, 50, 0))
+    found = resample(nib.load(path), (24, 28, 22), np.eye(4), far, order=1)
     assert not np.asarray(found.dataobj).any()

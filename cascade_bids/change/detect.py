@@ -25,7 +25,7 @@ class ChangeCriterion:
 
 
 CRITERION = ChangeCriterion(5.0, 0.8, 0.2, 3.0)
-"""As `benchmarks.change fit` chose it."""
+"""Chosen by the scores of `benchmarks.change fit`."""
 
 NEW_PART = 0.5
 """With a smaller part of the signal there was no lesion yet, or there is none any more."""
